@@ -1,0 +1,55 @@
+"""diffflow_jax: diffusion models and Gaussian flow matching as one thing.
+
+    import diffflow_jax as dfj
+
+Names are loaded when they are first used, so importing the package is instant
+and reads no JAX.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = {
+  # process
+  "schedules": "process.schedules",
+  "levels": "process.levels",
+  "targets": "process.targets",
+  "closed_form": "process.closed_form",
+  # objective
+  "densities": "objective.densities",
+  "weightings": "objective.weightings",
+  "objectives": "objective.objectives",
+  # sampling
+  "grids": "sampling.grids",
+  "solvers": "sampling.solvers",
+  # networks, data, training, plots
+  "networks": "networks",
+  "data": "data",
+  "training": "training",
+  "plots": "plots",
+}
+_FUNCTIONS = {
+  "Level": "process.levels",
+  "Predictor": "process.predictors",
+  "weighted_mse": "objective.losses",
+  "predictor": "objective.objectives",
+  "Tableau": "sampling.tableau",
+  "sample": "sampling.tableau",
+  "contributions": "sampling.tableau",
+  "Guided": "sampling.guidance",
+}
+__all__ = ["__version__", *_MODULES, *_FUNCTIONS]
+
+
+def __getattr__(name):
+  if name in _MODULES:
+    return importlib.import_module(f"diffflow_jax.{_MODULES[name]}")
+  if name in _FUNCTIONS:
+    home = importlib.import_module(f"diffflow_jax.{_FUNCTIONS[name]}")
+    return getattr(home, name)
+  raise AttributeError(f"module 'diffflow_jax' has no attribute {name!r}")
+
+
+def __dir__():
+  return sorted(__all__)

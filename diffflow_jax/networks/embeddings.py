@@ -1,0 +1,40 @@
+"""What conditions a network: features of logsnr and of a class label."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+def logsnr_features(logsnr, dim):
+  """Sines and cosines of logsnr at dim/2 frequencies, (batch, dim).
+
+  logsnr is clipped to ±20, beyond which z is data or noise to float32: exact
+  ends, where it is infinite, are valid inputs.
+  """
+  # 1000 positions over the range, periods from 2π to 10⁴ 2π of them
+  position = 25.0 * (jnp.clip(logsnr, -20.0, 20.0) + 20.0)
+  half = dim // 2
+  freqs = jnp.exp(-jnp.log(1e4) * jnp.arange(half) / half)
+  angle = position[:, None] * freqs
+  return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class Conditioning(nn.Module):
+  """(logsnr, class) -> one vector (batch, dim).
+
+  Labels run from 0 to num_classes - 1; num_classes itself means "no class",
+  what classifier-free guidance calls the null condition. With num_classes = 0
+  the network is unconditional and cond is ignored.
+  """
+
+  dim: int
+  num_classes: int = 0
+
+  @nn.compact
+  def __call__(self, logsnr, cond=None):
+    h = nn.Dense(self.dim)(logsnr_features(logsnr, self.dim))
+    h = nn.Dense(self.dim)(nn.silu(h))
+    if self.num_classes:
+      if cond is None:
+        cond = jnp.full(logsnr.shape, self.num_classes)
+      h = h + nn.Embed(self.num_classes + 1, self.dim)(cond)
+    return nn.silu(h)

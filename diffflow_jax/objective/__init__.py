@@ -1,0 +1,1 @@
+"""What is minimised: a density of levels, a weighting, and their loss."""

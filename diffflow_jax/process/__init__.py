@@ -1,0 +1,1 @@
+"""The Gaussian process z = alpha x + sigma eps: levels, rows, predictors."""

@@ -1,0 +1,124 @@
+"""Closed forms: distributions whose exact denoiser is known at every level.
+
+For x ~ Σ_k w_k N(m_k, s_k² I) the noisy marginal is a mixture again,
+
+    p(z) = Σ_k w_k N(alpha m_k, V_k I),   V_k = alpha² s_k² + sigma²
+
+and x̂ = E[x|z], ε̂ = E[eps|z], the score and the density follow (responsibilities
+r_k, one log-sum-exp). They are the oracle of the tests, and of anyone who wants
+to see a sampler's error without a network's.
+"""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from diffflow_jax.process.levels import bcast
+
+
+@struct.dataclass
+class Mixture:
+  """Σ_k w_k N(m_k, s_k² I) in d dimensions; K = 1 is an isotropic Gaussian.
+
+  Attributes:
+    log_weights: (K,), normalised; means: (K, d); stds: (K,), > 0.
+  """
+
+  log_weights: jax.Array
+  means: jax.Array
+  stds: jax.Array
+
+  def _posterior(self, z, lv):
+    """Responsibilities (batch, K), z - alpha m (batch, K, d), V, log p."""
+    alpha, sigma = bcast(lv.alpha, z), bcast(lv.sigma, z)
+    var = (alpha * self.stds) ** 2 + sigma**2
+    delta = z[:, None, :] - (alpha[..., None] * self.means)
+    d = z.shape[-1]
+    logits = self.log_weights - 0.5 * (
+      jnp.sum(delta**2, -1) / var + d * jnp.log(2 * jnp.pi * var)
+    )
+    return jax.nn.softmax(logits), delta, var, jax.nn.logsumexp(logits, -1)
+
+  def __call__(self, z, lv, cond=None):
+    """predict(z, lv) -> (x̂, ε̂): x̂ = Σ r_k [m_k + α s_k² (z - α m_k)/V_k]."""
+    r, delta, var, _ = self._posterior(z, lv)
+    alpha, sigma = bcast(lv.alpha, z), bcast(lv.sigma, z)
+    pull = (r / var)[..., None] * delta
+    x_hat = r @ self.means + alpha * jnp.sum(
+      self.stds[:, None] ** 2 * pull, axis=1
+    )
+    return x_hat, sigma * jnp.sum(pull, axis=1)
+
+  def score(self, z, lv):
+    """∇ log p(z) = -Σ r_k (z - α m_k)/V_k, shape of z."""
+    r, delta, var, _ = self._posterior(z, lv)
+    return -jnp.sum((r / var)[..., None] * delta, axis=1)
+
+  def log_prob(self, z, lv):
+    """log p(z) of the noisy marginal in nats, (batch,)."""
+    return self._posterior(z, lv)[3]
+
+  def sample(self, key, num_samples):
+    """Clean draws x, (num_samples, d)."""
+    pick, noise = jax.random.split(key)
+    k = jax.random.categorical(pick, self.log_weights, shape=(num_samples,))
+    eps = jax.random.normal(noise, (num_samples, self.means.shape[-1]))
+    return self.means[k] + self.stds[k, None] * eps
+
+  def flow(self, z, start, end):
+    """The exact probability-flow map from one level to another, for d = 1.
+
+    In one dimension the flow is monotone, so it matches quantiles:
+    z_end = F_end⁻¹(F_start(z)), by bisection. With K = 1 it is the affine map
+    α_e m + √(V_e/V_s) (z - α_s m), taken in any dimension.
+    """
+    if self.means.shape[0] == 1:
+      v_s = (start.alpha * self.stds) ** 2 + start.sigma**2
+      v_e = (end.alpha * self.stds) ** 2 + end.sigma**2
+      return end.alpha * self.means + jnp.sqrt(v_e / v_s) * (
+        z - start.alpha * self.means
+      )
+    if self.means.shape[1] != 1:
+      raise ValueError(
+        "the exact flow is known for one component or one dimension, "
+        f"not for means of shape {self.means.shape}"
+      )
+    # log F - log(1 - F) is compared, so that both tails keep their digits
+    goal = self._logit_cdf(z, start)
+    reach = jnp.max(jnp.abs(self.means)) + 12.0 * jnp.max(self.stds)
+    width = end.alpha * reach + 12.0 * end.sigma
+    lo, hi = jnp.full_like(z, -width), jnp.full_like(z, width)
+    for _ in range(100):
+      mid = 0.5 * (lo + hi)
+      below = self._logit_cdf(mid, end) < goal
+      lo, hi = jnp.where(below, mid, lo), jnp.where(below, hi, mid)
+    return 0.5 * (lo + hi)
+
+  def _logit_cdf(self, z, lv):
+    std = jnp.sqrt((lv.alpha * self.stds) ** 2 + lv.sigma**2)
+    q = (z - lv.alpha * self.means[:, 0]) / std
+    log_cdf = jax.nn.logsumexp(
+      self.log_weights + jax.scipy.special.log_ndtr(q), -1, keepdims=True
+    )
+    log_sf = jax.nn.logsumexp(
+      self.log_weights + jax.scipy.special.log_ndtr(-q), -1, keepdims=True
+    )
+    return log_cdf - log_sf
+
+
+def mixture(weights, means, stds):
+  """A Mixture from plain numbers: weights (K,), means (K, d), stds (K,)."""
+  weights = jnp.asarray(weights, jnp.result_type(float))
+  means = jnp.asarray(means, weights.dtype)
+  stds = jnp.broadcast_to(jnp.asarray(stds, weights.dtype), weights.shape)
+  if means.ndim != 2 or means.shape[0] != weights.shape[0]:
+    raise ValueError(
+      f"means must be (K, d) with K = {weights.shape[0]} weights, "
+      f"not {means.shape}"
+    )
+  return Mixture(jnp.log(weights / jnp.sum(weights)), means, stds)
+
+
+def gaussian(mean, std):
+  """N(mean, std² I) as a Mixture of one: mean (d,), std a number."""
+  return mixture([1.0], jnp.asarray(mean)[None], [std])

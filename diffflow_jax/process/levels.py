@@ -1,0 +1,116 @@
+"""Levels: a noise level on a scale, with the speed at which it changes.
+
+    z = alpha x + sigma eps        logsnr = log(alpha²/sigma²)
+
+A scale picks one representative of the ratio alpha : sigma. Scales are free:
+c(t) (alpha, sigma) is the same level, and a state moves from one scale to
+another by the factor `rescale` (Kingma & Gao, arXiv:2303.00848 app. D).
+"""
+
+import dataclasses
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from diffflow_jax.process.schedules import unit_pair
+
+
+@struct.dataclass
+class Level:
+  """A noise level, or arrays of them.
+
+  Attributes:
+    logsnr: log(alpha²/sigma²); +inf is data and -inf is pure noise.
+    alpha, sigma: coefficients of x and eps, same shape as logsnr.
+    dalpha, dsigma: d/dt of them along a schedule; None where no clock is known
+      (only the flow velocity u needs one).
+  """
+
+  logsnr: jax.Array
+  alpha: jax.Array
+  sigma: jax.Array
+  dalpha: jax.Array | None = None
+  dsigma: jax.Array | None = None
+
+  def __getitem__(self, index):
+    """The levels at an index or slice, for a grid of levels."""
+    return jax.tree.map(lambda leaf: leaf[index], self)
+
+
+def vp(a, s):
+  """Variance preserving: alpha² + sigma² = 1 (DDPM, VDM)."""
+  norm = jnp.sqrt(a * a + s * s)
+  return a / norm, s / norm
+
+
+def ve(a, s):
+  """Variance exploding: alpha = 1, sigma is EDM's noise level. No alpha = 0."""
+  return jnp.ones_like(a), s / a
+
+
+def linear(a, s):
+  """alpha + sigma = 1: flow matching, rectified flow."""
+  norm = a + s
+  return a / norm, s / norm
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """alpha² sigma_data² + sigma² = 1: z has unit variance if Var x = sigma_data².
+
+  A network on this scale sees EDM's c_in y (Karras et al., arXiv:2206.00364
+  Table 1): preconditioning the input is choosing this scale. Unit(1) is vp.
+  """
+
+  sigma_data: float = 0.5
+
+  def __call__(self, a, s):
+    norm = jnp.sqrt((a * self.sigma_data) ** 2 + s * s)
+    return a / norm, s / norm
+
+
+def level(schedule, scale, t):
+  """The Level at time t: alpha, sigma and their d/dt by one jvp.
+
+  Args:
+    schedule: has `pair(t)`; scale: (a, s) -> (alpha, sigma).
+    t: times in [0, 1], any shape; all fields of the Level have this shape.
+  """
+  t = jnp.asarray(t, jnp.result_type(float, t))
+  (alpha, sigma), (dalpha, dsigma) = jax.jvp(
+    lambda t: scale(*schedule.pair(t)), (t,), (jnp.ones_like(t),)
+  )
+  return Level(schedule.logsnr(t), alpha, sigma, dalpha, dsigma)
+
+
+def at_logsnr(scale, logsnr, schedule=None):
+  """The Level at a logsnr; with a schedule also its d/dt at that level."""
+  logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
+  alpha, sigma = scale(*unit_pair(logsnr))
+  if schedule is None:
+    return Level(logsnr, alpha, sigma)
+  clock = level(schedule, scale, schedule.t(logsnr))
+  return Level(logsnr, alpha, sigma, clock.dalpha, clock.dsigma)
+
+
+def rescale(source, wanted):
+  """c with z_wanted = c z_source, for one level on two scales.
+
+  c = alpha_w/alpha_s = sigma_w/sigma_s, taken from the norms: finite where
+  alpha or sigma is 0, and sensible where the two levels differ slightly.
+  """
+  return jnp.hypot(wanted.alpha, wanted.sigma) / jnp.hypot(
+    source.alpha, source.sigma
+  )
+
+
+def bcast(c, z):
+  """c, one number or one per sample, shaped to multiply a batch z."""
+  c = jnp.asarray(c)
+  return c.reshape(c.shape + (1,) * (jnp.ndim(z) - c.ndim)) if c.ndim else c
+
+
+def add_noise(x, eps, lv):
+  """z = alpha x + sigma eps (Ho et al., arXiv:2006.11239 eq. 4)."""
+  return bcast(lv.alpha, x) * x + bcast(lv.sigma, x) * eps
