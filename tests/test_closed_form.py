@@ -1,4 +1,4 @@
-"""The oracle itself, against quadrature and differentiation: MATH.md 9.1-9.4."""
+"""The oracle, against quadrature and differentiation: MATH.md 9.1 to 9.4."""
 
 import jax
 import jax.numpy as jnp

@@ -57,7 +57,7 @@ def linear(a, s):
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """alpha² sigma_data² + sigma² = 1: z has unit variance if Var x = sigma_data².
+  """alpha² sigma_data² + sigma² = 1: unit variance if Var x = sigma_data².
 
   A network on this scale sees EDM's c_in y (Karras et al., arXiv:2206.00364
   Table 1): preconditioning the input is choosing this scale. Unit(1) is vp.

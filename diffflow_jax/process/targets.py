@@ -10,7 +10,7 @@
 
 with S² = alpha² s_d² + sigma² and s_d = sigma_data. u = dz/dt is the flow
 velocity with t = 0 at the data: flow-matching papers that count from noise to
-data write -u, and most call it v. v here is Salimans & Ho's alpha eps - sigma x.
+data write -u, and most call it v. Our v is Salimans & Ho's alpha eps - sigma x.
 
 Everything else follows from the rows and z = alpha x + sigma eps: a target is
 any function Level -> (a, b), and one 2x2 solve is every conversion.

@@ -19,7 +19,7 @@ class Guided:
 
   Attributes:
     predict: what is guided.
-    null: the condition that means none, as one entry of cond (a pytree like it).
+    null: the condition that means none, as one entry of cond, a pytree like it.
     strength: w; 1 is off, 0 unconditional. A number or (batch,).
   """
 

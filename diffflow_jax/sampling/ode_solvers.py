@@ -15,9 +15,9 @@ def heun(levels):
   predict there.
 
   Args:
-    levels: grid from noise to data, (N+1,); a traced grid must end at sigma = 0.
+    levels: grid from noise to data, (N+1,); a traced one must end at sigma = 0.
   Returns:
-    Tableau of 2N evaluations (2N - 1 if sigma[-1] = 0) that keeps 2 predictions.
+    Tableau of 2N evaluations, 2N - 1 if sigma[-1] = 0; keeps 2 predictions.
   """
   xp = co.namespace(levels)
   n = levels.logsnr.shape[0] - 1
@@ -46,7 +46,7 @@ def heun(levels):
 
 
 def dpmpp_2m(levels):
-  """DPM-Solver++(2M), arXiv:2211.01095 Alg. 2, midpoint form; order 2, any scale.
+  """DPM-Solver++(2M), arXiv:2211.01095 Alg. 2, midpoint; order 2, any scale.
 
       z_t = A z_s + B (x̂_s + ½ D),   D = (h/h_prev) (x̂_s - x̂_prev)
       A = sigma_t/sigma_s,  B = alpha_t (1 - e^-h)

@@ -3,7 +3,8 @@
 Every one-evaluation stochastic step is "DDIM from ell_s to ell_t + kappa, then
 add the noise of kappa back":
 
-    z_t = A z_s + B x̂ + sigma_t √(1 - e^-2kappa) xi,   A = (sigma_t/sigma_s) e^-kappa
+    z_t = A z_s + B x̂ + sigma_t √(1 - e^-2kappa) xi
+    A = (sigma_t/sigma_s) e^-kappa,   B = alpha_t - alpha_s A
 """
 
 from diffflow_jax.sampling import coefficients as co

@@ -57,7 +57,10 @@ def evaluation_levels(levels, rows):
 def _mix(row, anchor, z, h, noise):
   """Both rows of one mixing: (anchor, z) from all that is held."""
   held = (anchor, z, *h, noise)
-  return tuple(sum(c.astype(z.dtype) * s for c, s in zip(r, held)) for r in row)
+  return tuple(
+    sum(c.astype(z.dtype) * s for c, s in zip(r, held, strict=True))
+    for r in row
+  )
 
 
 @jax.jit
