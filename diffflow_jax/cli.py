@@ -1,0 +1,85 @@
+"""What the commands share: flags, refusals, logging. Imports no JAX.
+
+A command refuses what cannot work in one sentence, with exit status 2 and
+without a traceback, before anything is compiled or written.
+"""
+
+import logging
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+
+class Refusal(Exception):
+  """What the user asked for cannot be done; the message says why."""
+
+
+class Failure(Exception):
+  """The work went wrong on its way; the message says where."""
+
+
+def define_config(values):
+  """--config=FILE.py[:ARG] and --config.any.field=value."""
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "A config file, as configs/digits.py or configs/digits.py:smoke; change "
+    "any field with --config.field=value.",
+    flag_values=values,
+  )
+
+
+def parse(values, argv, doc, required=()):
+  """Parses argv into absl FlagValues, or refuses it; --help prints doc."""
+  if any(a in ("--help", "-h", "-help") for a in argv[1:]):
+    print(doc.strip(), "\n\nflags:")
+    print(values.main_module_help() or values.get_help().strip("\n"))
+    sys.exit(0)
+  try:
+    rest = values(argv)
+    config = values.config if "config" in values else None
+    getattr(config, "_fields", None)  # an unreadable config file raises here
+  except SystemExit:
+    raise
+  except Exception as error:  # absl, or whatever the config file itself raises
+    raise Refusal(" ".join(str(error).strip("\"'").split())) from error
+  if len(rest) > 1:
+    raise Refusal(f"unexpected argument {rest[1]!r}: flags start with --")
+  for name in required:
+    if values[name].value is None:
+      raise Refusal(f"--{name} is missing; see --help")
+  return values
+
+
+def run(main, argv=None):
+  """Runs main(argv) and turns refusals and failures into an exit status."""
+  logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+  # dependencies may warn; what they merely have to tell is not for our users
+  for noisy in ("absl", "jax", "orbax", "matplotlib"):
+    logging.getLogger(noisy).setLevel(logging.ERROR)
+  try:
+    sys.exit(main(sys.argv if argv is None else argv))
+  except Refusal as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+  except Failure as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+  except KeyboardInterrupt:
+    sys.exit(130)
+
+
+def integers(text, name):
+  """'0,1,2' -> [0, 1, 2], or a refusal that names the flag."""
+  try:
+    return [int(part) for part in text.split(",")]
+  except ValueError as error:
+    raise Refusal(
+      f"--{name} must be integers separated by commas, not {text!r}"
+    ) from error
+
+
+def new_flags():
+  """Fresh FlagValues: a command's flags, and no other module's."""
+  return flags.FlagValues()

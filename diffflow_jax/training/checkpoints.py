@@ -1,0 +1,199 @@
+"""Checkpoints, by Orbax: the only module that knows it.
+
+Saves are asynchronous and atomic (a killed save leaves a temporary directory,
+which the next run removes). Every checkpoint carries a digest of its arrays, so
+that damage is found when it is read, and the one before it is used instead.
+"""
+
+import contextlib
+import gc
+import io
+import logging
+import os
+import shutil
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+log = logging.getLogger("diffflow_jax")
+
+DIGEST = "digest"  # the item that holds the checksums of the others
+KEPT_ASIDE = "damaged"  # where checkpoints that cannot be read are moved
+
+
+@jax.jit
+def digest(tree):
+  """A 32-bit checksum of all bits of a pytree of arrays.
+
+  Sums in integer arithmetic, so it is the same on any number of devices.
+  """
+
+  def one(leaf):
+    leaf = jnp.asarray(leaf)
+    size = leaf.dtype.itemsize
+    bits = jax.lax.bitcast_convert_type(
+      leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf,
+      {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[size],
+    )
+    bits = bits.astype(jnp.uint32).ravel()
+    # odd weights: every flipped bit changes the sum, and so does a swap
+    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+    return jnp.sum(bits * weights, dtype=jnp.uint32)
+
+  total = jnp.zeros((), jnp.uint32)
+  for leaf in jax.tree.leaves(tree):
+    total = total * jnp.uint32(1000003) + one(leaf)
+  return total
+
+
+def _quietly(load):
+  """load(); if it fails, a ValueError of one line.
+
+  Orbax's threads print thousands of lines about a damaged file, and go on for a
+  moment after the error, until what they hold is collected.
+  """
+  with contextlib.redirect_stderr(io.StringIO()):
+    try:
+      return load()
+    except Exception as error:  # whatever a damaged file makes Orbax raise
+      reason = _root_cause(error)
+    time.sleep(1.0)
+    gc.collect()
+  raise ValueError(reason)
+
+
+class Checkpoints:
+  """The checkpoints of a run, in directory/<step>. A context manager.
+
+  Args:
+    directory: created if missing, unless read_only.
+    keep: how many of the newest to keep.
+    read_only: for sampling; moves and removes nothing.
+  """
+
+  def __init__(self, directory, *, keep=3, read_only=False):
+    from orbax.checkpoint import v1 as ocp  # slow to import
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    self._directory = os.path.abspath(directory)
+    self._read_only = read_only
+    policies = ocp.training
+    self._inner = policies.Checkpointer(
+      self._directory,
+      save_decision_policy=(
+        policies.save_decision_policies.FixedIntervalPolicy(1)
+      ),
+      preservation_policy=(
+        None if read_only else policies.preservation_policies.LatestN(keep)
+      ),
+      cleanup_tmp_directories=not read_only,
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exc):
+    self._inner.close()  # waits: an exit without it would lose the last save
+
+  def steps(self):
+    """Steps of the finished checkpoints, newest first."""
+    return sorted((c.step for c in self._inner.checkpoints), reverse=True)
+
+  def save(self, step, items):
+    """Starts saving {name: pytree}; they may be donated once this returns."""
+    crc = {name: np.asarray(digest(tree)) for name, tree in items.items()}
+    self._inner.save_checkpointables_async(
+      int(step), {**{k: {k: v} for k, v in items.items()}, DIGEST: crc}
+    )
+
+  def restore(self, like):
+    """The newest checkpoint that is whole, as (step, items), or None.
+
+    Args:
+      like: {name: pytree} of arrays or ShapeDtypeStructs to restore into, with
+        their shardings; any part of what was saved.
+    Raises:
+      ValueError: it holds other arrays, those of another network say.
+    """
+    for step in self.steps():
+      try:
+        stored = _quietly(
+          lambda step=step: self._inner.checkpointables_metadata(step).metadata
+        )
+        if DIGEST not in stored:
+          raise ValueError("it has no digest")
+        _check_same_arrays(step, stored, like)
+        return step, self._load(step, like, stored[DIGEST])
+      except OtherArrays:
+        raise
+      except ValueError as error:
+        log.warning(
+          "checkpoint %d in %s is damaged and is skipped: %s",
+          step,
+          self._directory,
+          error,
+        )
+        if not self._read_only:
+          self._set_aside(step)
+    return None
+
+  def _load(self, step, like, names):
+    abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=getattr(x, "sharding", None)
+      ),
+      {name: {name: tree} for name, tree in like.items()},
+    )
+    abstract[DIGEST] = {name: np.zeros((), np.uint32) for name in names}
+    loaded = _quietly(lambda: self._inner.load_checkpointables(step, abstract))
+    items = {name: loaded[name][name] for name in like}
+    for name, tree in items.items():
+      if int(loaded[DIGEST][name]) != int(digest(tree)):
+        raise ValueError(f"the arrays of {name} do not match their digest")
+    return items
+
+  def _set_aside(self, step):
+    """Moves a damaged checkpoint away, so that its step can be saved again."""
+    if jax.process_index() == 0:
+      aside = os.path.join(os.path.dirname(self._directory), KEPT_ASIDE)
+      os.makedirs(aside, exist_ok=True)
+      target = os.path.join(aside, str(step))
+      shutil.rmtree(target, ignore_errors=True)
+      os.replace(os.path.join(self._directory, str(step)), target)
+    self._inner.reload()
+
+
+class OtherArrays(ValueError):
+  """A sound checkpoint, but not of this network and optimiser."""
+
+
+def _check_same_arrays(step, stored, like):
+  """Refuses a checkpoint whose arrays have other names or shapes."""
+  for name, tree in like.items():
+    if name not in stored:
+      raise OtherArrays(f"checkpoint {step} holds no {name}")
+    have, want = _shapes(stored[name]), _shapes({name: tree})
+    for path in sorted(have.keys() ^ want.keys()):
+      lacks = "lacks" if path in want else "also holds"
+      raise OtherArrays(f"checkpoint {step} {lacks} the array {path}")
+    for path, shape in want.items():
+      if have[path] != shape:
+        raise OtherArrays(
+          f"{path} has shape {have[path]} in checkpoint {step}, not {shape}"
+        )
+
+
+def _shapes(tree):
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  join = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
+  return {join(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _root_cause(error):
+  """The first line of the innermost error, where Orbax wraps them."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0][:200]

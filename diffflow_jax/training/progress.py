@@ -1,0 +1,91 @@
+"""One progress line: redrawn in a terminal or notebook, appended in a log."""
+
+import sys
+import time
+
+
+def _redraws(stream):
+  """Whether a carriage return goes back to the start of the line."""
+  return stream.isatty() or "ipykernel" in sys.modules
+
+
+def duration(seconds):
+  """1:02:03, or 2:03 below an hour."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+  return f"{minutes}:{seconds:02d}"
+
+
+class Progress:
+  """Shows step, loss, steps/s and the time left.
+
+  Args:
+    num_steps: of the whole run; start_step: where this process began.
+    active: False on all processes but one.
+    log_seconds: shortest time between two lines where lines are appended.
+  """
+
+  def __init__(
+    self, num_steps, start_step, active=True, stream=None, log_seconds=10.0
+  ):
+    self._stream = stream or sys.stdout
+    self._active = active
+    self._num_steps = num_steps
+    self._redraw = _redraws(self._stream)
+    self._wait = 0.0 if self._redraw else log_seconds
+    self._shown = -float("inf")
+    self._width = 0
+    self._mark = (time.monotonic(), start_step)
+    self._rate = None
+
+  def update(self, step, loss):
+    """Shows a step; returns steps/s since the last call."""
+    now = time.monotonic()
+    then, last = self._mark
+    rate = (step - last) / max(now - then, 1e-9)
+    self._mark = (now, step)
+    # the first interval holds the compilation
+    smooth = 0.7 * self._rate + 0.3 * rate if self._rate else rate
+    self._rate = rate if last == 0 or self._rate is None else smooth
+    finished = step >= self._num_steps
+    if self._active and (now - self._shown >= self._wait or finished):
+      self._shown = now
+      left = duration((self._num_steps - step) / self._rate)
+      self._show(
+        f"step {step}/{self._num_steps}  loss {loss:.4g}  "
+        f"{self._rate:.3g} steps/s  {left} left"
+      )
+    return rate
+
+  def pause(self):
+    """Leaves out what happens until the next `resume` from steps/s."""
+    self._paused = time.monotonic()
+
+  def resume(self):
+    then, step = self._mark
+    self._mark = (then + time.monotonic() - self._paused, step)
+
+  def note(self, text):
+    """A line of its own, that stays."""
+    if self._active:
+      self._end_line()
+      print(text, file=self._stream, flush=True)
+
+  def close(self):
+    if self._active:
+      self._end_line()
+
+  def _show(self, text):
+    if self._redraw:
+      padded = text.ljust(self._width)
+      self._width = len(text)
+      print("\r" + padded, end="", file=self._stream, flush=True)
+    else:
+      print(text, file=self._stream, flush=True)
+
+  def _end_line(self):
+    if self._redraw and self._width:
+      print(file=self._stream, flush=True)
+      self._width = 0

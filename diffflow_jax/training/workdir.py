@@ -1,0 +1,76 @@
+"""The files of a run: its config, its metrics, its pictures.
+
+config.json          what was asked for; a run never changes it
+checkpoints/<step>   Orbax; the newest `keep_checkpoints` of them
+metrics.jsonl        one line of numbers every `log_every` steps
+tensorboard/         the same as event files
+samples/             a picture every `sample_every` steps
+compile_cache/       compiled programs, so that a resumed run starts fast
+"""
+
+import json
+import os
+
+from diffflow_jax.cli import Refusal
+
+
+def write_atomically(path, text):
+  """Writes a file so that a kill leaves the old one or the new one."""
+  partial = f"{path}.partial"
+  with open(partial, "w") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(partial, path)
+
+
+def _plain(config):
+  """A config as JSON would give it back: tuples are lists."""
+  return json.loads(config.to_json())
+
+
+def _flat(tree, prefix=""):
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      yield from _flat(value, f"{prefix}{key}.")
+    else:
+      yield prefix + key, value
+
+
+def claim(workdir, config):
+  """Makes the workdir this config's, or refuses: it holds another's run."""
+  path = os.path.join(workdir, "config.json")
+  if os.path.exists(path):
+    have = dict(_flat(_plain(load_config(workdir))))
+    want = dict(_flat(_plain(config)))
+    for key in sorted(have.keys() | want.keys()):
+      if have.get(key) != want.get(key):
+        raise Refusal(
+          f"{workdir} holds a run with config.{key} = {have.get(key)!r}, not "
+          f"{want.get(key)!r}: take another --workdir, or the config of the run"
+        )
+  elif os.path.isdir(os.path.join(workdir, "checkpoints")):
+    raise Refusal(f"{workdir} has checkpoints but no config.json of ours")
+  else:
+    try:
+      os.makedirs(workdir, exist_ok=True)
+      write_atomically(path, json.dumps(_plain(config), indent=2) + "\n")
+    except OSError as error:
+      raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
+
+
+def load_config(workdir):
+  """The config of the run in a workdir, as a ConfigDict."""
+  import ml_collections
+
+  path = os.path.join(workdir, "config.json")
+  try:
+    with open(path) as file:
+      return ml_collections.ConfigDict(json.load(file))
+  except FileNotFoundError as error:
+    raise Refusal(
+      f"{workdir} holds no run: it has no config.json (train one into it with "
+      f"python -m diffflow_jax.train --config=... --workdir={workdir})"
+    ) from error
+  except (OSError, ValueError) as error:
+    raise Refusal(f"{path} cannot be read: {error}") from error
