@@ -17,7 +17,7 @@ def get_config(size=""):
   """The config; size "smoke" is a seconds-long version of it."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 700
+  config.num_steps = 600
   config.batch_size = 128
 
   config.dataset = dict(name="digits", split="train")
@@ -36,11 +36,11 @@ def get_config(size=""):
   config.label_dropout = 0.1
 
   config.log_every = 25
-  config.sample_every = 350
+  config.sample_every = 300
   config.checkpoint_every = 100
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="dpmpp_2m", num_steps=20, guidance=1.5, num_samples=100
+    solver="dpmpp_2m", num_steps=20, guidance=1.3, num_samples=100
   )
 
   if size == "smoke":

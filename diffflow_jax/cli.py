@@ -19,7 +19,7 @@ class Failure(Exception):
   """The work went wrong on its way; the message says where."""
 
 
-def define_config(values):
+def define_config(values, argv):
   """--config=FILE.py[:ARG] and --config.any.field=value."""
   config_flags.DEFINE_config_file(
     "config",
@@ -27,6 +27,7 @@ def define_config(values):
     "A config file, as configs/digits.py or configs/digits.py:smoke; change "
     "any field with --config.field=value.",
     flag_values=values,
+    sys_argv=argv,
   )
 
 
@@ -43,13 +44,23 @@ def parse(values, argv, doc, required=()):
   except SystemExit:
     raise
   except Exception as error:  # absl, or whatever the config file itself raises
-    raise Refusal(" ".join(str(error).strip("\"'").split())) from error
+    raise Refusal(_one_line(error)) from error
   if len(rest) > 1:
     raise Refusal(f"unexpected argument {rest[1]!r}: flags start with --")
   for name in required:
     if values[name].value is None:
       raise Refusal(f"--{name} is missing; see --help")
   return values
+
+
+def _one_line(error):
+  """An error's text on one line; of a quoted traceback, what it ends with."""
+  text = str(error).strip()
+  if text[:1] in ("'", '"') and text[-1:] == text[:1]:  # a KeyError's repr
+    text = text[1:-1].replace("\\n", "\n").replace("\\'", "'")
+  lines = text.splitlines()
+  head, found, _ = " ".join(lines).partition("Traceback (most recent")
+  return " ".join(f"{head} {lines[-1]}".split() if found else head.split())
 
 
 def run(main, argv=None):

@@ -112,8 +112,8 @@ class Checkpoints:
     """The newest checkpoint that is whole, as (step, items), or None.
 
     Args:
-      like: {name: pytree} of arrays or ShapeDtypeStructs to restore into, with
-        their shardings; any part of what was saved.
+      like: {name: pytree} of arrays or ShapeDtypeStructs to restore into, any
+        part of what was saved; without a sharding, onto one device.
     Raises:
       ValueError: it holds other arrays, those of another network say.
     """
@@ -122,8 +122,7 @@ class Checkpoints:
         stored = _quietly(
           lambda step=step: self._inner.checkpointables_metadata(step).metadata
         )
-        if DIGEST not in stored:
-          raise ValueError("it has no digest")
+        _check_complete(stored)
         _check_same_arrays(step, stored, like)
         return step, self._load(step, like, stored[DIGEST])
       except OtherArrays:
@@ -140,9 +139,10 @@ class Checkpoints:
     return None
 
   def _load(self, step, like, names):
+    default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(
-        x.shape, x.dtype, sharding=getattr(x, "sharding", None)
+        x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default
       ),
       {name: {name: tree} for name, tree in like.items()},
     )
@@ -167,6 +167,15 @@ class Checkpoints:
 
 class OtherArrays(ValueError):
   """A sound checkpoint, but not of this network and optimiser."""
+
+
+def _check_complete(stored):
+  """Damage that shows already in the list of what is there."""
+  if not stored.get(DIGEST):
+    raise ValueError("its digest cannot be read")
+  for name in stored[DIGEST]:
+    if stored.get(name) is None:
+      raise ValueError(f"its {name} cannot be read")
 
 
 def _check_same_arrays(step, stored, like):

@@ -18,10 +18,6 @@ def load_ema(workdir, run):
   like = jax.eval_shape(
     lambda: state_lib.create(run.network, run.tx, run.dataset, 0).ema
   )
-  one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), like
-  )
   restored = None
   if os.path.isdir(directory):
     with checkpoints.Checkpoints(directory, read_only=True) as saved:

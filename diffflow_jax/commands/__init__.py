@@ -1,0 +1,1 @@
+"""What `python -m diffflow_jax.<name>` does. Imports no JAX until it runs."""

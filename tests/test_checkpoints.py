@@ -1,0 +1,115 @@
+"""Checkpoints: whole or skipped, never half."""
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffflow_jax.training import checkpoints
+
+
+def _items(value):
+  params = {
+    "w": jnp.full((300, 40), float(value)),
+    "b": jnp.arange(5.0) + value,
+  }
+  return {"params": params, "step": jnp.int32(value)}
+
+
+def _like():
+  return jax.eval_shape(lambda: _items(0))
+
+
+def _save(directory, steps):
+  with checkpoints.Checkpoints(directory, keep=2) as saved:
+    for step in steps:
+      saved.save(step, _items(step))
+
+
+def _restore(directory, like=None, **kwargs):
+  with checkpoints.Checkpoints(directory, **kwargs) as saved:
+    return saved.restore(like or _like())
+
+
+def _largest_file(directory):
+  files = [p for p in pathlib.Path(directory).rglob("*") if p.is_file()]
+  return max(files, key=lambda p: p.stat().st_size)
+
+
+def test_the_newest_of_the_kept_ones_comes_back(tmp_path):
+  _save(tmp_path / "c", (1, 2, 3))
+  step, items = _restore(tmp_path / "c")
+  assert step == 3
+  for got, want in zip(
+    jax.tree.leaves(items), jax.tree.leaves(_items(3)), strict=True
+  ):
+    assert np.array_equal(got, want)
+  assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["2", "3"]
+
+
+def test_no_checkpoint_is_none(tmp_path):
+  assert _restore(tmp_path / "c") is None
+
+
+def test_a_part_can_be_read_alone(tmp_path):
+  _save(tmp_path / "c", (1,))
+  like = {"step": _like()["step"]}
+  assert _restore(tmp_path / "c", like, read_only=True)[1] == {"step": 1}
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])
+def test_a_damaged_newest_one_is_skipped_with_a_warning(
+  tmp_path, caplog, capfd, damage
+):
+  _save(tmp_path / "c", (1, 2))
+  victim = _largest_file(tmp_path / "c" / "2" / "params")
+  if damage == "truncate":
+    os.truncate(victim, victim.stat().st_size // 2)
+  elif damage == "flip":
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 16
+    victim.write_bytes(bytes(data))
+  elif damage == "remove":
+    victim.unlink()
+  else:
+    for path in (tmp_path / "c" / "2").rglob("*"):
+      if path.is_file():
+        path.write_bytes(b"")
+  # a reader leaves it where it is, the run moves it out of its way
+  assert _restore(tmp_path / "c", read_only=True)[0] == 1
+  assert (tmp_path / "c" / "2").exists()
+  assert _restore(tmp_path / "c")[0] == 1
+  assert not (tmp_path / "c" / "2").exists()
+  assert (tmp_path / "damaged" / "2").exists()
+  assert "checkpoint 2" in caplog.text and "is skipped" in caplog.text
+  assert "Traceback" not in capfd.readouterr().err
+  _save(tmp_path / "c", (2,))
+  assert _restore(tmp_path / "c")[0] == 2
+
+
+def test_another_networks_checkpoint_is_refused_and_left_alone(tmp_path):
+  _save(tmp_path / "c", (1,))
+  like = _like()
+  like["params"]["w"] = jax.ShapeDtypeStruct((300, 41), jnp.float32)
+  with pytest.raises(checkpoints.OtherArrays, match=r"w has shape \(300, 40\)"):
+    _restore(tmp_path / "c", like)
+  del like["params"]["w"]
+  with pytest.raises(checkpoints.OtherArrays, match="also holds .*params.w"):
+    _restore(tmp_path / "c", like)
+  with pytest.raises(checkpoints.OtherArrays, match="holds no ema"):
+    _restore(tmp_path / "c", {"ema": like})
+  assert _restore(tmp_path / "c")[0] == 1
+
+
+def test_the_digest_sees_every_bit_and_the_order():
+  base = {"a": jnp.arange(8.0), "b": jnp.array([True, False])}
+  seen = {int(checkpoints.digest(base))}
+  for i in range(8):
+    bits = base["a"].view(jnp.uint32).at[i].add(1).view(jnp.float32)
+    seen.add(int(checkpoints.digest({**base, "a": bits})))
+  seen.add(int(checkpoints.digest({**base, "a": base["a"][::-1]})))
+  seen.add(int(checkpoints.digest({**base, "b": ~base["b"]})))
+  assert len(seen) == 11

@@ -1,0 +1,267 @@
+"""The commands, as a user types them."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from diffflow_jax import cli
+from tests import commands
+
+TRAIN = ("--config=configs/toy2d.py:smoke",)
+
+
+def refusal(name, *flags):
+  """What a command says when it refuses, without starting a process."""
+  import importlib
+
+  main = importlib.import_module(f"diffflow_jax.commands.{name}").main
+  with pytest.raises(cli.Refusal) as caught:
+    main([name, *map(str, flags)])
+  text = str(caught.value)
+  assert "\n" not in text and 10 < len(text) < 400
+  return text
+
+
+def test_training_leaves_everything_that_the_readme_promises(digits_run):
+  workdir, stdout = digits_run
+  assert "starts: " in stdout and " parameters" in stdout
+  assert "step 6/6  loss " in stdout and " steps/s " in stdout
+  assert "\r" not in stdout  # a log file gets lines
+  config = json.loads((workdir / "config.json").read_text())
+  assert config["objective"]["name"] == "flow_matching"
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+  assert [line["step"] for line in lines] == [2, 4, 6]
+  for line in lines:
+    assert np.isfinite(line["loss"]) and line["learning_rate"] > 0
+    assert sum(key.startswith("eps_mse/logsnr_") for key in line) >= 5
+  assert {"3", "6"} <= {p.name for p in (workdir / "checkpoints").iterdir()}
+  picture = np.asarray(Image.open(workdir / "samples" / "step_00000006.png"))
+  assert picture.shape == (8 * 4, (10 * 9 - 1) * 4)  # ten digits, one row
+  events = list((workdir / "tensorboard").iterdir())
+  assert events and events[0].stat().st_size > 1000
+
+
+def test_tensorboard_can_read_the_event_files(digits_run):
+  accumulators = pytest.importorskip(
+    "tensorboard.backend.event_processing.event_accumulator"
+  )
+  events = accumulators.EventAccumulator(str(digits_run[0] / "tensorboard"))
+  events.Reload()
+  assert [e.step for e in events.Scalars("loss")] == [2, 4, 6]
+  assert events.Images("samples")[0].step == 6
+
+
+def test_the_same_command_again_has_nothing_to_do(digits_run):
+  workdir, _ = digits_run
+  before = (workdir / "metrics.jsonl").read_bytes()
+  done = commands.run(
+    "train", "--config=configs/digits.py:smoke", f"--workdir={workdir}"
+  )
+  assert done.returncode == 0 and "resumes at step 6" in done.stdout
+  assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_sampling_twice_gives_identical_files(digits_run, tmp_path):
+  for name in ("a", "b"):
+    done = commands.run(
+      "sample",
+      f"--workdir={digits_run[0]}",
+      "--num_samples=7",
+      "--solver=ddim",
+      "--num_steps=3",
+      "--guidance=2.0",
+      "--labels=0,1,2",
+      "--seed=5",
+      f"--out={tmp_path / name}.npz",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7 samples of step 6" in done.stdout
+  a, b = ((tmp_path / f"{n}.npz").read_bytes() for n in "ab")
+  assert a == b
+  arrays = np.load(tmp_path / "a.npz")
+  assert arrays["samples"].shape == (7, 8, 8, 1)
+  assert list(arrays["labels"]) == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_sample_i_is_the_same_for_any_number_and_batch_size(
+  digits_run, tmp_path
+):
+  from diffflow_jax.commands import sample
+
+  def draw(num_samples, batch_size):
+    out = tmp_path / f"{num_samples}_{batch_size}.npz"
+    sample.main(
+      [
+        "sample",
+        f"--workdir={digits_run[0]}",
+        f"--num_samples={num_samples}",
+        f"--batch_size={batch_size}",
+        f"--out={out}",
+      ]
+    )
+    return np.load(out)["samples"]
+
+  whole = draw(12, 256)
+  np.testing.assert_allclose(draw(12, 5), whole, atol=2e-5)
+  np.testing.assert_allclose(draw(3, 2), whole[:3], atol=2e-5)
+  assert np.abs(whole[0] - whole[10]).max() > 0.01
+
+
+def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
+  from diffflow_jax.commands import sample
+
+  for run in (digits_run[0], toy_run):
+    out = tmp_path / f"{run.name}.png"
+    sample.main(["sample", f"--workdir={run}", f"--out={out}"])
+    assert np.asarray(Image.open(out)).std() > 5
+
+
+@pytest.mark.parametrize(
+  "override,message",
+  [
+    ("dataset.name=digitz", "config.dataset.name is 'digitz'; known: .*digits"),
+    ("objective.name=ddmp", "config.objective.name is 'ddmp'; known: .*ddpm"),
+    ("network.name=resnet", "config.network.name .* known: mlp, unet"),
+    ("optimizer.name=adma", "config.optimizer.name .* known: .*adamw"),
+    ("learning_rate.name=cos", "config.learning_rate.name .* known: "),
+    ("sampler.solver=dpm", "config.sampler.solver is 'dpm'; known: .*heun"),
+    ("num_steps=0", "config.num_steps must be an integer >= 1, not 0"),
+    ("num_steps=-5", "config.num_steps must be an integer >= 1, not -5"),
+    ("sampler.num_steps=0", "config.sampler.num_steps must be .*, not 0"),
+    ("batch_size=0", "config.batch_size must be an integer >= 1, not 0"),
+    ("ema=1.0", "config.ema must be in"),
+    ("label_dropout=1.5", "config.label_dropout must be in"),
+    ("clip_norm=0.0", "config.clip_norm must be > 0"),
+    ("seed=-1", "config.seed must be in"),
+    ("batch_sise=4", "batch_sise.*Did you mean .*batch_size"),
+    ("num_steps=ten", "--config.num_steps=ten"),
+    ("network.depht=4", "depht.*Did you mean .*depth"),
+  ],
+)
+def test_configs_that_cannot_work_are_refused(override, message, tmp_path):
+  workdir = tmp_path / "new"
+  text = refusal(
+    "train", *TRAIN, f"--config.{override}", f"--workdir={workdir}"
+  )
+  assert __import__("re").search(message, text), text
+  assert not workdir.exists()
+
+
+def test_other_bad_command_lines_are_refused(tmp_path):
+  workdir = f"--workdir={tmp_path / 'new'}"
+  assert "--workdir is missing" in refusal("train", *TRAIN)
+  assert "--config is missing" in refusal("train", workdir)
+  assert "nofile.py" in refusal("train", "--config=nofile.py", workdir)
+  assert "digits.py has the size smoke, not 'tiny'" in refusal(
+    "train", "--config=configs/digits.py:tiny", workdir
+  )
+  assert "Unknown command line flag 'worcdir'" in refusal(
+    "train", *TRAIN, "--worcdir=x"
+  )
+  assert "unexpected argument 'configs/toy2d.py'" in refusal(
+    "train", "configs/toy2d.py", *TRAIN, workdir
+  )
+  assert not (tmp_path / "new").exists()
+
+
+def test_a_workdir_of_another_config_is_refused(toy_run):
+  before = {p: p.stat().st_mtime_ns for p in toy_run.rglob("*")}
+  text = refusal("train", *TRAIN, "--config.ema=0.5", f"--workdir={toy_run}")
+  assert "holds a run with config.ema = 0.995, not 0.5" in text
+  assert before == {p: p.stat().st_mtime_ns for p in toy_run.rglob("*")}
+
+
+@pytest.mark.parametrize(
+  "flags,message",
+  [
+    (["--solver=dpm"], "--solver is 'dpm'; known: ddim"),
+    (["--num_steps=0"], "--num_steps must be at least 1, not 0"),
+    (["--num_samples=-1"], "--num_samples must be at least 1, not -1"),
+    (["--batch_size=0"], "--batch_size must be at least 1"),
+    (["--seed=-1"], "--seed must be in"),
+    (["--labels=0,10"], "--labels must be 0 to 9, not 10"),
+    (["--labels=a"], "--labels must be integers separated by commas"),
+    (["--guidance=high"], "--guidance=high"),
+    (["--out=x.jpg"], "--out must end in .png or .npz"),
+    (["--out=/nowhere/x.png"], "there is no directory /nowhere"),
+  ],
+)
+def test_bad_sampling_is_refused(flags, message, digits_run, tmp_path):
+  out = f"--out={tmp_path / 'x.npz'}"
+  text = refusal("sample", f"--workdir={digits_run[0]}", out, *flags)
+  assert message in text, text
+  assert not (tmp_path / "x.npz").exists()
+
+
+def test_sampling_needs_a_run_with_a_checkpoint(toy_run, tmp_path):
+  out = f"--out={tmp_path / 'x.npz'}"
+  text = refusal("sample", f"--workdir={tmp_path}", out)
+  assert "holds no run: it has no config.json" in text
+  shutil.copy(toy_run / "config.json", tmp_path)
+  text = refusal("sample", f"--workdir={tmp_path}", out)
+  assert "has no checkpoint yet" in text
+  assert not (tmp_path / "checkpoints").exists()
+  text = refusal("sample", f"--workdir={toy_run}", out, "--labels=0")
+  assert "was trained without classes" in text
+
+
+def test_a_refusal_is_one_line_with_status_2(tmp_path):
+  for name, flags in (
+    ("train", (*TRAIN, "--config.num_steps=0", f"--workdir={tmp_path / 'n'}")),
+    (
+      "train",
+      (*TRAIN, "--config.batch_size=12", f"--workdir={tmp_path / 'n'}"),
+    ),
+    ("sample", (f"--workdir={tmp_path}", "--out=x.png")),
+  ):
+    eight = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = commands.run(name, *flags, **eight)
+    assert done.returncode == 2 and not done.stdout, done.stdout
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    if "--config.batch_size=12" in flags:
+      assert "divisible by the 8 devices, not 12" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_help_is_fast_because_it_imports_no_jax(name):
+  code = (
+    f"import sys, diffflow_jax.commands.{name} as m\n"
+    "from diffflow_jax import cli\n"
+    "try: m.main(['x', '--help'])\n"
+    "except SystemExit as e: assert e.code == 0\n"
+    "slow = {'jax', 'flax', 'orbax', 'sklearn', 'matplotlib', 'numpy'}\n"
+    "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+  )
+  done = commands.subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=commands.ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert f"python -m diffflow_jax.{name}" in done.stdout
+  assert "--workdir" in done.stdout
+
+
+def test_importing_the_package_is_lazy_and_complete():
+  code = (
+    "import sys, diffflow_jax as dfj\n"
+    "assert 'jax' not in sys.modules\n"
+    "for name in dir(dfj): getattr(dfj, name)\n"
+    "import diffflow_jax.sample\n"
+    "assert dfj.sample.__name__ == 'sample' and callable(dfj.sample)\n"
+    "try: dfj.nothing\n"
+    "except AttributeError as e: print(e)\n"
+  )
+  done = commands.subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=commands.ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "has no attribute 'nothing'" in done.stdout

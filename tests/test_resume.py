@@ -1,0 +1,175 @@
+"""Nothing is lost: kills, signals, damage and bad losses."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from diffflow_jax.training import checkpoints, metrics
+from tests import commands
+
+FLAGS = (
+  "--config=configs/toy2d.py:smoke",
+  "--config.num_steps=200",
+  "--config.log_every=7",
+  "--config.checkpoint_every=5",
+  "--config.sample_every=150",
+)
+
+
+def _final_arrays(workdir, step=200):
+  """Every array of the last checkpoint, by name."""
+  with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
+    stored = c._inner.checkpointables_metadata(step).metadata
+    like = {
+      name: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored[name][name]
+      )
+      for name in stored
+      if name != checkpoints.DIGEST
+    }
+    found, items = c.restore(like)
+  assert found == step
+  return {
+    jax.tree_util.keystr(path): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(items)
+  }
+
+
+def _curve(workdir):
+  """The metrics lines, without what depends on the clock."""
+  lines = metrics.read(workdir)
+  for line in lines:
+    del line["steps_per_second"]
+  return lines
+
+
+def _assert_same_run(one, two):
+  a, b = _final_arrays(one), _final_arrays(two)
+  assert a.keys() == b.keys() and len(a) > 50
+  for name in a:
+    assert np.array_equal(a[name], b[name]), name
+  assert _curve(one) == _curve(two) and len(_curve(one)) == 29
+  name = "samples/step_00000200.png"
+  assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("whole")
+  done = commands.run("train", *FLAGS, f"--workdir={workdir}")
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def _start_and_wait(workdir):
+  """A training process that has begun its loop."""
+  process = commands.start("train", *FLAGS, f"--workdir={workdir}")
+  for line in process.stdout:
+    if " parameters" in line:
+      return process, line
+  raise AssertionError(f"ended with {process.wait()}")
+
+
+@pytest.mark.slow
+def test_ten_kills_change_no_bit(uninterrupted, tmp_path):
+  """kill -9 at random moments; checkpoints take most of the time here."""
+  rng, kills, halves = random.Random(0), 0, 0
+  while kills < 10:
+    process, line = _start_and_wait(tmp_path)
+    time.sleep(rng.uniform(0.0, 3.0) if kills else 4.0)
+    if process.poll() is not None:
+      break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kills += 1
+    if "resumes" not in line:
+      assert kills == 1
+    names = [p.name for p in (tmp_path / "checkpoints").iterdir()]
+    halves += any("tmp" in name for name in names)
+  assert kills >= 5, "the run ended before it could be killed often enough"
+  done = commands.run("train", *FLAGS, f"--workdir={tmp_path}")
+  assert done.returncode == 0 and "damaged" not in done.stderr, done.stderr
+  _assert_same_run(uninterrupted, tmp_path)
+  print(f"{kills} kills, {halves} of them in the middle of a write")
+
+
+@pytest.mark.slow
+def test_sigterm_saves_first_and_exits_cleanly(uninterrupted, tmp_path):
+  process, _ = _start_and_wait(tmp_path)
+  time.sleep(2.0)
+  process.send_signal(signal.SIGTERM)
+  out, _ = process.communicate(timeout=60)
+  assert process.returncode == 0, out
+  assert "SIGTERM: saved at step" in out
+  step = int(out.split("saved at step ")[1].split(";")[0])
+  steps = [int(p.name) for p in (tmp_path / "checkpoints").iterdir()]
+  assert max(steps) == step < 200
+  done = commands.run("train", *FLAGS, f"--workdir={tmp_path}")
+  assert f"resumes at step {step}" in done.stdout
+  _assert_same_run(uninterrupted, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_costs_steps_but_no_bit(
+  uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  shutil.copytree(uninterrupted, workdir)
+  files = [p for p in (workdir / "checkpoints/200").rglob("*") if p.is_file()]
+  largest = max(files, key=lambda p: p.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[:100])
+  done = commands.run("train", *FLAGS, f"--workdir={workdir}")
+  assert done.returncode == 0
+  assert "WARNING: checkpoint 200" in done.stderr
+  assert "is damaged and is skipped" in done.stderr
+  assert len(done.stderr.splitlines()) < 4, done.stderr
+  assert "resumes at step 195" in done.stdout
+  _assert_same_run(uninterrupted, workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_training(tmp_path):
+  flags = (
+    "--config=configs/toy2d.py:smoke",
+    "--config.learning_rate.peak_value=1e38",
+    "--config.clip_norm=inf",
+    "--config.optimizer.name=sgd",
+    "--config.checkpoint_every=1",
+    f"--workdir={tmp_path}",
+  )
+  from diffflow_jax import cli
+  from diffflow_jax.commands import train
+
+  text = (commands.ROOT / "configs/toy2d.py").read_text()
+  config = tmp_path / "toy2d_sgd.py"
+  config.write_text(text.replace(", b2=0.99", ""))
+  with pytest.raises(cli.Failure) as caught:
+    train.main(["train", f"--config={config}:smoke", *flags[1:]])
+  message = str(caught.value)
+  assert "not finite at step" in message, message
+  bad = int(message.split("not finite at step ")[1].split(";")[0])
+  good = max(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+  assert f"checkpoint {good} is good" in message and good <= bad
+  with checkpoints.Checkpoints(tmp_path / "checkpoints", read_only=True) as c:
+    assert c.steps()[0] == good
+
+
+def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+  with metrics.Writer(tmp_path, 0) as w:
+    for step in (5, 10, 15):
+      w.write(step, {"loss": 1.0 / step})
+  with open(tmp_path / "metrics.jsonl", "a") as file:
+    file.write('{"step": 20, "lo')  # killed while it wrote
+  with metrics.Writer(tmp_path, 10) as w:
+    w.write(15, {"loss": 0.5})
+  lines = [json.loads(l) for l in open(tmp_path / "metrics.jsonl")]
+  assert [(l["step"], l["loss"]) for l in lines] == [
+    (5, 0.2),
+    (10, 0.1),
+    (15, 0.5),
+  ]
