@@ -24,8 +24,8 @@ def define_config(values, argv):
   config_flags.DEFINE_config_file(
     "config",
     None,
-    "A config file, as configs/digits.py or configs/digits.py:smoke; change "
-    "any field with --config.field=value.",
+    "Config file, as FILE.py or FILE.py:smoke; change any field with "
+    "--config.field=value.",
     flag_values=values,
     sys_argv=argv,
   )
@@ -34,8 +34,7 @@ def define_config(values, argv):
 def parse(values, argv, doc, required=()):
   """Parses argv into absl FlagValues, or refuses it; --help prints doc."""
   if any(a in ("--help", "-h", "-help") for a in argv[1:]):
-    print(doc.strip(), "\n\nflags:")
-    print(values.main_module_help() or values.get_help().strip("\n"))
+    print(_help(values, doc))
     sys.exit(0)
   try:
     rest = values(argv)
@@ -44,13 +43,23 @@ def parse(values, argv, doc, required=()):
   except SystemExit:
     raise
   except Exception as error:  # absl, or whatever the config file itself raises
-    raise Refusal(_one_line(error)) from error
+    what = "no such field: " if isinstance(error, AttributeError) else ""
+    raise Refusal(what + _one_line(error)) from error
   if len(rest) > 1:
     raise Refusal(f"unexpected argument {rest[1]!r}: flags start with --")
   for name in required:
     if values[name].value is None:
       raise Refusal(f"--{name} is missing; see --help")
   return values
+
+
+def _help(values, doc):
+  lines = [doc.strip(), "", "Flags:"]
+  for name in values:
+    flag = values[name]
+    default = "" if flag.default is None else f" [{flag.default}]"
+    lines.append(f"  --{name:12s} {flag.help}{default}")
+  return "\n".join(lines)
 
 
 def _one_line(error):

@@ -1,5 +1,7 @@
 """What conditions a network: features of logsnr and of a class label."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -10,11 +12,11 @@ def logsnr_features(logsnr, dim):
   logsnr is clipped to ±20, beyond which z is data or noise to float32: exact
   ends, where it is infinite, are valid inputs.
   """
-  # 1000 positions over the range, periods from 2π to 10⁴ 2π of them
-  position = 25.0 * (jnp.clip(logsnr, -20.0, 20.0) + 20.0)
+  # periods from 80 (half a turn over the range) down to 2: denoisers are smooth
+  # in logsnr, and faster waves only have to be unlearned
   half = dim // 2
-  freqs = jnp.exp(-jnp.log(1e4) * jnp.arange(half) / half)
-  angle = position[:, None] * freqs
+  freqs = 2.0 * math.pi / 80.0 * 40.0 ** (jnp.arange(half) / half)
+  angle = jnp.clip(logsnr, -20.0, 20.0)[:, None] * freqs
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 

@@ -15,13 +15,15 @@ import jax.numpy as jnp
 
 
 def uniforms(key, num):
-  """num low-discrepancy numbers in (0, 1): (i + u)/num with one u.
+  """num low-discrepancy numbers in (0, 1): (i + u)/num with one u, shuffled.
 
   Kingma et al., arXiv:2107.00630 app. I.1: each is uniform, together they cover
-  the interval evenly, and the loss has less variance. Never 0 or 1 exactly.
+  the interval evenly, and the loss has less variance. Shuffled, so that an
+  example's place in the batch says nothing of its level. Never 0 or 1 exactly.
   """
-  u = jax.random.uniform(key)
-  u = (jnp.arange(num) + u) / num
+  offset_key, order_key = jax.random.split(key)
+  i = jax.random.permutation(order_key, num)
+  u = (i + jax.random.uniform(offset_key)) / num
   tiny = jnp.finfo(u.dtype).epsneg
   return jnp.clip(u, tiny, 1.0 - tiny)
 
