@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,25 @@ from diffflow_jax.training.resolve import resolve
 
 
 class StopRequest:
-  """Notes SIGTERM and SIGINT, so that the loop can save before it ends."""
+  """Notes SIGTERM and SIGINT, so that the loop can save before it ends.
+
+  A context manager; outside the main thread, where Python gives no signals, it
+  notes nothing.
+  """
 
   def __init__(self):
     self.signal = None
-    for number in (signal.SIGTERM, signal.SIGINT):
-      signal.signal(number, self._note)
+    self._before = {}
+
+  def __enter__(self):
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._note)
+    return self
+
+  def __exit__(self, *exc):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
 
   def _note(self, number, frame):
     if self.signal is not None:
@@ -56,7 +70,6 @@ def train(config, workdir):
   run = resolve(config)
   workdir_lib.claim(workdir, config)
   use_compile_cache(workdir)
-  stop = StopRequest()
   first_process = jax.process_index() == 0
   mesh = sharding.make_mesh()
   whole, split = sharding.replicated(mesh), sharding.split(mesh)
@@ -80,9 +93,11 @@ def train(config, workdir):
     donate_argnums=0,
   )
 
-  with checkpoints.Checkpoints(
-    os.path.join(workdir, "checkpoints"), keep=config.keep_checkpoints
-  ) as saved:
+  directory = os.path.join(workdir, "checkpoints")
+  with (
+    StopRequest() as stop,
+    checkpoints.Checkpoints(directory, keep=config.keep_checkpoints) as saved,
+  ):
     state, step = _restore_or_init(saved, init, whole, workdir)
     progress = Progress(config.num_steps, step, first_process)
     num_params = sum(x.size for x in jax.tree.leaves(state.params))

@@ -39,6 +39,7 @@ class Progress:
     self._width = 0
     self._mark = (time.monotonic(), start_step)
     self._rate = None
+    self._updates = 0
 
   def update(self, step, loss):
     """Shows a step; returns steps/s since the last call."""
@@ -46,9 +47,11 @@ class Progress:
     then, last = self._mark
     rate = (step - last) / max(now - then, 1e-9)
     self._mark = (now, step)
-    # the first interval holds the compilation
-    smooth = 0.7 * self._rate + 0.3 * rate if self._rate else rate
-    self._rate = rate if last == 0 or self._rate is None else smooth
+    self._updates += 1
+    if self._updates <= 2:  # the first interval holds the compilation
+      self._rate = rate
+    else:
+      self._rate = 0.7 * self._rate + 0.3 * rate
     finished = step >= self._num_steps
     if self._active and (now - self._shown >= self._wait or finished):
       self._shown = now
