@@ -7,11 +7,14 @@ Anything will do that has
     log_prob(logsnr)  log p(logsnr)
 """
 
+import math
 from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+
+from diffflow_jax.process.schedule import log_product
 
 
 def uniforms(key, num):
@@ -41,15 +44,12 @@ class UniformTime:
     return self.schedule.logsnr(u)
 
   def log_prob(self, logsnr):
-    # dλ/dt = -2 W/(a s) with W = a ds/dt - s da/dt. The product a s comes from
-    # logsnr and the rest from t, since t near 1 has lost the digits of a.
+    """log p = log(½ a s / (dphi/dt)), -inf outside the schedule's range."""
     logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
     t = self.schedule.t(logsnr)
     inside = (t > -1e-5) & (t < 1.0 + 1e-5)
-    t = jnp.clip(t, 0.0, 1.0)
-    (a, s), (da, ds) = jax.jvp(self.schedule.pair, (t,), (jnp.ones_like(t),))
-    log_as = 0.5 * (jax.nn.log_sigmoid(logsnr) + jax.nn.log_sigmoid(-logsnr))
-    log_prob = log_as + jnp.log(0.5 * (a * a + s * s) / (a * ds - s * da))
+    log_speed = self.schedule.log_speed(logsnr)
+    log_prob = log_product(logsnr) - log_speed - math.log(2.0)
     return jnp.where(inside, log_prob, -jnp.inf)
 
 
