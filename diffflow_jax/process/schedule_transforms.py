@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.schedule import root, schedule
+from diffflow_jax.process.schedule import root, schedule, unit_pair
 
 
 @schedule
@@ -70,12 +71,25 @@ class ZeroTerminal:
     norm = jnp.sqrt(a * a + s * s)
     return a / norm, s / norm
 
+  def _ends(self):
+    (a_0, s_0), (a_1, _) = self._vp(0.0), self._vp(1.0)
+    return a_0, s_0, a_1
+
   def pair(self, t):
     t = jnp.asarray(t, jnp.result_type(float, t))
     a, s = self._vp(t)
-    a_0, s_0 = self._vp(jnp.zeros_like(t))
-    a_1, _ = self._vp(jnp.ones_like(t))
+    a_0, s_0, a_1 = self._ends()
+    # exactly alpha_1 at t = 1, whatever the compiler does to two calls
+    a = jnp.where(t == 1.0, a - jax.lax.stop_gradient(a - a_1), a)
     left = (a - a_1) * a_0 / (a_0 - a_1)
     # a_0 - a = (s² - s_0²)/(a_0 + a) and a - alpha' = a_1 (a_0 - a)/(a_0 - a_1)
     moved = a_1 * (s - s_0) * (s + s_0) / ((a_0 + a) * (a_0 - a_1))
     return left, root(s * s + moved * (a + left))
+
+  def t(self, logsnr):
+    left, s_left = unit_pair(logsnr)
+    a_0, s_0, a_1 = self._ends()
+    a = a_1 + left * (a_0 - a_1) / a_0
+    gain = (a_0 - a_1) * (a_0 + a) / (a_0 * (a_0 + left))
+    s2 = s_0 * s_0 + (s_left - s_0) * (s_left + s_0) * gain
+    return self.base.t(2.0 * jnp.log(a) - jnp.log(jnp.maximum(s2, 1e-30)))

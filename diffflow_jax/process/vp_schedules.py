@@ -172,23 +172,24 @@ class Sigmoid:
       root(jnp.sinh(t * w) / cosh_a),
     )
 
-  def _ratio(self, logsnr):
-    """sinh((1-t) w)/sinh(t w), in logs."""
-    cosh_a, cosh_b = self._cosh()
-    return jnp.asarray(logsnr) + jnp.log(cosh_b / cosh_a)
+  def _from_the_near_end(self, logsnr):
+    """(log ratio r of the sinhs, w times the time to the nearer end)."""
+    w, (cosh_a, cosh_b) = self._width(), self._cosh()
+    r = jnp.asarray(logsnr) + jnp.log(cosh_b / cosh_a)
+    small = jnp.exp(jnp.where(r > 0.0, -r, r))  # not abs: r = 0 is no kink
+    return r, jnp.arctanh(jnp.sinh(w) * small / (1.0 + jnp.cosh(w) * small))
 
   def t(self, logsnr):
-    w, q = self._width(), jnp.exp(self._ratio(logsnr))
-    return jnp.arctanh(jnp.sinh(w) / (q + jnp.cosh(w))) / w
+    r, angle = self._from_the_near_end(logsnr)
+    share = angle / self._width()
+    return jnp.where(r > 0.0, share, 1.0 - share)
 
   def log_speed(self, logsnr):
     # |dlogsnr/dt| = w sinh w/(sinh(tw) sinh((1-t)w)); infinite at both ends
     w, logsnr = self._width(), jnp.clip(logsnr, -60.0, 60.0)
-    r = self._ratio(logsnr)
-    small = jnp.exp(-jnp.abs(r))  # ratio of the smaller to the larger sinh
-    angle = jnp.arctanh(jnp.sinh(w) * small / (1.0 + jnp.cosh(w) * small))
-    larger = jnp.sinh(w - angle)
-    log_rate = jnp.log(w * jnp.sinh(w)) - 2.0 * jnp.log(larger) + jnp.abs(r)
+    r, angle = self._from_the_near_end(logsnr)
+    log_larger = jnp.log(jnp.sinh(w - angle))
+    log_rate = jnp.log(w * jnp.sinh(w)) - 2.0 * log_larger + jnp.abs(r)
     return log_product(logsnr) + log_rate - math.log(2.0)
 
 
