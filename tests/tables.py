@@ -108,9 +108,7 @@ _CLEAN, _NOISY = 0.002 ** (1 / 7), 80.0 ** (1 / 7)
 # logsnr(t) as its paper prints it, in float64 NumPy; None: learned
 LOGSNR = {
   "vp_linear": lambda t: -np.log(np.expm1(_vp_linear(t))),
-  "sub_vp": lambda t: (
-    -_vp_linear(t) - 2.0 * np.log(-np.expm1(-_vp_linear(t)))
-  ),
+  "sub_vp": lambda t: -_vp_linear(t) - 2.0 * np.log(-np.expm1(-_vp_linear(t))),
   "ddpm_table": _from_rows(np.linspace(1e-4, 0.02, 1000)),
   "scaled_linear_table": _from_rows(
     np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
@@ -131,8 +129,8 @@ LOGSNR = {
   "log_normal": lambda t: -2.0 * (-1.2 + 1.2 * _norm_quantile(t)),
   "flow": lambda t: 2.0 * np.log((1.0 - t) / t),
   "flow_sigma_min": lambda t: 2.0 * np.log((1.0 - t) / (0.05 + 0.95 * t)),
-  "sd3_shift": lambda t: 2.0 * np.log(
-    (1.0 - 3 * t / (1 + 2 * t)) / (3 * t / (1 + 2 * t))
+  "sd3_shift": lambda t: (
+    2.0 * np.log((1.0 - 3 * t / (1 + 2 * t)) / (3 * t / (1 + 2 * t)))
   ),
   "polynomial": lambda t: 2.0 * np.log((1 - t) ** 2 / (1 - (1 - t) ** 2)),
   "mode": _mode,

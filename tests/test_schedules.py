@@ -95,7 +95,9 @@ def test_float32_equals_float64(name):
   with jax.enable_x64(True):
     s64 = jax.tree.map(lambda x: np.asarray(x, np.float64), s)
     want = _everything(s64, jnp.asarray(NEAR, np.float64))
-    want_t = np.asarray(jax.jit(lambda s, l: s.t(l))(s64, np.float32(lam) * 1.0))
+    want_t = np.asarray(
+      jax.jit(lambda s, l: s.t(l))(s64, np.float32(lam) * 1.0)
+    )
   # alpha - alpha_1 of a rescaled table cancels within a row of its end
   atol = 1e-8 if name == "zero_terminal" else 0.0
   norm = [np.hypot(*map(np.asarray, o["pair"])) for o in (got, want)]
@@ -108,7 +110,9 @@ def test_float32_equals_float64(name):
     got["logsnr"], want["logsnr"], rtol=1e-5 + 1e3 * atol, atol=1e-5
   )
   inside = (want_t >= 0) & (want_t <= 1)
-  np.testing.assert_allclose(got_t[inside], want_t[inside], rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(
+    got_t[inside], want_t[inside], rtol=1e-5, atol=1e-7
+  )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +184,9 @@ def test_a_learned_schedule_has_exact_ends_and_is_monotone():
     s = schedules.learned(jax.random.key(seed), 16)
     s = s.replace(raw_out=3.0 * jax.random.normal(jax.random.key(9), (16,)))
     logsnr = s.logsnr(jnp.linspace(0.0, 1.0, 201))
-    np.testing.assert_allclose(logsnr[jnp.array([0, -1])], [13.3, -5.0], rtol=1e-6)
+    np.testing.assert_allclose(
+      logsnr[jnp.array([0, -1])], [13.3, -5.0], rtol=1e-6
+    )
     assert np.all(np.diff(logsnr) < 0)
 
 

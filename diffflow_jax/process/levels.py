@@ -62,6 +62,20 @@ def sub_vp(a, s):
 
 
 @dataclasses.dataclass(frozen=True)
+class CondOT:
+  """(1 - sigma_min) alpha + sigma = 1: alpha = 1 - t on `Flow(sigma_min)`.
+
+  Lipman et al., arXiv:2210.02747 eq. 20; CondOT(0) is linear.
+  """
+
+  sigma_min: float = 1e-4
+
+  def __call__(self, a, s):
+    norm = (1.0 - self.sigma_min) * a + s
+    return a / norm, s / norm
+
+
+@dataclasses.dataclass(frozen=True)
 class Unit:
   """alpha² sigma_data² + sigma² = 1: unit variance if Var x = sigma_data².
 
@@ -142,4 +156,10 @@ def add_noise(x, eps, lv):
   return bcast(lv.alpha, x) * x + bcast(lv.sigma, x) * eps
 
 
-SCALES = {"vp": vp, "ve": ve, "linear": linear, "sub_vp": sub_vp, "unit": Unit()}
+SCALES = {
+  "vp": vp,
+  "ve": ve,
+  "linear": linear,
+  "sub_vp": sub_vp,
+  "unit": Unit(),
+}
