@@ -2,8 +2,8 @@
 
     p ∝ (1 - floor) ema/mean(ema) + floor,   ema_b of w(λ) E‖eps - ε̂‖² in bin b
 
-Kingma & Gao, arXiv:2303.00848 (appendix): with p proportional to the weighted loss,
-every draw carries the same share of it. The loss divides by p, so what is
+Kingma & Gao, arXiv:2303.00848 (appendix): with p proportional to the weighted
+loss, every draw carries the same share of it. The loss divides by p, so what is
 minimised does not change. It is a pytree: keep it in the train state, call
 `update` after each step, and checkpoint it with the rest.
 """

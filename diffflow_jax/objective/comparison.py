@@ -143,7 +143,7 @@ def _of_logs(what, a, b, logsnr):
   return Aspect(False, None, text, np.exp(a), np.exp(b))
 
 
-def _of_densities(a, b, logsnr):
+def _of_densities(a, b, logsnr, names):
   """Densities have no free constant: they agree or they do not."""
   aspect = _of_logs("density", a, b, logsnr)
   if aspect.same and abs(aspect.constant - 1.0) < SAME:
@@ -155,8 +155,8 @@ def _of_densities(a, b, logsnr):
   where = lambda m: _span(m, logsnr) or "none"
   text = (
     f"{100 * apart:.0f} % of the draws fall elsewhere; "
-    f"a draws more on {where(more & (p > q))}, "
-    f"b on {where(more & (q > p))}"
+    f"{names[0]} draws more on {where(more & (p > q))}, "
+    f"{names[1]} on {where(more & (q > p))}"
   )
   return Aspect(False, None, text, p, q)
 
@@ -229,7 +229,7 @@ def compare(a, b, names=("a", "b"), num=401):
     names=tuple(names),
     logsnr=logsnr,
     t=TIMES,
-    density=_of_densities(ca["log_p"], cb["log_p"], logsnr),
+    density=_of_densities(ca["log_p"], cb["log_p"], logsnr, names),
     weighting=_of_logs("weighting", ca["log_w"], cb["log_w"], logsnr),
     network_output=_of_rows(*rows, logsnr),
     input_scaling=_of_logs("scale", ca["log_norm"], cb["log_norm"], logsnr),

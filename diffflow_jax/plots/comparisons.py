@@ -7,8 +7,10 @@ import numpy as np
 
 
 def _two(ax, x, comparison, aspect, ylabel):
-  for name, curve in zip(comparison.names, (aspect.a, aspect.b), strict=True):
-    ax.plot(x, curve, label=name)
+  for name, curve, style in zip(
+    comparison.names, (aspect.a, aspect.b), ("-", "--"), strict=True
+  ):
+    ax.plot(x, curve, style, label=name)
   verdict = "same" if aspect.same else "differ"
   ax.set(ylabel=ylabel, title=f"{ylabel}: {verdict}")
 

@@ -1,7 +1,7 @@
 """Closed forms: distributions whose exact denoiser is known at every level.
 
 A mixture, a finite data set, an isotropic Gaussian; `gaussians` has the full
-covariance. For x ~ Σ_k w_k N(m_k, s_k² I) the noisy marginal is a mixture again,
+covariance. For x ~ Σ_k w_k N(m_k, s_k² I) the noisy marginal is a mixture too,
 
     p(z) = Σ_k w_k N(alpha m_k, V_k I),   V_k = alpha² s_k² + sigma²
 

@@ -37,6 +37,38 @@ from diffflow_jax.process.vp_schedules import (
   VPLinear,
 )
 
+__all__ = [
+  "Cosine",
+  "Flow",
+  "Geometric",
+  "InterpolatedShift",
+  "Karras",
+  "Learned",
+  "LinearLogSNR",
+  "LogNormal",
+  "Mode",
+  "OffsetCosine",
+  "Polynomial",
+  "SCHEDULES",
+  "Shift",
+  "Sigmoid",
+  "SubVP",
+  "Table",
+  "TruncatedCosine",
+  "VPLinear",
+  "ZeroTerminal",
+  "beta_table",
+  "check",
+  "ddpm_table",
+  "iddpm_table",
+  "learned",
+  "make",
+  "pair_logsnr",
+  "scaled_linear_table",
+  "schedule",
+  "unit_pair",
+]
+
 SCHEDULES = {
   "vp_linear": VPLinear,
   "sub_vp": SubVP,

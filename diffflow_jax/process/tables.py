@@ -64,7 +64,7 @@ def ddpm_table(num=1000, beta_start=1e-4, beta_end=0.02):
 
 
 def scaled_linear_table(num=1000, beta_start=0.00085, beta_end=0.012):
-  """√beta linear in k: latent diffusion, arXiv:2112.10752 (Stable Diffusion)."""
+  """√beta linear in k: Stable Diffusion, arXiv:2112.10752."""
   _check_length(num)
   return beta_table(np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2)
 

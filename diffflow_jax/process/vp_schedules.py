@@ -145,7 +145,7 @@ class OffsetCosine:
 
 @schedule
 class Sigmoid:
-  """alpha² = (S_b - S(y))/(S_b - S_a), S(y) = sigmoid(y/tau), y = a + t (b - a).
+  """alpha² = (S_b - S_y)/(S_b - S_a), S_y = sigmoid(y/tau), y = a + t (b - a).
 
   Jabri et al., arXiv:2212.11972; Chen, arXiv:2301.10972 Alg. 1. As a ratio,
 
