@@ -29,21 +29,28 @@ def test_logsnr_is_as_printed(name, x64):
 
 
 @jax.jit
-def _everything(s, t):
-  """All that a schedule says at times t: one compilation a schedule."""
+def _everything(s, t, levels):
+  """All that a schedule says at times t: one compilation a precision."""
   one = (jnp.ones_like(t),)
   logsnr, slope = jax.jvp(s.logsnr, (t,), one)
   pair, dpair = jax.jvp(s.pair, (t,), one)
-  inner = logsnr[1:-1]
-  dt = jax.jvp(s.t, (inner,), (jnp.ones_like(inner),))[1]
+  back, dt = jax.jvp(s.t, (levels,), one)
   return dict(
     logsnr=logsnr,
     slope=slope,
     pair=pair,
     dpair=dpair,
-    back=s.t(logsnr),
+    t=back,
     dt=dt,
-    log_speed=s.log_speed(logsnr),
+    log_speed=s.log_speed(levels),
+  )
+
+
+def _said(name, t, levels, dtype):
+  s = jax.tree.map(lambda x: np.asarray(x, dtype), SCHEDULES[name])
+  return jax.tree.map(
+    np.asarray,
+    _everything(s, jnp.asarray(t, dtype), jnp.asarray(levels, dtype)),
   )
 
 
@@ -51,68 +58,60 @@ def _everything(s, t):
 def test_one_schedule(name, x64):
   """Decreasing; pair, inverse, derivatives and speed agree with logsnr."""
   s, h = SCHEDULES[name], 1e-6
-  out = _everything(s, jnp.asarray(T))
+  out, up, down = (
+    _said(name, T + d, s.logsnr(jnp.asarray(T)), np.float64) for d in (0, h, -h)
+  )
   assert np.all(np.diff(out["logsnr"]) < 0)
-  np.testing.assert_allclose(out["back"], T, atol=1e-10)
+  np.testing.assert_allclose(out["t"], T, atol=1e-10)
   a, sigma = out["pair"]
   np.testing.assert_allclose(2 * np.log(a / sigma), out["logsnr"], atol=1e-11)
-  up, down = (_everything(s, jnp.asarray(T + d)) for d in (h, -h))
   want = (up["logsnr"] - down["logsnr"]) / (2 * h)
   np.testing.assert_allclose(out["slope"], want, rtol=2e-6)
   for k in (0, 1):
     want = (up["pair"][k] - down["pair"][k]) / (2 * h)
     np.testing.assert_allclose(out["dpair"][k], want, rtol=2e-6, atol=1e-8)
-  np.testing.assert_allclose(out["dt"] * out["slope"][1:-1], 1.0, rtol=1e-8)
+  np.testing.assert_allclose(out["dt"] * out["slope"], 1.0, rtol=1e-8)
   # |dλ/dt| = 2 speed/(a s) with a² + s² = 1
   product = a * sigma / (a**2 + sigma**2)
   np.testing.assert_allclose(
-    2.0 * np.exp(out["log_speed"]) / product, -out["slope"], rtol=1e-9
+    2.0 * np.exp(out["log_speed"]) / product, -out["slope"], rtol=1e-8
   )
 
 
-@ALL
-def test_both_ends_are_finite_in_float32(name):
-  s = SCHEDULES[name]
-  out = _everything(s, jnp.array([0.0, 0.0, 1.0, 1.0], jnp.float32))
-  for leaf in (*out["pair"], *out["dpair"]):
-    assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
-  assert not np.isnan(out["logsnr"]).any()
-  assert out["logsnr"][0] > 4.0 and out["logsnr"][2] < -4.0
-  np.testing.assert_allclose(out["back"], [0.0, 0.0, 1.0, 1.0], atol=3e-7)
-  assert out["back"].min() >= -3e-7
-
-
-# t near 1 is a float32 number, and so is t near 0: the same t in both
-NEAR = np.float32([0.0, 1e-6, 1e-4, 0.01, 0.3, 0.5, 0.7, 0.99, 0.9999, 1.0])
+# the same float32 times in both precisions, exact ends among them
+NEAR = np.concatenate(
+  [
+    np.float32([0.0, 1e-6, 1e-5, 1e-4, 1e-3]),
+    np.linspace(0.01, 0.99, 39, dtype=np.float32),
+    np.float32([0.999, 0.9999, 0.99999, 0.999999, 1.0]),
+  ]
+)
 
 
 @ALL
-def test_float32_equals_float64(name):
-  s = SCHEDULES[name]
-  got = _everything(s, jnp.asarray(NEAR))
-  lam = np.clip(np.asarray(got["logsnr"], np.float64), -30, 30)
-  got_t = np.asarray(jax.jit(lambda s, l: s.t(l))(s, jnp.float32(lam)))
+def test_float32_equals_float64_and_both_ends_are_finite(name):
+  logsnr = SCHEDULES[name].logsnr(jnp.asarray(NEAR))
+  lam = np.clip(np.asarray(logsnr), -30, 30)
+  got = _said(name, NEAR, lam, np.float32)
   with jax.enable_x64(True):
-    s64 = jax.tree.map(lambda x: np.asarray(x, np.float64), s)
-    want = _everything(s64, jnp.asarray(NEAR, np.float64))
-    want_t = np.asarray(
-      jax.jit(lambda s, l: s.t(l))(s64, np.float32(lam) * 1.0)
-    )
+    want = _said(name, NEAR, lam, np.float64)
+  for leaf in (*got["pair"], *got["dpair"], got["t"], got["log_speed"]):
+    assert leaf.dtype == np.float32 and np.isfinite(leaf).all()
+  assert not np.isnan(got["logsnr"]).any()
+  assert got["logsnr"][0] > 4.0 and got["logsnr"][-1] < -4.0
   # alpha - alpha_1 of a rescaled table cancels within a row of its end
   atol = 1e-8 if name == "zero_terminal" else 0.0
-  norm = [np.hypot(*map(np.asarray, o["pair"])) for o in (got, want)]
+  norm = [np.hypot(*o["pair"]) for o in (got, want)]
   for k in (0, 1):
     np.testing.assert_allclose(
       got["pair"][k] / norm[0], want["pair"][k] / norm[1], rtol=1e-5, atol=atol
     )
   # of the size of logsnr, or of 1 where it crosses zero
   np.testing.assert_allclose(
-    got["logsnr"], want["logsnr"], rtol=1e-5 + 1e3 * atol, atol=1e-5
+    got["logsnr"], want["logsnr"], rtol=1e-5 + 2e5 * atol, atol=1e-5
   )
-  inside = (want_t >= 0) & (want_t <= 1)
-  np.testing.assert_allclose(
-    got_t[inside], want_t[inside], rtol=1e-5, atol=1e-7
-  )
+  # t near 1 and near 0 in a float32 of it
+  np.testing.assert_allclose(got["t"], want["t"], rtol=1e-5, atol=2e-7)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_the_table_has_every_name():
 
 
 @ALL
-def test_one_trace_and_gradients_through_parameters(name):
+def test_one_trace_grad_and_vmap_through_parameters(name):
   """Every number is a leaf: new values do not retrace; grad and vmap work."""
   s, traces = SCHEDULES[name], []
 
@@ -214,16 +213,12 @@ def test_one_trace_and_gradients_through_parameters(name):
   scaled = lambda c: tree.unflatten(
     [leaf * c + 0.01 * i * (c - 1.0) for i, leaf in enumerate(leaves, 1)]
   )
-  g = jax.jit(jax.value_and_grad(lambda c: value(scaled(c))))
-  values = {round(float(g(c)[0]), 6) for c in (1.0, 1.01, 1.02)}
-  assert len(values) == 3 and len(traces) == 1
-  # the gradient by finite differences, and vmap over parameters
-  many = jax.jit(jax.vmap(lambda c: value(scaled(c))))(
-    jnp.array([1.0, 1.01, 1.0 + 1e-2, 1.0 - 1e-2])
-  )
-  np.testing.assert_allclose(many[0], g(1.0)[0], rtol=1e-4, atol=1e-5)
-  slope = (many[2] - many[3]) / 2e-2
-  np.testing.assert_allclose(g(1.0)[1], slope, rtol=0.02, atol=0.02)
+  g = jax.jit(jax.vmap(jax.value_and_grad(lambda c: value(scaled(c)))))
+  many, slope = g(jnp.array([1.0, 1.02, 1.01, 0.99]))
+  g(jnp.array([1.03, 1.04, 1.05, 1.06]))
+  assert len(set(np.asarray(many).tolist())) == 4 and len(traces) == 1
+  want = (many[2] - many[3]) / 2e-2
+  np.testing.assert_allclose(slope[0], want, rtol=0.02, atol=0.02)
 
 
 def test_a_users_schedule_is_completed(x64):

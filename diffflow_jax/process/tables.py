@@ -23,9 +23,16 @@ class Table:
   rows: Any
 
   def logsnr(self, t):
-    rows = jnp.asarray(self.rows)
-    k = jnp.asarray(t) * (rows.shape[0] - 1)
-    return jnp.interp(k, jnp.arange(rows.shape[0], dtype=rows.dtype), rows)
+    rows, t = jnp.asarray(self.rows), jnp.asarray(t)
+    last = rows.shape[0] - 1
+    # counted from the nearer end, where a table is steep
+    early = t < 0.5
+    k = jnp.where(early, t, 1.0 - t) * last
+    whole = jnp.clip(jnp.floor(k), 0, last - 1)
+    i = whole.astype(jnp.int32)
+    near = rows[jnp.where(early, i, last - i)]
+    far = rows[jnp.where(early, i + 1, last - i - 1)]
+    return near + (k - whole) * (far - near)
 
   def t(self, logsnr):
     rows = jnp.asarray(self.rows)
