@@ -80,7 +80,7 @@ def _bisect(self, logsnr):
 def _log_speed(self, logsnr):
   """log dphi/dt = log (a ds - s da)/(a² + s²), from the pair at t(logsnr)."""
   logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
-  t = jnp.clip(self.t(logsnr), 0.0, 1.0)
+  t = jnp.clip(self.t(jnp.clip(logsnr, -60.0, 60.0)), 0.0, 1.0)
   (a, s), (da, ds) = jax.jvp(self.pair, (t,), (jnp.ones_like(t),))
   return jnp.log((a * ds - s * da) / (a * a + s * s))
 

@@ -96,6 +96,7 @@ class LogNormal:
     return jax.scipy.special.ndtr(self._xi(logsnr))
 
   def log_speed(self, logsnr):
-    xi = self._xi(jnp.clip(logsnr, -60.0, 60.0))
+    logsnr = jnp.clip(logsnr, -60.0, 60.0)
+    xi = self._xi(logsnr)
     log_slope = 0.5 * xi * xi + 0.5 * math.log(2.0 * math.pi)
     return jnp.log(self.p_std) + log_slope + log_product(logsnr)
