@@ -32,6 +32,7 @@ __all__ = [
   "P2",
   "SNRPlusOne",
   "Sigmoid",
+  "SoftMinSNR",
   "TargetMSE",
   "TruncatedSNR",
   "Uncertainty",
@@ -39,7 +40,6 @@ __all__ = [
   "elbo",
   "log_gain",
   "make",
-  "soft_min_snr",
   "uncertainty",
 ]
 
@@ -101,9 +101,14 @@ class Sigmoid:
     return jax.nn.log_sigmoid(self.bias - logsnr)
 
 
-def soft_min_snr(gamma=5.0):
+@struct.dataclass
+class SoftMinSNR:
   """omega = gamma/(gamma + SNR), a smooth min-SNR (arXiv:2401.11605)."""
-  return Sigmoid(jnp.log(gamma))
+
+  gamma: Any = 5.0
+
+  def __call__(self, logsnr):
+    return jax.nn.log_sigmoid(jnp.log(self.gamma) - logsnr)
 
 
 @struct.dataclass
@@ -181,7 +186,7 @@ class Monotonic:
 WEIGHTINGS = {
   "elbo": ELBO,
   "sigmoid": Sigmoid,
-  "soft_min_snr": soft_min_snr,
+  "soft_min_snr": SoftMinSNR,
   "min_snr": MinSNR,
   "p2": P2,
   "truncated_snr": TruncatedSNR,

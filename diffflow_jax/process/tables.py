@@ -18,9 +18,15 @@ from diffflow_jax.process.schedule import schedule
 
 @schedule
 class Table:
-  """logsnr linear in t between the rows of a table, (T,), decreasing."""
+  """logsnr linear in t between the rows of a table.
+
+  Attributes:
+    rows: (T,), logsnr, decreasing; steps: (T-1,), their differences, which the
+      rows in float32 would have lost.
+  """
 
   rows: Any
+  steps: Any
 
   def logsnr(self, t):
     rows, t = jnp.asarray(self.rows), jnp.asarray(t)
@@ -31,8 +37,8 @@ class Table:
     whole = jnp.clip(jnp.floor(k), 0, last - 1)
     i = whole.astype(jnp.int32)
     near = rows[jnp.where(early, i, last - i)]
-    far = rows[jnp.where(early, i + 1, last - i - 1)]
-    return near + (k - whole) * (far - near)
+    step = jnp.asarray(self.steps)[jnp.where(early, i, last - i - 1)]
+    return near + (k - whole) * jnp.where(early, step, -step)
 
   def t(self, logsnr):
     rows = jnp.asarray(self.rows)
@@ -56,7 +62,8 @@ def beta_table(betas):
     k = int(outside.argmax())
     raise ValueError(f"betas[{k}] = {betas[k]:g} must be between 0 and 1")
   log_alpha_bar = np.cumsum(np.log1p(-betas))
-  return Table(log_alpha_bar - np.log(-np.expm1(log_alpha_bar)))
+  rows = log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
+  return Table(rows, np.diff(rows))
 
 
 def _check_length(num):
