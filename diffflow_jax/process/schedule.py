@@ -77,12 +77,24 @@ def _bisect(self, logsnr):
   return jnp.where(jnp.isfinite(step), t - step, t)
 
 
-def _log_speed(self, logsnr):
-  """log dphi/dt = log (a ds - s da)/(a² + s²), from the pair at t(logsnr)."""
+def _time_of(self, logsnr):
   logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
-  t = jnp.clip(self.t(jnp.clip(logsnr, -60.0, 60.0)), 0.0, 1.0)
+  logsnr = jnp.clip(logsnr, -60.0, 60.0)
+  return jnp.clip(self.t(logsnr), 0.0, 1.0), logsnr
+
+
+def _log_speed_of_pair(self, logsnr):
+  """log dphi/dt = log (a ds - s da)/(a² + s²), from the pair at t(logsnr)."""
+  t, _ = _time_of(self, logsnr)
   (a, s), (da, ds) = jax.jvp(self.pair, (t,), (jnp.ones_like(t),))
   return jnp.log((a * ds - s * da) / (a * a + s * s))
+
+
+def _log_speed_of_logsnr(self, logsnr):
+  """log dphi/dt = log ½ a s |dlogsnr/dt|, a and s from logsnr itself."""
+  t, logsnr = _time_of(self, logsnr)
+  _, slope = jax.jvp(self.logsnr, (t,), (jnp.ones_like(t),))
+  return log_product(logsnr) + jnp.log(-0.5 * slope)
 
 
 def log_product(logsnr):
@@ -106,14 +118,15 @@ def schedule(cls):
   """
   if not hasattr(cls, "logsnr") and not hasattr(cls, "pair"):
     raise TypeError(f"schedule {cls.__name__} needs logsnr(t) or pair(t)")
+  if not hasattr(cls, "log_speed"):
+    by_pair = hasattr(cls, "pair")
+    cls.log_speed = _log_speed_of_pair if by_pair else _log_speed_of_logsnr
   if not hasattr(cls, "pair"):
     cls.pair = lambda self, t: unit_pair(self.logsnr(t))
   if not hasattr(cls, "logsnr"):
     cls.logsnr = lambda self, t: pair_logsnr(*self.pair(t))
   if not hasattr(cls, "t"):
     cls.t = _bisect
-  if not hasattr(cls, "log_speed"):
-    cls.log_speed = _log_speed
   return struct.dataclass(cls)
 
 
