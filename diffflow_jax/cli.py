@@ -5,6 +5,7 @@ without a traceback, before anything is compiled or written.
 """
 
 import logging
+import os
 import sys
 
 from absl import flags
@@ -88,6 +89,15 @@ def run(main, argv=None):
     sys.exit(1)
   except KeyboardInterrupt:
     sys.exit(130)
+
+
+def need_directory_of(path, name):
+  """Refuses a file to write whose directory is missing or read-only."""
+  directory = os.path.dirname(os.path.abspath(path))
+  if not os.path.isdir(directory):
+    raise Refusal(f"--{name}: there is no directory {directory}")
+  if not os.access(directory, os.W_OK):
+    raise Refusal(f"--{name}: {directory} cannot be written to")
 
 
 def integers(text, name):

@@ -226,7 +226,7 @@ def test_a_refusal_is_one_line_with_status_2(tmp_path):
       assert "divisible by the 8 devices, not 12" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["train", "sample"])
+@pytest.mark.parametrize("name", ["train", "sample", "compare"])
 def test_help_is_fast_because_it_imports_no_jax(name):
   code = (
     f"import sys, diffflow_jax.commands.{name} as m\n"
@@ -244,7 +244,7 @@ def test_help_is_fast_because_it_imports_no_jax(name):
   )
   assert done.returncode == 0, done.stderr
   assert f"python -m diffflow_jax.{name}" in done.stdout
-  assert "--workdir" in done.stdout
+  assert "Flags:\n  --" in done.stdout
 
 
 def test_importing_the_package_is_lazy_and_complete():
@@ -252,8 +252,9 @@ def test_importing_the_package_is_lazy_and_complete():
     "import sys, diffflow_jax as dfj\n"
     "assert 'jax' not in sys.modules\n"
     "for name in dir(dfj): getattr(dfj, name)\n"
-    "import diffflow_jax.sample\n"
+    "import diffflow_jax.sample, diffflow_jax.compare\n"
     "assert dfj.sample.__name__ == 'sample' and callable(dfj.sample)\n"
+    "assert dfj.compare.__name__ == 'compare' and callable(dfj.compare)\n"
     "try: dfj.nothing\n"
     "except AttributeError as e: print(e)\n"
   )

@@ -8,86 +8,128 @@ import pytest
 from diffflow_jax.objective import densities, losses, objectives, weightings
 from diffflow_jax.process import closed_form, levels, schedules, targets
 
-DENSITIES = {
-  "uniform_t_flow": densities.UniformTime(schedules.Flow()),
-  "uniform_t_cosine": densities.UniformTime(schedules.Cosine()),
-  "uniform_t_karras": densities.UniformTime(schedules.Karras()),
-  "normal": densities.Normal(1.0, 2.0),
-}
-LAMBDA = np.linspace(-7.0, 9.0, 33)
+RECIPES = objectives.OBJECTIVES
+# what a network's plain MSE is, in its own output space
+PLAIN = [
+  "ddpm",
+  "iddpm",
+  "ve",
+  "vp_sde",
+  "v_diffusion",
+  "edm",
+  "flow_matching",
+  "stochastic_interpolant",
+  "sd3",
+]
 
 
-@pytest.mark.parametrize("name", DENSITIES)
-def test_log_prob_is_the_slope_of_the_quantile(name, x64):
-  """p(λ(u)) |dλ/du| = 1, the slope by finite differences."""
-  d, u, h = DENSITIES[name], np.linspace(0.02, 0.98, 25), 1e-6
-  slope = (d.logsnr(u + h) - d.logsnr(u - h)) / (2 * h)
-  p = np.exp(d.log_prob(d.logsnr(u)))
-  np.testing.assert_allclose(p * np.abs(slope), 1.0, rtol=1e-6)
-
-
-def test_densities_are_their_closed_forms(x64):
-  """MATH 3.3: uniform t on flow and on cosine."""
-  sech = lambda y: 1 / np.cosh(y)
-  np.testing.assert_allclose(
-    np.exp(DENSITIES["uniform_t_flow"].log_prob(LAMBDA)),
-    sech(LAMBDA / 4) ** 2 / 8,
-    rtol=1e-12,
-  )
-  np.testing.assert_allclose(
-    np.exp(DENSITIES["uniform_t_cosine"].log_prob(LAMBDA)),
-    sech(LAMBDA / 2) / (2 * np.pi),
-    rtol=1e-12,
-  )
-
-
-def test_a_density_is_zero_outside_its_schedules_range():
-  d = DENSITIES["uniform_t_karras"]
-  assert np.all(np.isneginf(d.log_prob(jnp.array([-9.0, 13.0]))))
-
-
-def test_uniforms_are_uniform_stratified_and_never_0_or_1():
-  n = 128
-  for seed in range(50):
-    u = densities.uniforms(jax.random.key(seed), n)
-    assert np.array_equal(np.sort(np.floor(u * n)), np.arange(n)), seed
-    assert u.min() > 0 and u.max() < 1
-  # each place of the batch sees all of (0, 1): data need not be shuffled
-  draws = jax.vmap(lambda k: densities.uniforms(k, 4))(
-    jax.random.split(jax.random.key(0), 4000)
-  )
-  assert np.abs(draws.mean(0) - 0.5).max() < 4 * np.sqrt(1 / 12 / 4000)
-  assert np.abs(draws.var(0) - 1 / 12).max() < 0.01
-
-
-def test_implied_weightings_are_their_closed_forms(x64):
-  """MATH 3.4: u-MSE on flow, eps-MSE on cosine, EDM."""
-  flow = objectives.flow_matching().weighting(LAMBDA)
-  np.testing.assert_allclose(flow, -LAMBDA / 2, atol=1e-10)
-  ddpm = np.exp(objectives.ddpm().weighting(LAMBDA))
-  np.testing.assert_allclose(ddpm, 1 / np.cosh(LAMBDA / 2) / np.pi, rtol=1e-10)
-  m, s, sd = -1.2, 1.2, 0.5
-  normal = np.exp(-0.5 * ((LAMBDA + 2 * m) / (2 * s)) ** 2) / (
-    2 * s * np.sqrt(2 * np.pi)
-  )
-  want = 2 * normal * (np.exp(-LAMBDA) + sd**2) / sd**2
-  got = np.exp(objectives.edm(sd, m, s).weighting(LAMBDA))
-  np.testing.assert_allclose(got, want, rtol=1e-10)
-
-
-@pytest.mark.parametrize("name", ["flow_matching", "edm"])
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_mse_has_factor_one(name):
   """In its own output space, in float32, to both exact ends."""
+  o = RECIPES[name]()
   logsnr = jnp.array([-jnp.inf, -60.0, -30.0, -3.0, 0.0, 3.0, 30.0, jnp.inf])
-  factor = jnp.exp(losses.log_factor(objectives.OBJECTIVES[name](), logsnr))
-  np.testing.assert_allclose(factor, 1.0, rtol=1e-5)
+  lo, hi = np.sort(o.schedule.logsnr(jnp.array([0.0, 1.0])))
+  covered = name in ("edm", "sd3") or (logsnr >= lo) & (logsnr <= hi)
+  factor = np.exp(losses.log_factor(o, logsnr))
+  np.testing.assert_allclose(factor[covered], 1.0, rtol=1e-5)
 
 
-def test_ddpms_factor_is_alpha_squared():
-  """eps-MSE by a v network on vp: ‖eps - ε̂‖² = alpha² ‖v - v̂‖²."""
+def test_an_eps_mse_by_a_v_network_has_factor_alpha_squared():
+  """simple diffusion: ‖eps - ε̂‖² = alpha² ‖v - v̂‖² on vp."""
   logsnr = jnp.array([-10.0, -1.0, 0.0, 4.0])
-  factor = jnp.exp(losses.log_factor(objectives.ddpm(), logsnr))
+  factor = jnp.exp(losses.log_factor(objectives.simple_diffusion(), logsnr))
   np.testing.assert_allclose(factor, jax.nn.sigmoid(logsnr), rtol=1e-5)
+
+
+def test_vdm_is_half_the_range_of_logsnr():
+  """w = 1 and p = 1/(λmax - λmin): the factor is half the range."""
+  factor = jnp.exp(losses.log_factor(objectives.vdm(), jnp.array([-4.0, 9.0])))
+  np.testing.assert_allclose(factor, 18.3 / 2, rtol=1e-5)
+
+
+def test_sid2_is_its_equation_4(x64):
+  """-dλ/dt e^b sig(λ - b) ‖x - x̂‖²/2, by a v network: x = alpha z - sigma v."""
+  o, t, h = objectives.sid2(256, bias=-1.0), np.linspace(0.1, 0.9, 9), 1e-6
+  lam = o.schedule.logsnr(t)
+  rate = (o.schedule.logsnr(t - h) - o.schedule.logsnr(t + h)) / (2 * h)
+  sig = lambda y: 1 / (1 + np.exp(-y))
+  on_x = np.exp(-1.0) * sig(lam + 1.0)
+  want = 0.5 * rate * on_x * sig(-lam)  # sigma² from x to v
+  got = np.exp(losses.log_factor(o, jnp.asarray(lam)))
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_recipes_are_their_papers(x64):
+  """Target, scale and clock of a level, in each paper's own words."""
+  at = lambda o, t: levels.level(o.schedule, o.scale, jnp.asarray(t))
+  o = objectives.flow_matching(0.05)
+  lv = at(o, 0.3)
+  np.testing.assert_allclose([lv.alpha, lv.sigma], [0.7, 0.335], rtol=1e-12)
+  np.testing.assert_allclose(o.target(lv), [-1.0, 0.95], rtol=1e-12)
+  np.testing.assert_allclose(np.exp(losses.log_factor(o, lv.logsnr)), 1.0)
+  o = objectives.sd3(shift=3.0)
+  t = 3 * 0.3 / (1 + 2 * 0.3)
+  lv = at(o, 0.3)
+  np.testing.assert_allclose([lv.alpha, lv.sigma], [1 - t, t], rtol=1e-12)
+  np.testing.assert_allclose(o.target(lv), [-1.0, 1.0])
+  # training draws the shifted times too
+  np.testing.assert_allclose(
+    o.density.mean, objectives.sd3().density.mean - 2 * np.log(3.0)
+  )
+  o = objectives.stochastic_interpolant()
+  lv = at(o, 0.3)
+  want = np.pi / 2 * np.array([-np.sin(0.15 * np.pi), np.cos(0.15 * np.pi)])
+  np.testing.assert_allclose(o.target(lv), want, rtol=1e-12)
+  o = objectives.ddpm()
+  betas = np.linspace(1e-4, 0.02, 1000)
+  k = np.array([0, 300, 999])
+  lv = at(o, k / 999)
+  np.testing.assert_allclose(lv.alpha**2, np.cumprod(1 - betas)[k], rtol=1e-9)
+  o = objectives.simple_diffusion(256)
+  cosine = objectives.v_diffusion().schedule
+  lam = o.schedule.logsnr(0.5) - cosine.logsnr(0.5)
+  np.testing.assert_allclose(lam, 2 * np.log(64 / 256), atol=1e-9)
+  o = objectives.ve()
+  np.testing.assert_allclose(at(o, 1.0).sigma, 50.0, rtol=1e-9)
+  assert objectives.rectified_flow() == objectives.flow_matching()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_float32_factors_to_high_and_low_noise(name):
+  """|logsnr| = 30 within the density's reach: 1e-5, and nothing NaN."""
+  o = RECIPES[name]()
+  u = np.float32([1e-4, 0.01, 0.2, 0.5, 0.8, 0.99, 0.9999])
+  lam = np.concatenate([np.float32([-30.0, 30.0]), o.density.logsnr(u)])
+  wide = lambda d: jax.tree.map(lambda x: np.asarray(x, d), o)
+  got = np.asarray(losses.log_factor(wide(np.float32), jnp.asarray(lam)))
+  with jax.enable_x64(True):
+    want = losses.log_factor(wide(np.float64), jnp.asarray(lam, np.float64))
+    want = np.asarray(want)
+  on = np.isfinite(want)  # the others are outside of a bounded density
+  assert on[2:].all()
+  np.testing.assert_allclose(np.exp(got[on]), np.exp(want[on]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_trace_and_one_gradient_step(name):
+  """A recipe is a pytree: it enters jit, its loss is finite and has a
+  gradient, and new numbers in it do not retrace."""
+  traces = []
+
+  @jax.jit
+  def step(o, w, key):
+    traces.append(1)
+    apply = lambda w, z, logsnr, cond: w * z
+    x = jnp.linspace(-1.0, 1.0, 8)[:, None]
+    loss = lambda w: losses.weighted_mse(o, apply, w, key, x).loss.mean()
+    return jax.value_and_grad(loss)(w)
+
+  o = jax.tree.map(jnp.asarray, RECIPES[name]())
+  for seed in range(2):
+    loss, grad = step(o, 0.3, jax.random.key(seed))
+    assert np.isfinite(loss) and np.isfinite(grad) and loss > 0
+    o = jax.tree.map(lambda leaf: leaf * 1.001, o)
+  assert len(traces) == 1
 
 
 def _wrong_network(objective, target, scale, schedule):
@@ -135,31 +177,40 @@ def _eps_hat(x, eps, logsnr, scale):
 
 def test_the_expected_loss_does_not_depend_on_the_density(x64):
   """Any p, one weighting: 4 standard errors of the mean, and p matters not."""
-  base = objectives.ddpm()
-  n, means = 40000, {}
-  for name, d in DENSITIES.items():
-    if name == "uniform_t_karras":
-      continue  # does not cover the weighting's range
+  base = objectives.v_diffusion()
+  n, means = 10000, {}
+  for name, d in {
+    "uniform_t_flow": densities.UniformTime(schedules.Flow()),
+    "uniform_t_cosine": densities.UniformTime(schedules.Cosine()),
+    "normal": densities.Normal(0.0, 4.0),
+    "uniform": densities.uniform(-16.0, 16.0),
+  }.items():
     o = base.replace(density=d)
     apply, mix = _wrong_network(o, o.target, o.scale, o.schedule)
     x = mix.sample(jax.random.key(1), n)
-    loss = losses.weighted_mse(o, apply, {}, jax.random.key(2), x).loss
+    loss = jax.jit(
+      lambda x, o=o, apply=apply: (
+        losses.weighted_mse(o, apply, {}, jax.random.key(2), x).loss
+      )
+    )(x)
     means[name] = (float(loss.mean()), float(loss.std()) / np.sqrt(n))
   (m0, e0), *rest = means.values()
   for m, e in rest:
     assert abs(m - m0) < 4 * np.hypot(e, e0), means
   # and it is L_w = ½ ∫ w E‖eps - ε̂‖² dλ by quadrature over λ
-  lam = np.linspace(-16, 16, 161)
+  lam = jnp.linspace(-16, 16, 161)
   apply, mix = _wrong_network(base, base.target, base.scale, base.schedule)
-  x = mix.sample(jax.random.key(3), 4000)
+  x = mix.sample(jax.random.key(3), 2000)
   eps = jax.random.normal(jax.random.key(4), x.shape)
-  mse = jnp.array(
-    [
-      losses.terms_at(base, apply, {}, x, jnp.full(4000, l), eps).eps_mse.mean()
-      for l in lam
-    ]
+
+  @jax.jit
+  def mse(l):
+    terms = losses.terms_at(base, apply, {}, x, jnp.full(2000, l), eps)
+    return terms.eps_mse.mean()
+
+  integral = 0.5 * np.trapezoid(
+    np.exp(base.weighting(lam)) * np.array([mse(l) for l in lam]), lam
   )
-  integral = 0.5 * np.sum(np.exp(base.weighting(lam)) * mse) * (lam[1] - lam[0])
   assert abs(integral - m0) < 4 * e0 + 0.02 * m0
 
 

@@ -1,5 +1,6 @@
 """A network of one schedule and scale called from another: MATH.md 1.18."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,20 +30,33 @@ def exact_network(target, schedule, scale):
   return predictors.Predictor({}, schedule, apply, target, scale)
 
 
+def _carries_over(schedule, target, own_scale):
+  @jax.jit
+  def both(lv):
+    predict = exact_network(target, schedule, own_scale)
+    return predict(Z, lv), mix()(Z, lv)
+
+  for name in ("vp", "ve", "linear"):
+    got, want = both(levels.at_logsnr(SCALES[name], 1.3))
+    for g, w in zip(got, want, strict=True):
+      np.testing.assert_allclose(g, w, atol=1e-10, err_msg=name)
+
+
 @pytest.mark.parametrize("own_scale", SCALES)
 @pytest.mark.parametrize("target", TARGETS)
+def test_x_and_eps_carry_over_to_any_scale(target, own_scale, x64):
+  """MATH 1.18, for every output on every scale."""
+  _carries_over(schedules.Cosine(), TARGETS[target], SCALES[own_scale])
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_x_and_eps_carry_over_to_any_scale(schedule, target, own_scale, x64):
-  predict = exact_network(
-    TARGETS[target], SCHEDULES[schedule], SCALES[own_scale]
-  )
-  for name, scale in SCALES.items():
-    lv = levels.at_logsnr(scale, 1.3)
-    for got, want in zip(predict(Z, lv), mix()(Z, lv), strict=True):
-      np.testing.assert_allclose(got, want, atol=1e-11, err_msg=name)
+def test_x_and_eps_carry_over_from_any_schedule(schedule, x64):
+  """MATH 1.18, with the output that needs the schedule's clock."""
+  _carries_over(SCHEDULES[schedule], targets.u, levels.vp)
 
 
-def test_levels_outside_the_trained_range_are_clipped(x64):
+@pytest.mark.parametrize("target", TARGETS)
+def test_levels_outside_the_trained_range_are_clipped(target, x64):
   """Beyond sigma_max the network is asked at sigma_max, with z rescaled."""
   seen = []
 
@@ -51,11 +65,43 @@ def test_levels_outside_the_trained_range_are_clipped(x64):
     return z
 
   karras = schedules.Karras(sigma_max=10.0)
-  predict = predictors.Predictor(
-    {}, karras, apply, targets.F(0.5), levels.Unit(0.5)
-  )
-  predict(Z, levels.at_logsnr(levels.vp, -50.0))
+  own = levels.Unit(0.5)
+  predict = predictors.Predictor({}, karras, apply, TARGETS[target], own)
+  far = levels.at_logsnr(levels.linear, -50.0)
+  x_hat, eps_hat = predict(Z, far)
   logsnr, z = seen[0]
   np.testing.assert_allclose(logsnr, -2 * np.log(10.0))
-  # at such noise vp and the network's own scale have z = eps, nearly
-  np.testing.assert_allclose(z, Z, rtol=6e-3)
+  # z by the norms: S_own/S, S² = alpha² + sigma²
+  lv = levels.at_logsnr(own, -2 * np.log(10.0), karras)
+  want = np.hypot(lv.alpha, lv.sigma) / np.hypot(far.alpha, far.sigma)
+  np.testing.assert_allclose(z, want * Z, rtol=1e-12)
+  # and its output is read at the level that it was asked at
+  for got, w in zip(
+    (x_hat, eps_hat), targets.to_x_eps(TARGETS[target], z, z, lv), strict=True
+  ):
+    np.testing.assert_allclose(got, w, rtol=1e-12)
+
+
+def test_velocity_is_transported_by_the_chain_rule(x64):
+  """MATH 1.19: u_B = (ċ/c) z + c ṫ_A u_A(z/c, t_A), by finite differences."""
+  flow, cosine, t, h = schedules.Flow(), schedules.Cosine(), 0.3, 1e-6
+  x, eps = Z, Z[::-1] * 0.7
+  b = levels.level(flow, levels.linear, t)
+  z = levels.add_noise(x, eps, b)
+
+  def c_and_time(t):
+    lam = flow.logsnr(t)
+    own = levels.at_logsnr(levels.vp, lam)
+    there = levels.level(flow, levels.linear, t)
+    return levels.rescale(own, there), cosine.t(lam)
+
+  c, t_a = c_and_time(t)
+  dc, dt_a = (
+    (up - down) / (2 * h)
+    for up, down in zip(c_and_time(t + h), c_and_time(t - h), strict=True)
+  )
+  a = levels.level(cosine, levels.vp, t_a)
+  u_a = targets.from_x_eps(targets.u, x, eps, a)
+  want = dc / c * z + c * dt_a * u_a
+  got = targets.from_x_eps(targets.u, x, eps, b)
+  np.testing.assert_allclose(got, want, atol=1e-8)

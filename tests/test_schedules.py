@@ -1,57 +1,224 @@
-"""Schedules: MATH.md 1.4, 1.10, 1.12 and what every schedule must keep."""
+"""Schedules: MATH.md 1.1 to 1.17, and what every schedule must keep."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.process import schedules
-from tests.tables import GOLDEN_LOGSNR, SCHEDULES
+from diffflow_jax.process import levels, schedules
+from tests.tables import LOGSNR, SCHEDULES
 
 ALL = pytest.mark.parametrize("name", SCHEDULES)
 T = np.linspace(0.02, 0.98, 49)
+# straight lines between rows: slopes jump at the knots
+INTERPOLATED = (
+  "ddpm_table",
+  "scaled_linear_table",
+  "iddpm_table",
+  "zero_terminal",
+)
+
+
+@pytest.mark.parametrize("name", LOGSNR)
+def test_logsnr_is_as_printed(name, x64):
+  """MATH 1.2 to 1.17, each by its paper's formula in NumPy."""
+  got = SCHEDULES[name].logsnr(jnp.asarray(T))
+  np.testing.assert_allclose(got, LOGSNR[name](T), atol=2e-9)
+
+
+@jax.jit
+def _everything(s, t, levels):
+  """All that a schedule says at times t: one compilation a precision."""
+  one = (jnp.ones_like(t),)
+  logsnr, slope = jax.jvp(s.logsnr, (t,), one)
+  pair, dpair = jax.jvp(s.pair, (t,), one)
+  back, dt = jax.jvp(s.t, (levels,), one)
+  return dict(
+    logsnr=logsnr,
+    slope=slope,
+    pair=pair,
+    dpair=dpair,
+    t=back,
+    dt=dt,
+    log_speed=s.log_speed(levels),
+  )
+
+
+def _said(name, t, levels, dtype):
+  s = jax.tree.map(lambda x: np.asarray(x, dtype), SCHEDULES[name])
+  return jax.tree.map(
+    np.asarray,
+    _everything(s, jnp.asarray(t, dtype), jnp.asarray(levels, dtype)),
+  )
 
 
 @ALL
-def test_logsnr_matches_its_closed_form(name, x64):
-  got = SCHEDULES[name].logsnr(jnp.array([0.25, 0.5, 0.75]))
-  np.testing.assert_allclose(got, GOLDEN_LOGSNR[name], atol=1e-6)
+def test_one_schedule(name, x64):
+  """Decreasing; pair, inverse, derivatives and speed agree with logsnr."""
+  s, h = SCHEDULES[name], 1e-6
+  out, up, down = (
+    _said(name, T + d, s.logsnr(jnp.asarray(T)), np.float64) for d in (0, h, -h)
+  )
+  assert np.all(np.diff(out["logsnr"]) < 0)
+  np.testing.assert_allclose(out["t"], T, atol=1e-10)
+  a, sigma = out["pair"]
+  np.testing.assert_allclose(2 * np.log(a / sigma), out["logsnr"], atol=1e-11)
+  want = (up["logsnr"] - down["logsnr"]) / (2 * h)
+  np.testing.assert_allclose(out["slope"], want, rtol=2e-6)
+  for k in (0, 1):
+    want = (up["pair"][k] - down["pair"][k]) / (2 * h)
+    np.testing.assert_allclose(out["dpair"][k], want, rtol=2e-6, atol=1e-8)
+  np.testing.assert_allclose(out["dt"] * out["slope"], 1.0, rtol=1e-8)
+  # |dλ/dt| = 2 speed/(a s) with a² + s² = 1
+  product = a * sigma / (a**2 + sigma**2)
+  np.testing.assert_allclose(
+    2.0 * np.exp(out["log_speed"]) / product, -out["slope"], rtol=1e-8
+  )
+
+
+# the same float32 times in both precisions, exact ends among them
+NEAR = np.concatenate(
+  [
+    np.float32([0.0, 1e-6, 1e-5, 1e-4, 1e-3]),
+    np.linspace(0.01, 0.99, 39, dtype=np.float32),
+    np.float32([0.999, 0.9999, 0.99999, 0.999999, 1.0]),
+  ]
+)
 
 
 @ALL
-def test_decreasing(name):
-  logsnr = SCHEDULES[name].logsnr(jnp.linspace(0.0, 1.0, 101))
-  assert np.all(np.diff(logsnr) < 0)
+def test_float32_equals_float64_and_both_ends_are_finite(name):
+  logsnr = SCHEDULES[name].logsnr(jnp.asarray(NEAR))
+  lam = np.clip(np.asarray(logsnr), -30, 30)
+  got = _said(name, NEAR, lam, np.float32)
+  with jax.enable_x64(True):
+    want = _said(name, NEAR, lam, np.float64)
+  for leaf in (*got["pair"], *got["dpair"], got["t"], got["log_speed"]):
+    assert leaf.dtype == np.float32 and np.isfinite(leaf).all()
+  assert not np.isnan(got["logsnr"]).any()
+  assert got["logsnr"][0] > 4.0 and got["logsnr"][-1] < -4.0
+  # alpha - alpha_1 of a rescaled table cancels within a row of its end
+  atol = 1e-8 if name == "zero_terminal" else 0.0
+  norm = [np.hypot(*o["pair"]) for o in (got, want)]
+  for k in (0, 1):
+    np.testing.assert_allclose(
+      got["pair"][k] / norm[0], want["pair"][k] / norm[1], rtol=1e-5, atol=atol
+    )
+  # of the size of logsnr, or of 1 where it crosses zero
+  np.testing.assert_allclose(
+    got["logsnr"], want["logsnr"], rtol=1e-5 + 2e5 * atol, atol=1e-5
+  )
+  # t near 1 and near 0 in a float32 of it
+  np.testing.assert_allclose(got["t"], want["t"], rtol=1e-5, atol=2e-7)
 
 
-@ALL
-def test_inverse_round_trip(name, x64):
-  s = SCHEDULES[name]
-  np.testing.assert_allclose(s.t(s.logsnr(T)), T, atol=1e-11)
-
-
-@ALL
-def test_pair_and_logsnr_agree(name, x64):
-  s = SCHEDULES[name]
-  a, sigma = s.pair(T)
-  np.testing.assert_allclose(2 * np.log(a / sigma), s.logsnr(T), atol=1e-12)
-
-
-@ALL
-def test_derivative_is_the_finite_difference(name, x64):
-  s, h = SCHEDULES[name], 1e-5
-  _, slope = jax.jvp(s.logsnr, (jnp.array(T),), (jnp.ones(len(T)),))
-  want = (s.logsnr(T + h) - s.logsnr(T - h)) / (2 * h)
-  np.testing.assert_allclose(slope, want, rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["cosine", "flow"])
+@pytest.mark.parametrize(
+  "name", ["cosine", "flow", "sd3_shift", "polynomial", "mode", "sigmoid"]
+)
 def test_ends_are_exact_in_float32(name):
   s = SCHEDULES[name]
   a, sigma = s.pair(jnp.array([0.0, 1.0], jnp.float32))
   assert a[1] == 0.0 and sigma[0] == 0.0
   assert np.array_equal(s.logsnr(jnp.array([0.0, 1.0])), [np.inf, -np.inf])
-  assert np.array_equal(s.t(jnp.array([np.inf, -np.inf])), [0.0, 1.0])
+
+
+def test_zero_terminal_snr():
+  """MATH 1.17: alpha = 0 at t = 1, the clean end where it was."""
+  base = schedules.ddpm_table()
+  s = schedules.ZeroTerminal(base)
+  a, _ = s.pair(jnp.array([1.0]))
+  assert a[0] == 0.0
+  np.testing.assert_allclose(s.logsnr(0.0), base.logsnr(0.0), rtol=1e-5)
+
+
+def test_ddpm_table_is_near_vp_linear():
+  """MATH 1.2: log alpha_bar + B = O(1/T), halving as T doubles."""
+  gaps = []
+  for num in (1000, 2000):
+    rows = schedules.ddpm_table(num, 0.1 / num, 20.0 / num).rows
+    log_alpha_bar = -np.logaddexp(0.0, -rows)
+    t = (np.arange(num) + 1) / num
+    gaps.append(np.abs(log_alpha_bar + 0.1 * t + 0.5 * 19.9 * t * t).max())
+  assert 1.9 < gaps[0] / gaps[1] < 2.1
+
+
+def test_iddpm_clips_its_last_row_alone():
+  """MATH 1.5b, by the unclipped formula."""
+  rows = schedules.iddpm_table().rows
+  s = schedules.OffsetCosine()
+  with jax.enable_x64(True):
+    free = np.asarray(s.logsnr((np.arange(1000) + 1) / 1000))
+  np.testing.assert_allclose(rows[:-1], free[:-1], atol=1e-9)
+  last = 1 / (1 + np.exp(-rows[-2])) * 0.001  # alpha_bar (1 - 0.999)
+  np.testing.assert_allclose(rows[-1], np.log(last / (1 - last)), rtol=1e-9)
+
+
+def test_shifts_compose_and_invert(x64):
+  """MATH 1.14b, and SD3's shift is the resolution shift."""
+  flow = schedules.Flow()
+  twice = schedules.Shift(schedules.Shift(flow, 2.0), 3.0)
+  once = schedules.Shift(flow, 6.0)
+  np.testing.assert_allclose(twice.logsnr(T), once.logsnr(T), atol=1e-12)
+  back = schedules.Shift(once, 1 / 6.0)
+  np.testing.assert_allclose(back.logsnr(T), flow.logsnr(T), atol=1e-12)
+  # their t' on the flow's own pair, and mu = log k
+  mu = np.log(6.0)
+  t = np.exp(mu) / (np.exp(mu) + 1 / T - 1)
+  np.testing.assert_allclose(once.logsnr(T), flow.logsnr(t), atol=1e-12)
+  side = flow.logsnr(T) + 2 * np.log(64 / 384)
+  np.testing.assert_allclose(once.logsnr(T), side, atol=1e-12)
+
+
+def test_karras_tends_to_geometric_as_rho_grows(x64):
+  """MATH 1.10b: rho → inf is log-uniform."""
+  far = schedules.Karras(0.01, 50.0, 1e7).logsnr(T)
+  np.testing.assert_allclose(far, schedules.Geometric().logsnr(T), atol=1e-4)
+
+
+def test_a_learned_schedule_has_exact_ends_and_is_monotone():
+  """MATH 1.16b, whatever the weights."""
+  for seed in range(3):
+    s = schedules.learned(jax.random.key(seed), 16)
+    s = s.replace(raw_out=3.0 * jax.random.normal(jax.random.key(9), (16,)))
+    logsnr = s.logsnr(jnp.linspace(0.0, 1.0, 201))
+    np.testing.assert_allclose(
+      logsnr[jnp.array([0, -1])], [13.3, -5.0], rtol=1e-6
+    )
+    assert np.all(np.diff(logsnr) < 0)
+
+
+def test_the_table_has_every_name():
+  known = {type(s).__name__ for s in SCHEDULES.values()}
+  for name, factory in schedules.SCHEDULES.items():
+    assert type(factory()).__name__ in known, name
+
+
+@ALL
+def test_one_trace_grad_and_vmap_through_parameters(name):
+  """Every number is a leaf: new values do not retrace; grad and vmap work."""
+  s, traces = SCHEDULES[name], []
+
+  def value(s):
+    traces.append(1)
+    l = s.logsnr(jnp.array(0.3))
+    return l + s.t(jnp.array(0.5)) + s.pair(jnp.array(0.6))[0]
+
+  leaves, tree = jax.tree.flatten(
+    jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), s)
+  )
+  if not leaves:
+    return
+  scaled = lambda c: tree.unflatten(
+    [leaf * c + 0.01 * i * (c - 1.0) for i, leaf in enumerate(leaves, 1)]
+  )
+  g = jax.jit(jax.vmap(jax.value_and_grad(lambda c: value(scaled(c)))))
+  many, slope = g(jnp.array([1.0, 1.02, 1.01, 0.99]))
+  g(jnp.array([1.03, 1.04, 1.05, 1.06]))
+  assert len(set(np.asarray(many).tolist())) == 4 and len(traces) == 1
+  want = (many[2] - many[3]) / 2e-2
+  np.testing.assert_allclose(slope[0], want, rtol=0.02, atol=0.02)
 
 
 def test_a_users_schedule_is_completed(x64):
@@ -62,7 +229,7 @@ def test_a_users_schedule_is_completed(x64):
     def logsnr(self, t):
       return self.top * (1.0 - 2.0 * t**2)
 
-  s = Quadratic(8.0)
+  s = schedules.check(Quadratic(8.0))
   np.testing.assert_allclose(s.t(s.logsnr(T)), T, atol=1e-12)
   a, sigma = s.pair(T)
   np.testing.assert_allclose(a**2 + sigma**2, 1.0, atol=1e-14)
@@ -77,18 +244,80 @@ def test_a_users_schedule_is_completed(x64):
   np.testing.assert_allclose(dtop, want, rtol=1e-6)
 
 
+def test_a_users_alpha_and_sigma_are_a_schedule(x64):
+  @schedules.schedule
+  class Cubic:
+    def pair(self, t):
+      return 1.0 - t**3, t**3
+
+  s = schedules.check(Cubic())
+  np.testing.assert_allclose(s.t(s.logsnr(T)), T, atol=1e-9)
+  lv = levels.at_logsnr(levels.linear, s.logsnr(T), s)
+  np.testing.assert_allclose(lv.dsigma, 3 * T**2, rtol=1e-6)
+
+
 def test_a_schedule_needs_one_of_the_two_forms():
   with pytest.raises(TypeError, match="Empty needs logsnr"):
     schedules.schedule(type("Empty", (), {}))
 
 
-def test_one_trace_while_a_parameter_varies():
-  traces = []
+def _user(logsnr):
+  return schedules.schedule(type("Mine", (), {"logsnr": logsnr}))()
 
-  @jax.jit
-  def f(s):
-    traces.append(1)
-    return s.logsnr(jnp.array(0.3))
 
-  values = {float(f(schedules.Karras(rho=r))) for r in (3.0, 5.0, 7.0)}
-  assert len(values) == 3 and len(traces) == 1
+@pytest.mark.parametrize(
+  "make,message",
+  [
+    (
+      lambda: schedules.make("linear_logsnr", logsnr_min=5.0, logsnr_max=-5.0),
+      r"LinearLogSNR: logsnr_min = 5.0 must be below logsnr_max = -5.0",
+    ),
+    (
+      lambda: schedules.make("karras", sigma_min=3.0, sigma_max=1.0),
+      "sigma_min = 3.0 must be below sigma_max = 1.0",
+    ),
+    (lambda: schedules.make("karras", rho=-1.0), None),
+    (
+      lambda: schedules.make("cosin"),
+      "unknown schedule 'cosin': known are cosine, ddpm_table",
+    ),
+    (
+      lambda: schedules.make("karras", roh=7.0),
+      "'karras' takes no 'roh': its arguments are sigma_min, sigma_max, rho",
+    ),
+    (
+      lambda: schedules.check(_user(lambda self, t: 10.0 * t)),
+      r"Mine: logsnr\(t\) must decrease .* it is 0 at t = 0 and 0.01",
+    ),
+    (
+      lambda: schedules.check(_user(lambda self, t: jnp.cos(9 * t))),
+      "must decrease",
+    ),
+    (
+      lambda: schedules.check(_user(lambda self, t: jnp.log(0.5 - t))),
+      "is NaN",
+    ),
+    (
+      lambda: schedules.check(_user(lambda self, t: jnp.sum(-t))),
+      "must be elementwise",
+    ),
+    (
+      lambda: schedules.check(schedules.Mode(spread=3.0)),
+      "Mode: logsnr",
+    ),
+    (
+      lambda: schedules.beta_table([0.1, 0.2, 1.0]),
+      r"betas\[2\] = 1 must be between 0 and 1",
+    ),
+    (lambda: schedules.beta_table([0.1, -0.2]), r"betas\[1\] = -0.2"),
+    (lambda: schedules.beta_table([0.1]), "two numbers or more"),
+    (lambda: schedules.ddpm_table(2.5), "num must be an integer >= 2, not 2.5"),
+  ],
+)
+def test_bad_input_gets_one_sentence(make, message):
+  if message is None:  # rho < 0 is a schedule too: still decreasing
+    assert dataclasses.is_dataclass(make())
+    return
+  with pytest.raises(ValueError, match=message) as error:
+    make()
+  assert "\n" not in str(error.value)

@@ -79,9 +79,7 @@ def main(argv):
   kind = os.path.splitext(values.out)[1]
   if kind not in (".png", ".npz"):
     raise Refusal(f"--out must end in .png or .npz, not {values.out!r}")
-  directory = os.path.dirname(os.path.abspath(values.out))
-  if not os.path.isdir(directory):
-    raise Refusal(f"--out: there is no directory {directory}")
+  cli.need_directory_of(values.out, "out")
 
   from diffflow_jax.training import workdir as workdir_lib
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.objective import densities, weightings
-from diffflow_jax.process import levels, targets
+from diffflow_jax.process import levels, schedules, targets
 
 
 @struct.dataclass
@@ -13,7 +13,8 @@ class Terms:
   """One loss term per example, all (batch,).
 
   Attributes:
-    loss: its weighted squared error; the mean over the batch is the loss.
+    loss: its weighted squared error (and the penalty of a learned weighting);
+      the mean over the batch is the loss.
     eps_mse: mean over dimensions of (eps - ε̂)², comparable between objectives.
     logsnr: the level that it was drawn at.
   """
@@ -40,7 +41,7 @@ def log_factor(objective, logsnr):
   )
 
 
-def weighted_mse(objective, apply, params, key, x, cond=None):
+def weighted_mse(objective, apply, params, key, x, cond=None, couple=None):
   """L_w per example, estimated at one level and one noise for each x.
 
       λ ~ p,  z = alpha x + sigma eps,  y = a x + b eps,  ŷ = apply(z, λ)
@@ -53,6 +54,8 @@ def weighted_mse(objective, apply, params, key, x, cond=None):
     objective: target, scale, schedule, density and weighting.
     apply: (params, z, logsnr, cond) -> ŷ; z (batch, ...), logsnr (batch,).
     key: PRNG key; x: (batch, ...) clean data; cond: passed on as it is.
+    couple: (x, eps) -> eps, which noise goes with which data; independent if
+      None. `minibatch_ot` is optimal transport within the batch.
   Returns:
     Terms; `.loss.mean()` is what to minimise.
   Raises:
@@ -60,15 +63,9 @@ def weighted_mse(objective, apply, params, key, x, cond=None):
   """
   level_key, noise_key = jax.random.split(key)
   logsnr = densities.draw(objective.density, level_key, x.shape[0])
-  return terms_at(
-    objective,
-    apply,
-    params,
-    x,
-    logsnr,
-    jax.random.normal(noise_key, x.shape, x.dtype),
-    cond,
-  )
+  eps = jax.random.normal(noise_key, x.shape, x.dtype)
+  eps = eps if couple is None else couple(x, eps)
+  return terms_at(objective, apply, params, x, logsnr, eps, cond)
 
 
 def terms_at(objective, apply, params, x, logsnr, eps, cond=None):
@@ -86,8 +83,53 @@ def terms_at(objective, apply, params, x, logsnr, eps, cond=None):
   gain = weightings.log_gain(
     objective.target, objective.scale, logsnr, objective.schedule
   )
+  loss = jnp.exp(log_factor(objective, logsnr)) * error
+  penalty = getattr(objective.weighting, "penalty", None)
   return Terms(
-    loss=jnp.exp(log_factor(objective, logsnr)) * error,
+    loss=loss if penalty is None else loss + penalty(logsnr),
     eps_mse=jnp.exp(gain) * error,
     logsnr=logsnr,
   )
+
+
+def conditional_flow_matching(
+  u_theta, key, z, schedule=None, scale=levels.linear
+):
+  """E_{tau, z, x}‖u_theta(x, tau) - u(x | z)‖² in the lecture's notation.
+
+  Lipman et al., arXiv:2210.02747 eq. 9: data z at tau = 1, noise at tau = 0,
+  tau uniform. It is `weighted_mse` of target u on uniform t = 1 - tau, as a
+  mean over dimensions.
+
+  Args:
+    u_theta: (x (batch, ...), tau (batch,)) -> velocity like x.
+    key: PRNG key; z: (batch, ...) clean data.
+    schedule: alpha_tau, beta_tau of the path; `Flow()`, the CondOT path, if
+      None.
+  Returns:
+    (batch,) losses.
+  """
+  schedule = schedules.Flow() if schedule is None else schedule
+  apply = lambda _, x, logsnr, cond: -u_theta(x, 1.0 - schedule.t(logsnr))
+  objective = _Plain(schedule, targets.u, scale)
+  return weighted_mse(objective, apply, {}, key, z).loss
+
+
+def denoising_score_matching(s_theta, key, z, schedule, scale=levels.vp):
+  """E_{tau, z, x}‖s_theta(x, tau) - grad log p_tau(x | z)‖².
+
+  Vincent 2011; the same with target score, whose weight grows like 1/sigma²:
+  use a schedule with sigma > 0 at the data end. Arguments as above.
+  """
+  apply = lambda _, x, logsnr, cond: s_theta(x, 1.0 - schedule.t(logsnr))
+  objective = _Plain(schedule, targets.score, scale)
+  return weighted_mse(objective, apply, {}, key, z).loss
+
+
+class _Plain:
+  """The objective of a paper's plain MSE: t uniform, no other weight."""
+
+  def __init__(self, schedule, target, scale):
+    self.schedule, self.target, self.scale = schedule, target, scale
+    self.density = densities.UniformTime(schedule)
+    self.weighting = weightings.TargetMSE(schedule, self.density, target, scale)

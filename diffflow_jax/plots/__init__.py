@@ -1,6 +1,24 @@
-"""Figures. matplotlib is imported when a figure is made, not before."""
+"""Figures. matplotlib is imported when a figure is made, not before.
 
+`save_*` write a PNG of samples; `plot_*` draw what the library computes on
+matplotlib axes and return them.
+"""
+
+from diffflow_jax.plots.comparisons import plot_comparison
+from diffflow_jax.plots.curves import (
+  plot_densities,
+  plot_schedules,
+  plot_weightings,
+)
 from diffflow_jax.plots.images import image_grid, save_images
 from diffflow_jax.plots.points import save_points
 
-__all__ = ["image_grid", "save_images", "save_points"]
+__all__ = [
+  "image_grid",
+  "plot_comparison",
+  "plot_densities",
+  "plot_schedules",
+  "plot_weightings",
+  "save_images",
+  "save_points",
+]

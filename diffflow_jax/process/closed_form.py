@@ -1,6 +1,7 @@
 """Closed forms: distributions whose exact denoiser is known at every level.
 
-For x ~ Σ_k w_k N(m_k, s_k² I) the noisy marginal is a mixture again,
+A mixture, a finite data set, an isotropic Gaussian; `gaussians` has the full
+covariance. For x ~ Σ_k w_k N(m_k, s_k² I) the noisy marginal is a mixture too,
 
     p(z) = Σ_k w_k N(alpha m_k, V_k I),   V_k = alpha² s_k² + sigma²
 
@@ -32,6 +33,8 @@ class Mixture:
     """Responsibilities (batch, K), z - alpha m (batch, K, d), V, log p."""
     alpha, sigma = bcast(lv.alpha, z), bcast(lv.sigma, z)
     var = (alpha * self.stds) ** 2 + sigma**2
+    # a point of a finite data set at sigma = 0: nearest neighbour, not 0/0
+    var = jnp.maximum(var, 1e-30)
     delta = z[:, None, :] - (alpha[..., None] * self.means)
     d = z.shape[-1]
     logits = self.log_weights - 0.5 * (
@@ -57,6 +60,20 @@ class Mixture:
   def log_prob(self, z, lv):
     """log p(z) of the noisy marginal in nats, (batch,)."""
     return self._posterior(z, lv)[3]
+
+  def covariance(self, z, lv):
+    """Cov(x | z), (batch, d, d): Σ r_k (c_k I + x_k x_kᵀ) - x̂ x̂ᵀ."""
+    r, delta, var, _ = self._posterior(z, lv)
+    alpha, sigma = bcast(lv.alpha, z), bcast(lv.sigma, z)
+    gain = alpha * self.stds**2 / var
+    x_k = self.means + gain[..., None] * delta
+    x_hat = jnp.sum(r[..., None] * x_k, axis=1)
+    left = x_k - x_hat[:, None, :]
+    inside = jnp.sum(r * (sigma * self.stds) ** 2 / var, axis=1)
+    eye = jnp.eye(z.shape[-1])
+    return inside[:, None, None] * eye + jnp.einsum(
+      "bk,bki,bkj->bij", r, left, left
+    )
 
   def sample(self, key, num_samples):
     """Clean draws x, (num_samples, d)."""
@@ -96,6 +113,7 @@ class Mixture:
 
   def _logit_cdf(self, z, lv):
     std = jnp.sqrt((lv.alpha * self.stds) ** 2 + lv.sigma**2)
+    std = jnp.maximum(std, 1e-15)
     q = (z - lv.alpha * self.means[:, 0]) / std
     log_cdf = jax.nn.logsumexp(
       self.log_weights + jax.scipy.special.log_ndtr(q), -1, keepdims=True
@@ -117,6 +135,17 @@ def mixture(weights, means, stds):
       f"not {means.shape}"
     )
   return Mixture(jnp.log(weights / jnp.sum(weights)), means, stds)
+
+
+def dataset(points):
+  """The finite data set of points (K, d): x̂ is their weighted mean.
+
+      x̂ = Σ r_k x_k,   r_k ∝ exp(-‖z - alpha x_k‖²/(2 sigma²))
+
+  What a network that fits its training data perfectly would say.
+  """
+  points = jnp.asarray(points, jnp.result_type(float))
+  return mixture(jnp.ones(points.shape[0]), points, 0.0)
 
 
 def gaussian(mean, std):

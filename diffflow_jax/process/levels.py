@@ -13,7 +13,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.schedules import unit_pair
+from diffflow_jax.process.schedule import unit_pair
 
 
 @struct.dataclass
@@ -55,6 +55,26 @@ def linear(a, s):
   return a / norm, s / norm
 
 
+def sub_vp(a, s):
+  """alpha² + sigma = 1: the sub-VP SDE (arXiv:2011.13456 eq. 29)."""
+  norm = 0.5 * (s + jnp.sqrt(s * s + 4.0 * a * a))
+  return a / norm, s / norm
+
+
+@dataclasses.dataclass(frozen=True)
+class CondOT:
+  """(1 - sigma_min) alpha + sigma = 1: alpha = 1 - t on `Flow(sigma_min)`.
+
+  Lipman et al., arXiv:2210.02747 eq. 20; CondOT(0) is linear.
+  """
+
+  sigma_min: float = 1e-4
+
+  def __call__(self, a, s):
+    norm = (1.0 - self.sigma_min) * a + s
+    return a / norm, s / norm
+
+
 @dataclasses.dataclass(frozen=True)
 class Unit:
   """alpha² sigma_data² + sigma² = 1: unit variance if Var x = sigma_data².
@@ -85,13 +105,33 @@ def level(schedule, scale, t):
 
 
 def at_logsnr(scale, logsnr, schedule=None):
-  """The Level at a logsnr; with a schedule also its d/dt at that level."""
+  """The Level at a logsnr; with a schedule also its d/dt at that level.
+
+  On the unit circle (a, s) = (cos phi, sin phi), so d/dt is dphi/dt (-s, a):
+  the digits of both ends come from logsnr, since t near 1 has lost those of a.
+  """
   logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
-  alpha, sigma = scale(*unit_pair(logsnr))
+  a, s = unit_pair(logsnr)
   if schedule is None:
-    return Level(logsnr, alpha, sigma)
-  clock = level(schedule, scale, schedule.t(logsnr))
-  return Level(logsnr, alpha, sigma, clock.dalpha, clock.dsigma)
+    return Level(logsnr, *scale(a, s))
+  # a velocity that a float32 cannot hold (log-normal tails) is kept finite
+  speed = jnp.exp(jnp.minimum(schedule.log_speed(logsnr), 60.0))
+  (alpha, sigma), (dalpha, dsigma) = jax.jvp(
+    scale, (a, s), (-speed * s, speed * a)
+  )
+  return Level(logsnr, alpha, sigma, dalpha, dsigma)
+
+
+def lecture_level(schedule, scale, tau):
+  """The Level at the lecture's time tau = 1 - t, its d/dt in d/dtau.
+
+      alpha_lec(tau) = alpha(1 - tau),     u_lec = -u
+
+  tau = 0 is noise and tau = 1 data: Lipman et al., arXiv:2210.02747, and most
+  of flow matching. Targets made at this level are theirs, sign included.
+  """
+  lv = level(schedule, scale, 1.0 - jnp.asarray(tau))
+  return lv.replace(dalpha=-lv.dalpha, dsigma=-lv.dsigma)
 
 
 def rescale(source, wanted):
@@ -114,3 +154,12 @@ def bcast(c, z):
 def add_noise(x, eps, lv):
   """z = alpha x + sigma eps (Ho et al., arXiv:2006.11239 eq. 4)."""
   return bcast(lv.alpha, x) * x + bcast(lv.sigma, x) * eps
+
+
+SCALES = {
+  "vp": vp,
+  "ve": ve,
+  "linear": linear,
+  "sub_vp": sub_vp,
+  "unit": Unit(),
+}

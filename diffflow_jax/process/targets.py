@@ -5,6 +5,7 @@
     eps      0                  1                     arXiv:2006.11239
     v        -sigma             alpha                 arXiv:2202.00512 §4
     u        dalpha/dt          dsigma/dt             arXiv:2210.02747
+    flow     -1                 1                     arXiv:2403.03206
     score    0                  -1/sigma              arXiv:2011.13456
     F        sigma/(S s_d)      -alpha s_d/S          arXiv:2206.00364 eq. 7
 
@@ -50,6 +51,11 @@ def u(lv):
       "level(schedule, scale, t) or at_logsnr(scale, logsnr, schedule)"
     )
   return lv.dalpha, lv.dsigma
+
+
+def flow(lv):
+  """y = eps - x: u of the flow schedule in its own time, whatever the clock."""
+  return -jnp.ones_like(lv.alpha), jnp.ones_like(lv.alpha)
 
 
 def score(lv):
@@ -130,4 +136,12 @@ def convert(y, z, lv, source, wanted):
   return from_x_eps(wanted, *to_x_eps(source, y, z, lv), lv)
 
 
-TARGETS = {"x": x, "eps": eps, "v": v, "u": u, "score": score, "F": F()}
+TARGETS = {
+  "x": x,
+  "eps": eps,
+  "v": v,
+  "u": u,
+  "flow": flow,
+  "score": score,
+  "F": F(),
+}

@@ -1,0 +1,104 @@
+"""A density that follows the loss: more draws where there is more to learn.
+
+    p ∝ (1 - floor) ema/mean(ema) + floor,   ema_b of w(λ) E‖eps - ε̂‖² in bin b
+
+Kingma & Gao, arXiv:2303.00848 (appendix): with p proportional to the weighted
+loss, every draw carries the same share of it. The loss divides by p, so what is
+minimised does not change. It is a pytree: keep it in the train state, call
+`update` after each step, and checkpoint it with the rest.
+"""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+
+@struct.dataclass
+class Adaptive:
+  """Piecewise constant over B equal bins of [logsnr_min, logsnr_max].
+
+  Attributes:
+    total, weight: (B,), decayed sums; total/weight is the bin's average loss.
+    decay: of the average, per draw that falls in the bin.
+    floor: share of the density that stays uniform.
+  """
+
+  total: jax.Array
+  weight: jax.Array
+  logsnr_min: float
+  logsnr_max: float
+  decay: float
+  floor: float
+
+  def _masses(self):
+    """Probability of each bin, (B,); unvisited bins count as average."""
+    seen = self.weight > 0.0
+    average = self.total / jnp.where(seen, self.weight, 1.0)
+    mean = jnp.sum(average) / jnp.maximum(jnp.sum(seen), 1)
+    average = jnp.where(seen, average, mean)
+    share = average / jnp.maximum(jnp.sum(average), 1e-30)
+    uniform = 1.0 / self.total.shape[0]
+    share = jnp.where(mean > 0.0, share, uniform)
+    return jax.lax.stop_gradient(
+      (1.0 - self.floor) * share + self.floor * uniform
+    )
+
+  def _edges(self):
+    num = self.total.shape[0]
+    return jnp.linspace(self.logsnr_min, self.logsnr_max, num + 1)
+
+  def logsnr(self, u):
+    """The quantile function: λ(t) = CDF⁻¹(1 - t), decreasing as a schedule."""
+    cdf = jnp.concatenate([jnp.zeros(1), jnp.cumsum(self._masses())])
+    return jnp.interp(1.0 - u, cdf / cdf[-1], self._edges())
+
+  def _bin(self, logsnr):
+    width = self.logsnr_max - self.logsnr_min
+    num = self.total.shape[0]
+    b = jnp.floor((logsnr - self.logsnr_min) / width * num)
+    return jnp.clip(b, 0, num - 1).astype(jnp.int32)
+
+  def log_prob(self, logsnr):
+    """log p(logsnr), -inf outside the bins."""
+    width = (self.logsnr_max - self.logsnr_min) / self.total.shape[0]
+    log_p = jnp.log(self._masses() / width)[self._bin(logsnr)]
+    inside = (logsnr >= self.logsnr_min) & (logsnr <= self.logsnr_max)
+    return jnp.where(inside, log_p, -jnp.inf)
+
+  def update(self, terms):
+    """The density after a step's Terms, whose levels this density drew.
+
+    A term's loss is w‖eps - ε̂‖²/(2p): times p it is what the bin averages.
+    """
+    loss = jax.lax.stop_gradient(terms.loss)
+    value = loss * jnp.exp(self.log_prob(terms.logsnr))
+    b, zeros = self._bin(terms.logsnr), jnp.zeros_like(self.total)
+    count = zeros.at[b].add(1.0)
+    mean = zeros.at[b].add(value) / jnp.maximum(count, 1.0)
+    keep = self.decay**count
+    return self.replace(
+      total=keep * self.total + (1.0 - keep) * mean,
+      weight=keep * self.weight + (1.0 - keep),
+    )
+
+
+def adaptive(
+  num_bins=100, logsnr_min=-15.0, logsnr_max=15.0, decay=0.999, floor=0.1
+):
+  """An Adaptive density that starts uniform.
+
+  Raises:
+    ValueError: a number outside its range.
+  """
+  if int(num_bins) != num_bins or num_bins < 1:
+    raise ValueError(f"num_bins must be an integer >= 1, not {num_bins!r}")
+  if not logsnr_min < logsnr_max:
+    raise ValueError(
+      f"logsnr_min = {logsnr_min} must be below logsnr_max = {logsnr_max}"
+    )
+  if not 0.0 <= decay < 1.0:
+    raise ValueError(f"decay must be in [0, 1), not {decay}")
+  if not 0.0 < floor <= 1.0:
+    raise ValueError(f"floor must be in (0, 1], not {floor}")
+  zeros = jnp.zeros(num_bins)
+  return Adaptive(zeros, zeros, logsnr_min, logsnr_max, decay, floor)

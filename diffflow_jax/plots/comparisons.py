@@ -1,0 +1,61 @@
+"""The picture of a comparison: four choices over log-SNR, and the clock."""
+
+import textwrap
+
+import numpy as np
+
+
+def _two(ax, x, comparison, aspect, ylabel):
+  for name, curve, style in zip(
+    comparison.names, (aspect.a, aspect.b), ("-", "--"), strict=True
+  ):
+    ax.plot(x, curve, style, label=name)
+  verdict = "same" if aspect.same else "differ"
+  ax.set(ylabel=ylabel, title=f"{ylabel}: {verdict}")
+
+
+def plot_comparison(comparison):
+  """A figure of a `Comparison`: returns the matplotlib Figure."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(12.0, 6.4), layout="constrained")
+  axes = figure.subplots(2, 3)
+  (density, weighting, clock), (output, scaling, words) = axes
+  c, x = comparison, comparison.logsnr
+  _two(density, x, c, c.density, "density")
+  _two(weighting, x, c, c.weighting, "weighting")
+  weighting.set_yscale("log")
+  _two(scaling, x, c, c.input_scaling, "input scaling")
+  scaling.set_yscale("log")
+  _two(clock, c.t, c, c.schedule, "schedule")
+  clock.set_xlabel("t")
+  aspect = c.network_output
+  for name, rows, style in zip(
+    c.names, (aspect.a, aspect.b), ("-", "--"), strict=True
+  ):
+    rows = rows / np.hypot(rows[:, :1], rows[:, 1:])
+    output.plot(x, rows[:, 0], style, color="tab:blue", label=f"{name}: x")
+    output.plot(x, rows[:, 1], style, color="tab:red", label=f"{name}: eps")
+  output.set_title(f"network output: {'same' if aspect.same else 'differ'}")
+  output.legend(fontsize="small")
+  for ax in (density, weighting, output, scaling):
+    ax.set_xlabel("logsnr")
+  density.legend(fontsize="small")
+  words.axis("off")
+  words.text(
+    0.0,
+    1.0,
+    _wrapped(str(c)),
+    va="top",
+    fontsize="x-small",
+    family="monospace",
+    transform=words.transAxes,
+  )
+  return figure
+
+
+def _wrapped(report, width=58):
+  return "\n".join(
+    textwrap.fill(line.strip(), width, subsequent_indent="  ")
+    for line in report.splitlines()
+  )

@@ -1,0 +1,84 @@
+"""The SDE and ODE view: (f, g, eta) <-> (alpha, sigma, e).
+
+    dz = f z dt + g dw            the forward process of a path on its scale
+    f = dalpha/alpha,   g² = 2 sigma (alpha dsigma - sigma dalpha)/alpha    (1)
+    alpha = exp ∫f,     sigma = alpha √(sigma_0²/alpha_0² + ∫ g²/alpha²)    (2)
+
+Every diffusion coefficient e >= 0 keeps the marginals, e = eta g:
+
+    generation, t falling:   dz = (u - ½ e² s) dt + e dw                    (3)
+    noising, t rising:       dz = (u + ½ e² s) dt + e dw                    (4)
+
+with u the flow velocity and s the score (Song et al., arXiv:2011.13456 eq. 6
+and 13; Albergo et al., arXiv:2303.08797). eta = 0 is the probability-flow ODE
+and eta = 1 the reverse of (f, g). u and s are rows of one prediction: convert
+them with `targets.convert(y, z, lv, targets.score, targets.u)`.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffflow_jax.process import targets
+from diffflow_jax.process.levels import bcast
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+
+
+def drift_diffusion(lv):
+  """(f, g²) of eq. 1 at a Level with a clock; infinite where alpha = 0."""
+  delta = targets.determinant(targets.u, lv)
+  return lv.dalpha / lv.alpha, 2.0 * lv.sigma * delta / lv.alpha
+
+
+def noise_rate(lv, eta):
+  """e = eta g: the diffusion coefficient of a stochasticity eta."""
+  return eta * jnp.sqrt(drift_diffusion(lv)[1])
+
+
+def stochasticity(lv, e):
+  """eta = e/g, the inverse of `noise_rate`."""
+  return e / jnp.sqrt(drift_diffusion(lv)[1])
+
+
+def _mean_over(fn, t):
+  """∫_0^t fn dt' by Gauss-Legendre; fn takes an extra trailing axis."""
+  x, w = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
+  return t * jnp.sum(fn(t[..., None] * x) * w, axis=-1)
+
+
+def from_sde(f, g2, t, start=0.0):
+  """(alpha, sigma) at times t of dz = f z dt + √g2 dw, eq. 2.
+
+  By quadrature, exact to rounding for smooth f and g2. The two numbers are a
+  pair: a schedule of any SDE is one line.
+
+  Args:
+    f, g2: functions of t, elementwise; t: times, any shape.
+    start: sigma/alpha at t = 0.
+  """
+  t = jnp.asarray(t, jnp.result_type(float, t))
+  alpha = lambda t: jnp.exp(_mean_over(f, t))
+  var = start**2 + _mean_over(lambda t: g2(t) / alpha(t) ** 2, t)
+  return alpha(t), alpha(t) * jnp.sqrt(var)
+
+
+def drift(x_hat, eps_hat, lv, e=0.0, noising=False):
+  """u - ½ e² s of eq. 3, u + ½ e² s of eq. 4 if noising.
+
+  Args:
+    x_hat, eps_hat: a prediction at lv, (batch, ...); e: () or (batch,).
+  """
+  u = targets.from_x_eps(targets.u, x_hat, eps_hat, lv)
+  sign = 1.0 if noising else -1.0
+  pull = bcast(sign * 0.5 * jnp.asarray(e) ** 2 / lv.sigma, eps_hat)
+  return u - pull * eps_hat  # s = -ε̂/sigma
+
+
+def conditional_field(z, x, lv):
+  """u(z | x) = (dsigma/sigma)(z - alpha x) + dalpha x.
+
+  Lipman et al., arXiv:2210.02747 Thm 3: the velocity of the Gaussian path that
+  ends in one x. Theirs runs in tau = 1 - t: pass a `levels.lecture_level`.
+  """
+  rate = bcast(lv.dsigma / lv.sigma, z)
+  return rate * (z - bcast(lv.alpha, z) * x) + bcast(lv.dalpha, z) * x

@@ -1,0 +1,138 @@
+"""Which formula of MATH.md is tested where.
+
+number -> tests ("module::test"), or a reason why it is not in the library.
+`test_math_index` checks that every named test exists and that no number of
+sections 1 to 4, 6 and 9 is missing.
+"""
+
+S, L, T, P, D, W, O, B = (
+  "test_schedules",
+  "test_levels",
+  "test_targets",
+  "test_predictors",
+  "test_densities",
+  "test_weightings",
+  "test_objectives",
+  "test_bound",
+)
+PRINTED = f"{S}::test_logsnr_is_as_printed"
+
+INDEX = {
+  "0.1": [f"{S}::test_one_schedule"],
+  "0.2": ["test_sde::test_g2_is_minus_sigma2_times_the_slope_of_logsnr"],
+  "0.3": [f"{B}::test_t_steps_approach_continuous_time_from_above"],
+  "1.1": [
+    f"{L}::test_levels_of_every_schedule",
+    f"{L}::test_norms_of_the_scales",
+  ],
+  "1.2": [PRINTED, f"{S}::test_ddpm_table_is_near_vp_linear"],
+  "1.3": [PRINTED],
+  "1.4": [PRINTED],
+  "1.5": [PRINTED, f"{S}::test_iddpm_clips_its_last_row_alone"],
+  "1.6": [PRINTED],
+  "1.7": [PRINTED],
+  "1.8": [PRINTED],
+  "1.9": [PRINTED],
+  "1.10": [PRINTED, f"{S}::test_karras_tends_to_geometric_as_rho_grows"],
+  "1.11": [PRINTED],
+  "1.12": [PRINTED],
+  "1.13": [PRINTED, f"{L}::test_the_papers_alpha_and_sigma"],
+  "1.14": [PRINTED, f"{S}::test_shifts_compose_and_invert"],
+  "1.15": [PRINTED],
+  "1.16": [
+    f"{S}::test_a_learned_schedule_has_exact_ends_and_is_monotone",
+    f"{B}::test_the_bound_does_not_depend_on_the_path_between_its_ends",
+  ],
+  "1.17": [PRINTED, f"{S}::test_zero_terminal_snr"],
+  "1.18": [
+    f"{P}::test_x_and_eps_carry_over_to_any_scale",
+    f"{P}::test_x_and_eps_carry_over_from_any_schedule",
+    f"{P}::test_levels_outside_the_trained_range_are_clipped",
+  ],
+  "1.19": [f"{P}::test_velocity_is_transported_by_the_chain_rule"],
+  "2.1": [f"{T}::test_the_rows_are_the_papers"],
+  "2.2": [f"{T}::test_every_conversion_is_the_wanted_row_of_x_and_eps"],
+  "2.3": [f"{T}::test_every_conversion_is_the_wanted_row_of_x_and_eps"],
+  "2.4": [f"{T}::test_errors_scale_by_the_determinant"],
+  "2.5": [f"{T}::test_float32_conversions_at_high_and_low_noise"],
+  "2.6": [
+    f"{T}::test_the_rows_are_the_papers",
+    f"{T}::test_f_with_unit_data_is_minus_v",
+  ],
+  "3.1": [f"{O}::test_the_expected_loss_does_not_depend_on_the_density"],
+  "3.2": [
+    f"{W}::test_the_gain_is_the_ratio_of_errors",
+    f"{W}::test_u_mse_is_half_g_squared_and_likelihood_weighting",
+  ],
+  "3.3": [
+    f"{D}::test_densities_are_their_closed_forms",
+    f"{D}::test_laws_of_time_are_the_papers",
+  ],
+  "3.4": [f"{W}::test_implied_weightings_are_their_closed_forms"],
+  "3.5": [f"{W}::test_a_falling_weighting_is_an_average_of_bounds"],
+  "3.6": [
+    f"{D}::test_uniforms_are_uniform_stratified_shuffled_and_never_0_or_1"
+  ],
+  "3.7": [f"{W}::test_the_best_density_follows_the_second_moment"],
+  "3.8": [
+    f"{D}::test_the_adaptive_density_tends_to_the_weighted_loss",
+    f"{D}::test_the_adaptive_density_does_not_move_the_expected_loss",
+  ],
+  "3.9": [
+    "test_gaussians::test_the_bound_is_tight_for_every_single_x",
+    "test_gaussians::test_mutual_information_is_half_the_integral_of_the_mmse",
+    f"{B}::test_prior_and_decoder_by_quadrature",
+  ],
+  "3.10": [f"{B}::test_t_steps_approach_continuous_time_from_above"],
+  "3.11": [
+    f"{B}::test_the_bound_is_tight_for_discrete_data",
+    f"{B}::test_bits_of_densities",
+  ],
+  "3.12": [
+    f"{W}::test_learned_uncertainty_finds_the_log_of_the_loss",
+    f"{W}::test_the_penalty_is_in_the_loss_and_trains",
+  ],
+  "4.1": ["test_sde::test_the_marginal_field_moves_the_density"],
+  "4.2": [
+    "test_faces::test_conditional_and_marginal_losses_differ_by_a_constant"
+  ],
+  "4.3": ["test_sde::test_velocity_and_score_are_one_prediction"],
+  "4.4": [
+    "test_sde::test_marginals_are_kept_for_every_eta",
+    "test_sde::test_eta_one_is_the_reverse_of_the_forward_process",
+  ],
+  "4.5": ["test_sde::test_conditional_fields_are_the_papers"],
+  "4.6": [
+    "test_sde::test_velocity_and_score_are_one_prediction",
+    "test_faces::test_conditional_flow_matching_is_the_lectures",
+  ],
+  "6.1": ["test_sde::test_alpha_and_sigma_come_back_from_f_and_g"],
+  "6.2": "sampling: how much noise a sampler's step puts back (test_sampling)",
+  "6.3": ["test_sde::test_f_and_g2_are_the_papers"],
+  "9.1": [
+    "test_closed_form::test_denoiser_and_density_match_quadrature",
+    "test_closed_form::test_score_is_the_gradient_of_log_prob",
+    "test_gaussians::test_mixture_covariance_is_the_jacobian_of_x_hat",
+  ],
+  "9.2": ["test_gaussians::test_gaussian_by_linear_algebra"],
+  "9.3": ["test_gaussians::test_the_flow_map_follows_the_ode"],
+  "9.4": ["test_closed_form::test_flow_map_follows_the_probability_flow_ode"],
+  "9.5": "sampling: one DDIM step on a Gaussian (test_sampling)",
+  "9.6": [
+    "test_gaussians::test_the_bound_is_tight_for_every_single_x",
+    "test_gaussians::test_path_kl_in_three_dimensions_is_the_difference_of_kls",
+  ],
+}
+
+# notes under a number, and where they are
+NOTES = {
+  "1.5b": [f"{S}::test_iddpm_clips_its_last_row_alone"],
+  "1.8b": "a beta table that others call sigmoid: any table is beta_table",
+  "1.9b": "a remark on the VE SDE's start: the kernel is what is implemented",
+  "1.10b": [f"{S}::test_karras_tends_to_geometric_as_rho_grows"],
+  "1.13b": [f"{L}::test_the_papers_alpha_and_sigma"],
+  "1.14b": [f"{S}::test_shifts_compose_and_invert"],
+  "1.16b": [
+    f"{B}::test_the_bound_does_not_depend_on_the_path_between_its_ends"
+  ],
+}
