@@ -36,7 +36,10 @@ _FUNCTIONS = {
   "predictor": "objective.objectives",
   "Tableau": "sampling.tableau",
   "sample": "sampling.tableau",
-  "contributions": "sampling.tableau",
+  "contributions": "sampling.introspection",
+  "pad": "sampling.compose",
+  "restart": "sampling.compose",
+  "introspection": "sampling.introspection",
   "Guided": "sampling.guidance",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]
