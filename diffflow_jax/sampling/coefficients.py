@@ -46,7 +46,7 @@ def exact_step(s, t, keep=1.0):
 def between(s, h, r):
   """The levels at ell_s + r h, on vp; s itself where h is infinite."""
   xp = namespace((s, h))
-  inside = xp.where(xp.isfinite(h), s.logsnr + 2.0 * r * h, s.logsnr)
+  inside = s.logsnr + 2.0 * r * xp.where(xp.isfinite(h), h, 0.0)
   alpha, sigma = unit_pair(inside) if xp is jnp else on_host(unit_pair, inside)
   return Level(inside, alpha, sigma)
 

@@ -32,14 +32,14 @@ def _push(tableau, respond, start, drawn):
   return anchor
 
 
-def contributions(tableau, target=None):
+def contributions(tableau, target=targets.x):
   """The weight of every prediction and noise draw in the sample.
 
       sample = start z_0 + Σ_i kept_i y_i + Σ_i noise_i xi_i
 
   Args:
-    target: what y is: None for what the tableau keeps, else a target, as
-      `targets.x` or `targets.v`; any of them says the same in other weights.
+    target: what y is, as `targets.x` or `targets.v`: all of them say the same
+      in other weights. None is what the tableau itself keeps.
   Returns:
     dict with start (), kept (N,) and noise (N+1,), NumPy arrays.
   """

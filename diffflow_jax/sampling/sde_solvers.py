@@ -235,15 +235,14 @@ def euler_maruyama(levels, eta=1.0, epsilon=None, coordinate="flow"):
   s, dt = path[:-1], clock[1:] - clock[:-1]
   noisy = (s.alpha > 0) & (path.sigma[1:] > 0)
   slope = s.dalpha / xp.where(s.alpha > 0, s.alpha, 1.0)
-  g2 = 2.0 * s.sigma * (s.dsigma - s.sigma * slope)
-  e2 = eta**2 * g2 if epsilon is None else xp.full_like(g2, epsilon**2)
-  e2 = xp.where(noisy, e2, 0.0)
-  noise = xp.sqrt(e2 * -dt)
+  g = xp.sqrt(2.0 * s.sigma * (s.dsigma - s.sigma * slope))
+  e = xp.where(noisy, eta * g if epsilon is None else epsilon, 0.0)
+  noise = e * xp.sqrt(-dt)
   mix = co.one_evaluation_mix(xp, 1, xp.ones_like(dt), [dt], noise)
   first = coordinates.gain(levels[0], path[0])
   last = coordinates.gain(path[-1], levels[-1])
   mix = xp.concatenate([mix[:1] * first, mix[1:-1], mix[-1:] * last])
-  return co.tableau(levels, mix, (s.dalpha, s.dsigma + 0.5 * e2 / s.sigma), s)
+  return co.tableau(levels, mix, (s.dalpha, s.dsigma + 0.5 * e**2 / s.sigma), s)
 
 
 def langevin(levels, num_corrections=1, step=0.1, eta=0.0):
