@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import levels as levels_lib, schedules
+from diffflow_jax.sampling.tableau import as_pytree
 
 FLOW = schedules.Flow()
 EVALUATIONS = 6  # of Dopri5 a step: the seventh is the next step's first
@@ -51,8 +52,8 @@ def _solve(field, y, t0, t1, rtol, atol, args=None):
     ),
     max_steps=100_000,
   )
-  # two for the first step's size, one to begin with, six a step
-  return out.ys[-1], 3 + EVALUATIONS * out.stats["num_steps"]
+  y = jax.tree.map(lambda leaf: leaf[-1], out.ys)
+  return y, 1 + EVALUATIONS * out.stats["num_steps"]
 
 
 def _time(lv):
@@ -101,8 +102,7 @@ def flow(
   Returns:
     (z on the scale of `end`, evaluations: (batch,), or () for a shared step).
   """
-  if jax.tree_util.all_leaves([predict]):
-    predict = jax.tree_util.Partial(predict)
+  predict = as_pytree(predict)
   (t0, norm0), (t1, norm1) = _time(start), _time(end)
   z = jnp.asarray(z)
   out, nfe = _flow(
@@ -155,8 +155,8 @@ def log_likelihood(
   key=None,
   num_probes=None,
   log_prior=None,
-  rtol=1e-5,
-  atol=1e-5,
+  rtol=1e-6,
+  atol=1e-6,
 ):
   """log p(x) in nats by the probability-flow ODE, arXiv:2011.13456 eq. 39.
 
@@ -186,8 +186,7 @@ def log_likelihood(
     raise ValueError(
       f"num_probes must be >= 1 and needs a key, not {num_probes!r}, {key!r}"
     )
-  if jax.tree_util.all_leaves([predict]):
-    predict = jax.tree_util.Partial(predict)
+  predict = as_pytree(predict)
   x = jnp.asarray(x, jnp.result_type(float, x))
   t0 = jnp.zeros(()) if start is None else _time(start)[0]
   t1 = jnp.ones(()) if end is None else _time(end)[0]

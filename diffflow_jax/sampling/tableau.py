@@ -158,6 +158,14 @@ def _scan(evaluate, carry, rows, every, recording):
   return jax.lax.scan(chunk, carry, chunks)
 
 
+def as_pytree(predict):
+  """predict with its bare functions wrapped, so that jit takes it as data."""
+  if not callable(predict):
+    raise TypeError(f"predict must be callable, not {type(predict).__name__}")
+  wrap = lambda leaf: jax.tree_util.Partial(leaf) if callable(leaf) else leaf
+  return jax.tree.map(wrap, predict)
+
+
 def sample(
   predict,
   tableau,
@@ -202,10 +210,7 @@ def sample(
     ValueError: z has another shape, every < 1, a padded tableau is asked for
       its trajectory, or brownian is not one level a row.
   """
-  if not callable(predict):
-    raise TypeError(f"predict must be callable, not {type(predict).__name__}")
-  if jax.tree_util.all_leaves([predict]):
-    predict = jax.tree_util.Partial(predict)
+  predict = as_pytree(predict)
   if z is not None and jnp.shape(z) != tuple(shape):
     raise ValueError(f"z has shape {jnp.shape(z)}, but shape is {tuple(shape)}")
   if every < 1 or int(every) != every:

@@ -1,0 +1,1 @@
+"""Figures of all that the library computes; each returns a matplotlib Figure."""
