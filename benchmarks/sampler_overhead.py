@@ -118,7 +118,9 @@ def main():
   key = jax.random.key(1)
   print(f"device: {jax.devices()[0].device_kind}, jax {jax.__version__}")
   n, repeats = (50, 3) if quick else (250, 7)
-  overhead("2-D MLP, batch 1024", network(128, 3, 2, key), (1024, 2), n, repeats)
+  overhead(
+    "2-D MLP, batch 1024", network(128, 3, 2, key), (1024, 2), n, repeats
+  )
   big = network(1024, 4, 256, key)
   overhead("MLP 1024x4, batch 128", big, (128, 256), n, 3 if quick else 5)
   times = {m: [] for m in (10, 1000)}
@@ -128,8 +130,8 @@ def main():
       times[m].append(compile_time(m, key))
   first = {m: np.median(t) for m, t in times.items()}
   print(
-    f"compile (first call less the second): {first[10]:.2f} s at 10 evaluations, "
-    f"{first[1000]:.2f} s at 1000, ratio {first[1000] / first[10]:.2f}"
+    f"compile (first call less the second): {first[10]:.2f} s at 10 "
+    f"evaluations, {first[1000]:.2f} s at 1000, ratio {first[1000] / first[10]:.2f}"
   )
 
 

@@ -23,6 +23,10 @@ _MODULES = {
   # sampling
   "grids": "sampling.grids",
   "solvers": "sampling.solvers",
+  "guidance": "sampling.guidance",
+  "adaptive": "sampling.adaptive",
+  "learned": "sampling.learned",
+  "introspection": "sampling.introspection",
   # networks, data, training, plots
   "networks": "networks",
   "data": "data",
@@ -39,7 +43,6 @@ _FUNCTIONS = {
   "contributions": "sampling.introspection",
   "pad": "sampling.compose",
   "restart": "sampling.compose",
-  "introspection": "sampling.introspection",
   "Guided": "sampling.guidance",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]

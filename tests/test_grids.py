@@ -97,13 +97,22 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
   "make,message",
   [
     (lambda: grids.from_logsnr([1.0]), "needs two levels"),
-    (lambda: grids.from_logsnr([0.0, np.nan, 2.0]), "level 1 of the grid is NaN"),
-    (lambda: grids.from_logsnr([0.0, 2.0, 1.0]), "level 1 has 2 and level 2 has"),
+    (
+      lambda: grids.from_logsnr([0.0, np.nan, 2.0]),
+      "level 1 of the grid is NaN",
+    ),
+    (
+      lambda: grids.from_logsnr([0.0, 2.0, 1.0]),
+      "level 1 has 2 and level 2 has",
+    ),
     (lambda: grids.from_logsnr([0.0, 1.0, 1.0]), "logsnr increasing"),
     (lambda: grids.from_sigma([1.0, -0.1]), "sigma must be >= 0"),
     (lambda: grids.karras(0), "num_steps must be an integer >= 1, not 0"),
     (lambda: grids.karras(2.5), "num_steps must be an integer >= 1, not 2.5"),
-    (lambda: grids.shifted_flow(-3), "num_steps must be an integer >= 1, not -3"),
+    (
+      lambda: grids.shifted_flow(-3),
+      "num_steps must be an integer >= 1, not -3",
+    ),
     (lambda: grids.shifted_flow(4, 0.0), "shift must be > 0"),
     (lambda: grids.table_rows([1.0, 0.0], 2, "even"), "spacing must be one of"),
   ],

@@ -85,7 +85,9 @@ def test_rescale_restores_the_spread(x64):
     ratio = float(jnp.std(mean) / jnp.std(plain[0]))
     want = plain[0] * (phi * ratio + 1 - phi)
     np.testing.assert_allclose(got[0], want, atol=1e-13)
-    np.testing.assert_allclose(LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5)
+    np.testing.assert_allclose(
+      LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5
+    )
   np.testing.assert_allclose(jnp.std(got[0]), jnp.std(mean), rtol=1e-5)
 
 
@@ -109,11 +111,15 @@ def test_thresholding(x64):
   z = jnp.ones((1, 4)) * 0.3
   got = guidance.Clipped(point)(z, LV)
   np.testing.assert_allclose(got[0], [[0.5, -1.0, 1.0, 0.0]])
-  np.testing.assert_allclose(LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5)
+  np.testing.assert_allclose(
+    LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5
+  )
   s = np.percentile([0.5, 4.0, 1.5, 0.0], 75.0)
   got = guidance.DynamicallyClipped(point, 75.0)(z, LV)
   np.testing.assert_allclose(got[0], [[0.5 / s, -1.0, 1.5 / s, 0.0]])
-  np.testing.assert_allclose(LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5)
+  np.testing.assert_allclose(
+    LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5
+  )
   clean = levels.at_logsnr(levels.vp, jnp.inf)
   flat = lambda z, lv, cond: (3.0 * z, 0.0 * z)
   assert np.isfinite(guidance.Clipped(flat)(z, clean)[1]).all()
@@ -136,7 +142,9 @@ def test_measured_gives_the_gaussian_posterior(x64):
   got = sample(guided, solvers.heun(grid), KEY, z.shape, z=z)
   var = 1 / (1 / s**2 + 1 / noise**2)
   mean = var * (m / s**2 + y / noise**2)
-  np.testing.assert_allclose(got[:, 0], mean + np.sqrt(var) * z[:, 0], atol=4e-3)
+  np.testing.assert_allclose(
+    got[:, 0], mean + np.sqrt(var) * z[:, 0], atol=4e-3
+  )
   np.testing.assert_allclose(got[:, 1], m + s * z[:, 1], atol=4e-3)
 
 

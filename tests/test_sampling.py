@@ -253,7 +253,7 @@ def test_gradients_through_the_sampler(x64):
     np.testing.assert_allclose(a, b, atol=1e-12)
   h, step = 1e-6, jax.tree.map(jnp.sign, plain)
   ends = [
-    loss(jax.tree.map(lambda p, d: p + s * h * d, params, step), False)
+    loss(jax.tree.map(lambda p, d, s=s: p + s * h * d, params, step), False)
     for s in (1, -1)
   ]
   slope = sum(jnp.sum(jnp.abs(g)) for g in jax.tree.leaves(plain))
@@ -311,9 +311,7 @@ def test_one_brownian_path_for_20_and_40_steps():
 def test_join_is_one_longer_sampler(x64):
   grid = grids.from_logsnr(np.linspace(-4, 5, 9))
   whole = solvers.ddim(grid, 0.5)
-  both = compose.join(
-    solvers.ddim(grid[:4], 0.5), solvers.ddim(grid[3:], 0.5)
-  )
+  both = compose.join(solvers.ddim(grid[:4], 0.5), solvers.ddim(grid[3:], 0.5))
   for a, b in zip(*map(jax.tree.leaves, (whole, both)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-13)
 

@@ -365,8 +365,8 @@ def test_3m_by_the_papers_differences(x64):
     np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
-QUICK = """ddim_1 euler_angle heun dpmpp_3s dpmpp_2m unipc_2 deis_3 ab_2 ddpm_0.3
-sde_dpmpp_2m_1 euler_maruyama_1 langevin""".split()
+QUICK = """ddim_1 euler_angle heun dpmpp_3s dpmpp_2m unipc_2 deis_3 ab_2
+ddpm_0.3 sde_dpmpp_2m_1 euler_maruyama_1 langevin""".split()
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,10 @@ BAD = [
   (lambda l: so.named("dpmp")(l), "solver must be one of"),
   (lambda l: compose.pad(so.dpmpp_2m(l), 3, 2), "does not fit in"),
   (lambda l: compose.pad(so.dpmpp_2m(l), 9, 1), "does not fit in"),
-  (lambda l: compose.restart(l, so.ddim, 3, 2), "restart needs 0 <= high < low"),
+  (
+    lambda l: compose.restart(l, so.ddim, 3, 2),
+    "restart needs 0 <= high < low",
+  ),
 ]
 
 

@@ -1,1 +1,1 @@
-"""Figures of all that the library computes; each returns a matplotlib Figure."""
+"""Figures of what the library computes; each returns a Figure."""

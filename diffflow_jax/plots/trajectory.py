@@ -5,7 +5,7 @@ import numpy as np
 
 
 def _tile(images):
-  """(n, h, w[, c]) in a near-square grid, one image, values clipped to [0, 1]."""
+  """(n, h, w[, c]) tiled into one image, values clipped to [0, 1]."""
   images = np.clip(np.asarray(images, np.float64), 0.0, 1.0)
   n, h, w = images.shape[:3]
   across = int(np.ceil(np.sqrt(n)))

@@ -203,9 +203,7 @@ def log_likelihood(
   )
   if log_prior is None:
     sigma = t1.astype(x.dtype)
-    log_prior = lambda z: jnp.sum(
-      jax.scipy.stats.norm.logpdf(z, scale=sigma)
-    )
+    log_prior = lambda z: jnp.sum(jax.scipy.stats.norm.logpdf(z, scale=sigma))
   size = math.prod(x.shape[1:])
   return jax.vmap(log_prior)(z) + gained + size * jnp.log(alpha), nfe
 

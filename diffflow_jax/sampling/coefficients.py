@@ -77,7 +77,7 @@ def moments(xp, h, num):
 
 
 def fit_weights(xp, nodes, goal, count):
-  """w with Σ_j w_j nodes_j^k = goal_k for k < count, and w_j = 0 for j >= count.
+  """w with Σ_j w_j nodes_j^k = goal_k for k < count; w_j = 0 for j >= count.
 
   Every multistep method is this: the polynomial through the predictions at the
   nodes, integrated over the step; goal_k is the integral of r^k.
@@ -169,5 +169,3 @@ def tableau(levels, mix, target, at):
     start=levels[0],
     end=levels[-1],
   )
-
-

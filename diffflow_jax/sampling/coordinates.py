@@ -3,10 +3,10 @@
 On a schedule and a scale, dz = u dt with u = dalpha x̂ + dsigma ε̂. So "Euler in
 sigma" or "Heun on the angle" is the plain method on one path (schedule, scale):
 
-    "flow"    alpha = 1 - t, sigma = t          u = ε̂ - x̂     finite at both ends
-    "angle"   cos(πt/2), sin(πt/2)              u ~ v̂         finite at both ends
-    "sigma"   alpha = 1, sigma = t              u = ε̂         no alpha = 0
-    (schedule, scale), any of ours              dz = u dt of that path
+    "flow"    alpha = 1 - t, sigma = t        u = ε̂ - x̂   finite at both ends
+    "angle"   cos(πt/2), sin(πt/2)            u ~ v̂       finite at both ends
+    "sigma"   alpha = 1, sigma = t            u = ε̂       no alpha = 0
+    (schedule, scale), any of ours            dz = u dt of that path
 
 A method moves the state to its path's scale in its first row and back to the
 grid's in its last one, so the grid's own scale does not matter.

@@ -22,13 +22,21 @@ def is_traced(tree):
 
 
 def on_host(fn, *args):
-  """fn(*args) as float64 NumPy arrays, or traced where an argument is."""
+  """fn(*args) as float64 NumPy arrays, or traced where an argument is.
+
+  fn is elementwise in its last argument, an array (N+1,) or a tree of them: it
+  is filled up to a power of two, so that few shapes are ever compiled.
+  """
   if is_traced(args):
     return fn(*args)
+  *rest, last = jax.tree.map(_as_float64, args)
+  n = max(np.size(leaf) for leaf in jax.tree.leaves(last))
+  fill = max(64, 1 << (n - 1).bit_length()) - n
+  last = jax.tree.map(lambda l: np.pad(l, (0, fill), "edge"), last)
   with contextlib.ExitStack() as stack:
     stack.enter_context(jax.ensure_compile_time_eval())
     stack.enter_context(jax.enable_x64(True))
-    return jax.tree.map(np.asarray, fn(*jax.tree.map(_as_float64, args)))
+    return jax.tree.map(lambda l: np.asarray(l)[:n], fn(*rest, last))
 
 
 def _as_float64(x):
@@ -152,9 +160,7 @@ def table_rows(
     "linspace": np.linspace(last, 0.0, num_steps),
   }
   if spacing not in rows:
-    raise ValueError(
-      f"spacing must be one of {sorted(rows)}, not {spacing!r}"
-    )
+    raise ValueError(f"spacing must be one of {sorted(rows)}, not {spacing!r}")
   levels = np.interp(rows[spacing], np.arange(last + 1), logsnr)
   return from_logsnr(np.append(levels, np.inf) if to_zero else levels, scale)
 

@@ -120,9 +120,7 @@ class Clipped:
 
   def __call__(self, z, lv, cond=None):
     x_hat, eps_hat = self.predict(z, lv, cond)
-    return with_x(
-      jnp.clip(x_hat, -self.limit, self.limit), x_hat, eps_hat, lv
-    )
+    return with_x(jnp.clip(x_hat, -self.limit, self.limit), x_hat, eps_hat, lv)
 
 
 @struct.dataclass
@@ -141,9 +139,7 @@ class DynamicallyClipped:
     size = jnp.abs(x_hat).reshape(x_hat.shape[0], -1)
     s = jnp.maximum(jnp.percentile(size, self.percentile, axis=1), self.limit)
     s = bcast(s, x_hat)
-    return with_x(
-      jnp.clip(x_hat, -s, s) * (self.limit / s), x_hat, eps_hat, lv
-    )
+    return with_x(jnp.clip(x_hat, -s, s) * (self.limit / s), x_hat, eps_hat, lv)
 
 
 @struct.dataclass

@@ -125,9 +125,8 @@ def order_conditions(tableau, degree=3):
       x̂(ell) = r^k, r = (ell - ell_start)/(ell_end - ell_start), z_start = 0:
       z_end = alpha_end ∫ H e^{-H(1-r)} r^k dr,   H = ell_end - ell_start
 
-  for k = 0 … degree (arXiv:2211.01095 eq. 8 integrated in closed form). A method
-  of order p is exact for k < p away from its start, and in general has errors
-  of order p in the step: the quadrature part of its order conditions.
+  for k = 0 … degree (arXiv:2211.01095 eq. 8). A method of order p has errors of
+  order p in the step: the quadrature part of its order conditions.
 
   Returns:
     (degree + 1,) NumPy array. Needs finite start and end.

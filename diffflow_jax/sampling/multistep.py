@@ -58,7 +58,9 @@ def _mix(xp, num_kept, z, h, two_stage_start):
   if not two_stage_start:
     return mix
   inside = xp.stack([xp.asarray(co.identity_row(num_kept))[0], mix[1, 1]])
-  from_anchor = xp.concatenate([mix[2, :, 1:2], mix[2, :, :1], mix[2, :, 2:]], 1)
+  from_anchor = xp.concatenate(
+    [mix[2, :, 1:2], mix[2, :, :1], mix[2, :, 2:]], 1
+  )
   return xp.concatenate(
     [mix[:1], inside[None], from_anchor[None], mix[3:]], axis=0
   )
@@ -152,7 +154,6 @@ def dpmpp_3m_half(levels, two_stage_start=False):
   return _exponential(levels, 3, two_stage_start, adjust)
 
 
-
 def deis(levels, order=3, two_stage_start=False):
   """DEIS (tAB), arXiv:2204.13902 eq. 15, interpolating in log(sigma/alpha).
 
@@ -187,9 +188,7 @@ def deis(levels, order=3, two_stage_start=False):
   return co.tableau(levels, mix, (kept_x, 1.0 - kept_x), at)
 
 
-def adams_bashforth(
-  levels, order=2, coordinate="flow", two_stage_start=False
-):
+def adams_bashforth(levels, order=2, coordinate="flow", two_stage_start=False):
   """Adams-Bashforth on dz = u dt with unequal steps; order 2 or 3.
 
   With coordinate "sigma" it is k-diffusion's LMS. The history counts in the

@@ -1,9 +1,9 @@
 """Noise as a function of names: the key, the sample's global index, the row.
 
 Sample i has its own key fold_in(key, i). Row r of a tableau draws from
-fold_in(that, r + 1), the initial state from fold_in(that, 0). Or the rows' noise
-is taken from one Brownian path W per sample, on the clock c = sigmoid(-logsnr/2)
-(flow time, in [0, 1]), so that two grids see the same noise:
+fold_in(that, r + 1), the initial state from fold_in(that, 0). Or the rows'
+noise is taken from one Brownian path W per sample, on the clock c =
+sigmoid(-logsnr/2) (flow time, in [0, 1]): two grids then see the same noise,
 
     xi of the step s -> t = (W(c_s) - W(c_t)) / √(c_s - c_t)
 
@@ -87,8 +87,8 @@ def clocks(levels, num_rows):
   """
   if levels.logsnr.shape[0] != num_rows:
     raise ValueError(
-      f"brownian must be the grid of a one-evaluation solver: {num_rows} levels, "
-      f"not {levels.logsnr.shape[0]}"
+      f"brownian must be the grid of a one-evaluation solver: {num_rows} "
+      f"levels, not {levels.logsnr.shape[0]}"
     )
   xp = np if isinstance(levels.logsnr, np.ndarray) else jnp
   c = levels.sigma / (levels.alpha + levels.sigma)

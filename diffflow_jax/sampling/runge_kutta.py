@@ -1,6 +1,7 @@
 """Runge-Kutta methods on any coordinate, and EDM's sampler with churn.
 
-    k_j = u(z_s + Δt Σ_{l<j} a_jl k_l, t_s + c_j Δt),   z_t = z_s + Δt Σ_j b_j k_j
+    k_j = u(z_s + Δt Σ_{l<j} a_jl k_l, t_s + c_j Δt)
+    z_t = z_s + Δt Σ_j b_j k_j
 
 with Δt = t_t - t_s < 0 on the path of `coordinate`. A stage is one row of the
 tableau: the anchor holds z_s, and the k_j are the kept predictions.
@@ -23,7 +24,7 @@ RK4 = (
 
 
 def _ends_clean(levels):
-  """Whether the last level is sigma = 0; a traced grid is taken to end there."""
+  """Whether the last level is sigma = 0; a traced one is taken to be."""
   return co.namespace(levels) is co.jnp or float(levels.sigma[-1]) == 0.0
 
 

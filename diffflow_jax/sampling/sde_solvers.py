@@ -109,7 +109,7 @@ def ddpm(levels, variance=0.0):
 
 
 def consistency(levels):
-  """Consistency, LCM and stochastic flow sampling: z_t = alpha_t x̂ + sigma_t xi.
+  """Consistency, LCM, stochastic flow sampling: z_t = alpha_t x̂ + sigma_t xi.
 
   arXiv:2303.01469 Alg. 1, for models whose x̂ is the end of the flow; kappa is
   infinite. Samples of the right law only from such a model.
@@ -124,8 +124,8 @@ def consistency(levels):
 def adjusted_ddim(levels, v=0.1):
   """Adjusted DDIM, arXiv:2403.06807 Alg. 3, with ‖ε̂‖² at its mean d; order 1.
 
-      z_t = alpha_t x̂ + √(sigma_t² + (alpha_t - alpha_s sigma_t/sigma_s)² v_x) ε̂
-      v_x = v/(2 + SNR_s)
+      z_t = alpha_t x̂ + √(sigma_t² + B² v_x) ε̂
+      B = alpha_t - alpha_s sigma_t/sigma_s,   v_x = v/(2 + SNR_s)
 
   It makes up for the variance that x̂, a mean, lacks. The paper's factor
   d/‖ε̂‖², near 1, depends on the sample and is not linear.

@@ -200,7 +200,7 @@ def sample(
     brownian: the grid itself, to take every step's noise from one Brownian path
       per sample: grids of 20 and 40 steps then see the same noise (`noise`).
     trajectory: None, or what to keep of an evaluation, (z, x̂, ε̂, lv) -> pytree;
-      the call then returns (samples, pytree with a leading axis of evaluations).
+      the call then returns (samples, pytree with a leading axis).
     every: keep only every k-th evaluation, counted back from the last one.
     remat: recompute the network in the backward pass instead of storing it.
     sharding: of z's leading axis over devices.

@@ -96,7 +96,5 @@ def unipc(levels, order=2, variant="bh2"):
   z = a[:, None] * anchor + co.columns(xp, k, h=list(predict))
   rows = xp.stack([anchor, z], axis=1)
   last = xp.stack([rows[-1, 1], rows[-1, 1]])[None]
-  mix = xp.concatenate(
-    [xp.asarray(co.identity_row(k))[None], rows[:-1], last]
-  )
+  mix = xp.concatenate([xp.asarray(co.identity_row(k))[None], rows[:-1], last])
   return co.tableau(levels, mix, co.X, levels[:-1])

@@ -1,0 +1,53 @@
+"""The solvers' figures show the numbers that they are of."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+
+from diffflow_jax.plots import solvers as figures, trajectory
+from diffflow_jax.sampling import grids, introspection, solvers
+
+
+def test_churn_shows_the_contributions():
+  grid = grids.from_logsnr(np.linspace(-4, 5, 9))
+  fig = figures.churn(grid, (0.0, 1.0))
+  left, right = fig.axes
+  for line, eta in zip(left.lines, (0.0, 1.0), strict=False):
+    table = solvers.sde_dpmpp_1(grid, eta)
+    parts = introspection.contributions(table, figures.targets.v)
+    np.testing.assert_allclose(line.get_ydata(), parts["kept"])
+  assert len(right.lines) == 3  # two samplers, and the axis
+
+
+def test_damping_and_error_figures():
+  grid = grids.karras(6)
+  fig = figures.damping({"ddim": solvers.ddim(grid)}, [0.1, 1.0])
+  want = introspection.damping(solvers.ddim(grid), [0.1, 1.0])
+  np.testing.assert_allclose(fig.axes[0].lines[0].get_ydata(), want)
+  curves = {"a": {"ddim": ([5, 10], [0.2, 0.1])}}
+  fig = figures.error_against_evaluations(curves)
+  np.testing.assert_allclose(fig.axes[0].lines[0].get_ydata(), [0.2, 0.1])
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 2), (3, 5, 8, 8), (3, 5, 8, 8, 3)])
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_trajectories_are_written(shape, suffix, tmp_path):
+  frames = np.random.default_rng(0).random(shape)
+  path = tmp_path / f"way.{suffix}"
+  trajectory.save(path, frames, ["a", "b", "c"])
+  start = b"\x89PNG" if suffix == "png" else b"GIF8"
+  assert path.read_bytes().startswith(start)
+
+
+def test_tiles_are_in_reading_order():
+  images = np.arange(3)[:, None, None] * np.ones((3, 2, 2)) / 4
+  got = trajectory._tile(images)
+  np.testing.assert_allclose(got[[0, 0, 2, 2], [0, 2, 0, 2]], [0, 0.25, 0.5, 1])
+
+
+def test_other_files_are_refused():
+  with pytest.raises(ValueError, match="written to .png or .gif"):
+    trajectory.save("way.mp4", np.zeros((1, 2, 2)))
