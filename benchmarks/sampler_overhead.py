@@ -131,7 +131,8 @@ def main():
   first = {m: np.median(t) for m, t in times.items()}
   print(
     f"compile (first call less the second): {first[10]:.2f} s at 10 "
-    f"evaluations, {first[1000]:.2f} s at 1000, ratio {first[1000] / first[10]:.2f}"
+    f"evaluations, {first[1000]:.2f} s at 1000, "
+    f"ratio {first[1000] / first[10]:.2f}"
   )
 
 

@@ -91,6 +91,7 @@ def test_log_likelihood_from_a_noisy_start_is_that_densitys(x64):
   np.testing.assert_allclose(got, mix3d().log_prob(x, on_ve), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_hutchinson_is_unbiased_and_its_noise_falls(x64):
   x = mix3d().sample(KEY, 3)
   exact, _ = adaptive.log_likelihood(mix3d(), x)
@@ -104,6 +105,7 @@ def test_hutchinson_is_unbiased_and_its_noise_falls(x64):
   assert np.all(many.std(0) < 0.5 * spread) and np.all(spread > 1e-3)
 
 
+@pytest.mark.slow
 def test_log_likelihood_is_differentiable(x64):
   """In x: the score of the data; in the model's means: finite differences."""
   x = mix3d().sample(KEY, 4)

@@ -27,6 +27,7 @@ def flow_grid():
   return grids.uniform_t(schedules.Flow(), levels.vp, 10)
 
 
+@pytest.mark.slow
 def test_learned_beats_hand_made_on_held_out_noise():
   mix = problem()
   table, report = learned.fit_tableau(
@@ -58,6 +59,7 @@ def test_without_steps_that_help_the_hand_made_one_is_kept():
     num_valid=64,
     num_steps=5,
     learning_rate=1e3,
+    reference=solvers.heun(flow_grid()),
   )
   np.testing.assert_allclose(report["learned"], report["hand_made"], rtol=1e-5)
   start = learned.hand_made(table.start, table.end, 3)[report["started_from"]]

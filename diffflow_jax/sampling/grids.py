@@ -32,11 +32,13 @@ def on_host(fn, *args):
   *rest, last = jax.tree.map(_as_float64, args)
   n = max(np.size(leaf) for leaf in jax.tree.leaves(last))
   fill = max(64, 1 << (n - 1).bit_length()) - n
-  last = jax.tree.map(lambda l: np.pad(l, (0, fill), "edge"), last)
+  widen = lambda l: np.pad(l, (0, fill), "edge") if np.ndim(l) else l
+  cut = lambda l: np.asarray(l)[:n] if np.ndim(l) else np.asarray(l)
+  last = jax.tree.map(widen, last)
   with contextlib.ExitStack() as stack:
     stack.enter_context(jax.ensure_compile_time_eval())
     stack.enter_context(jax.enable_x64(True))
-    return jax.tree.map(lambda l: np.asarray(l)[:n], fn(*rest, last))
+    return jax.tree.map(cut, fn(*rest, last))
 
 
 def _as_float64(x):

@@ -49,7 +49,7 @@ def candidate_grids(start, end, num_steps):
     "cosine": grids.uniform_t(cosine, levels_lib.vp, num_steps, *ends(cosine)),
   }
   inner = {"logsnr": np.linspace(lo, hi, num_steps + 1)}
-  for rho in (2.0, 3.0, 7.0):
+  for rho in (3.0, 7.0):
     root = np.linspace(
       np.exp(-lo / 2 / rho), np.exp(-hi / 2 / rho), num_steps + 1
     )
