@@ -25,6 +25,10 @@ _MODULES = {
   # sampling
   "grids": "sampling.grids",
   "solvers": "sampling.solvers",
+  "guidance": "sampling.guidance",
+  "adaptive": "sampling.adaptive",
+  "learned": "sampling.learned",
+  "introspection": "sampling.introspection",
   # networks, data, training, plots
   "networks": "networks",
   "data": "data",
@@ -43,7 +47,9 @@ _FUNCTIONS = {
   "predictor": "objective.objectives",
   "Tableau": "sampling.tableau",
   "sample": "sampling.tableau",
-  "contributions": "sampling.tableau",
+  "contributions": "sampling.introspection",
+  "pad": "sampling.compose",
+  "restart": "sampling.compose",
   "Guided": "sampling.guidance",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]

@@ -29,3 +29,14 @@ def test_the_example_learns_the_moons():
   near = evaluation.nearest_distances(samples, x)
   assert np.quantile(near, 0.95) < 0.15, np.quantile(near, 0.95)
   assert evaluation.frechet_distance(samples, x) < 0.01
+
+
+def test_the_part_on_samplers_runs(tmp_path, monkeypatch):
+  part = TEXT[TEXT.index("## Samplers") : TEXT.index("## Add your own")]
+  blocks = re.findall(r"```python\n(.*?)```", part, re.S)
+  assert len(blocks) == 4
+  monkeypatch.chdir(tmp_path)
+  scope = {}
+  for block in blocks:
+    exec(block, scope)
+  assert np.isfinite(scope["x"]).all() and scope["x"].shape == (1000, 2)

@@ -14,9 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def _blocks():
-  page = ROOT / "README_math.md"
-  page = page if page.exists() else ROOT / "README.md"
-  text = page.read_text()
+  text = (ROOT / "README.md").read_text()
   text = text[text.index("## Add your own") :]
   return re.findall(r"```python\n(.*?)```", text, re.S)
 

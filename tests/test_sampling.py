@@ -1,4 +1,8 @@
-"""Tableaus, solvers, grids and the scan: MATH.md 5 and 9.4."""
+"""The loop, its noise, and tableaus out of tableaus: MATH.md 5."""
+
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +10,16 @@ import numpy as np
 import pytest
 
 from diffflow_jax.process import closed_form, levels, schedules
-from diffflow_jax.sampling import grids, guidance, solvers, tableau
-from tests.tables import SCALES
+from diffflow_jax.sampling import (
+  compose,
+  grids,
+  guidance,
+  introspection,
+  noise,
+  solvers,
+  tableau,
+)
 
-# name: (solver, order, evaluations of N steps ending at sigma = 0)
-SOLVERS = {
-  "ddim": (solvers.ddim, 1, lambda n: n),
-  "heun": (solvers.heun, 2, lambda n: 2 * n - 1),
-  "dpmpp_2m": (solvers.dpmpp_2m, 2, lambda n: n),
-}
-ALL = pytest.mark.parametrize("name", SOLVERS)
 KEY = jax.random.key(0)
 
 
@@ -23,120 +27,13 @@ def mix1d():
   return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
-def uneven_logsnr(n, start=-4.0, end=5.0):
-  u = np.linspace(0, 1, n + 1)
-  return start + (end - start) * (u + 0.5 * np.sin(np.pi * u) ** 2 / np.pi)
-
-
-@ALL
-@pytest.mark.parametrize("scale", ["vp", "linear"])
-def test_order(name, scale, x64):
-  """Slope of log-error against the exact nonlinear flow, MATH 9.4."""
-  solver, order, _ = SOLVERS[name]
-  mix, errors = mix1d(), []
-  for n in (80, 160, 320):
-    grid = grids.from_logsnr(uneven_logsnr(n), SCALES[scale])
-    z = jnp.linspace(-2, 2, 41)[:, None] * grid.sigma[0]
-    got = tableau.sample(mix, solver(grid), KEY, z.shape, z=z)
-    errors.append(np.abs(got - mix.flow(z, grid[0], grid[-1])).max())
-  slopes = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-  assert np.all(np.abs(slopes - order) < 0.15), (errors, slopes)
-
-
-@ALL
-def test_the_sample_does_not_depend_on_the_scale(name, x64):
-  mix, got = mix1d(), {}
-  for scale in ("vp", "ve", "linear"):
-    grid = grids.from_logsnr(uneven_logsnr(12), SCALES[scale])
-    z = jnp.linspace(-2, 2, 41)[:, None] * grid.sigma[0]
-    out = tableau.sample(mix, SOLVERS[name][0](grid), KEY, z.shape, z=z)
-    got[scale] = out / np.hypot(grid.alpha[-1], grid.sigma[-1])
-  np.testing.assert_allclose(got["ve"], got["vp"], rtol=1e-12, atol=1e-12)
-  np.testing.assert_allclose(got["linear"], got["vp"], rtol=1e-12, atol=1e-12)
-
-
-@ALL
-@pytest.mark.parametrize("schedule", [schedules.Flow(), schedules.Cosine()])
-@pytest.mark.parametrize("scale", ["vp", "linear"])
-def test_both_exact_ends(name, schedule, scale, x64):
-  """From alpha = 0 to sigma = 0: finite, accurate, and NFE is the rows."""
-  solver, _, nfe = SOLVERS[name]
-  mix = closed_form.gaussian([0.4], 0.6)
-  grid = grids.uniform_t(schedule, SCALES[scale], 64)
-  assert grid.alpha[0] == 0.0 and grid.sigma[-1] == 0.0
-  table = solver(grid)
-  assert table.num_evaluations == nfe(64)
-  assert all(np.isfinite(leaf).all() for leaf in (table.mix, table.target))
-  z = jnp.linspace(-2, 2, 9)[:, None]
-  got = tableau.sample(mix, table, KEY, z.shape, z=z)
-  np.testing.assert_allclose(got, 0.4 + 0.6 * z, atol=0.06)
-
-
-@ALL
-def test_exact_for_constant_x_hat(name, x64):
-  """A point mass is reached whatever the grid."""
-  point = lambda z, lv, cond: (
-    jnp.full_like(z, 0.7),
-    (z - lv.alpha * 0.7) / lv.sigma,
-  )
-  grid = grids.from_logsnr(uneven_logsnr(7))
-  z = jnp.linspace(-2, 2, 9)[:, None]
-  got = tableau.sample(point, SOLVERS[name][0](grid), KEY, z.shape, z=z)
-  eps = (z - grid.alpha[0] * 0.7) / grid.sigma[0]
-  np.testing.assert_allclose(
-    got, grid.alpha[-1] * 0.7 + grid.sigma[-1] * eps, atol=1e-12
-  )
-
-
-def test_ddim_coefficients_are_the_papers(x64):
-  """MATH 5.2, written with √(sigma_t² - s²) ε̂."""
-  grid = grids.from_logsnr([-1.0, 2.0])
-  for eta in (0.0, 0.6, 1.0):
-    table = solvers.ddim(grid, eta)
-    z, x_hat = 0.3, -0.8
-    eps_hat = (z - grid.alpha[0] * x_hat) / grid.sigma[0]
-    s = eta * grid.sigma[1] * np.sqrt(1 - np.exp(-3.0))
-    want = grid.alpha[1] * x_hat + np.sqrt(grid.sigma[1] ** 2 - s**2) * eps_hat
-    _, a, b, noise = table.mix[1, 0]
-    np.testing.assert_allclose(a * z + b * x_hat, want, atol=1e-14)
-    np.testing.assert_allclose(noise, s, atol=1e-14)
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_stochastic_ddim_keeps_the_moments_of_a_gaussian(eta, x64):
-  """Mean and variance by the linear recursion: no Monte-Carlo error."""
-  m, c = 0.4, 0.36
-  errors = []
-  for n in (100, 200):
-    grid = grids.from_logsnr(np.linspace(-12, 10, n + 1))
-    table = solvers.ddim(grid, eta)
-    mean = grid.alpha[0] * m
-    var = grid.alpha[0] ** 2 * c + grid.sigma[0] ** 2
-    for i in range(n):
-      _, a, b, noise = table.mix[i + 1, 0]
-      al, si = grid.alpha[i], grid.sigma[i]
-      gain = al * c / (al**2 * c + si**2)  # x̂ = m + gain (z - al m)
-      mean = a * mean + b * (m + gain * (mean - al * m))
-      var = (a + b * gain) ** 2 * var + noise**2
-    want = grid.alpha[-1] ** 2 * c + grid.sigma[-1] ** 2
-    np.testing.assert_allclose(mean, grid.alpha[-1] * m, rtol=1e-10)
-    errors.append(abs(var - want) / want)
-  assert errors[1] < 0.1 and 1.7 < errors[0] / errors[1] < 2.3, errors
-
-
-def test_stochastic_samples_have_those_moments():
-  mix = closed_form.gaussian([0.4], 0.6)
-  grid = grids.uniform_t(schedules.Cosine(), levels.vp, 200)
-  n = 20000
-  x = tableau.sample(mix, solvers.ddim(grid, 1.0), KEY, (n, 1))
-  assert abs(float(x.mean()) - 0.4) < 4 * 0.6 / np.sqrt(n) + 2e-3
-  assert abs(float(x.std()) - 0.6) < 4 * 0.6 / np.sqrt(2 * n) + 6e-3
+def flow_grid(n, t_end=0.0):
+  return grids.uniform_t(schedules.Flow(), levels.linear, n, t_end=t_end)
 
 
 def test_sample_i_does_not_depend_on_the_batch():
   mix = closed_form.gaussian([0.4, 0.1], 0.6)
-  grid = grids.uniform_t(schedules.Flow(), levels.linear, 8)
-  table = solvers.ddim(grid, 0.5)
+  table = solvers.ddim(flow_grid(8), 0.5)
   whole = tableau.sample(mix, table, KEY, (64, 2))
   one = tableau.sample(mix, table, KEY, (1, 2), first=5)
   seven = tableau.sample(mix, table, KEY, (7, 2), first=3)
@@ -145,37 +42,115 @@ def test_sample_i_does_not_depend_on_the_batch():
   assert len(np.unique(np.asarray(whole)[:, 0])) == 64
 
 
-def test_one_trace_while_solver_grid_eta_and_guidance_change():
-  traces = []
+def test_sample_i_does_not_depend_on_the_devices(tmp_path):
+  """On 8 CPU devices in another process, sharded; and on one, here."""
+  code = """
+import sys, jax, numpy as np
+import diffflow_jax as dfj
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+mesh = Mesh(np.array(jax.devices()), "i")
+grid = dfj.grids.uniform_t(dfj.schedules.Flow(), dfj.levels.linear, 8)
+x = dfj.sample(
+  dfj.closed_form.gaussian([0.4, 0.1], 0.6), dfj.solvers.ddim(grid, 0.5),
+  jax.random.key(0), (64, 2), sharding=NamedSharding(mesh, P("i")),
+)
+assert len(x.devices()) == 8, x.sharding
+np.save(sys.argv[1], np.asarray(x))
+"""
+  path = tmp_path / "x.npy"
+  flags = "--xla_force_host_platform_device_count=8"
+  env = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+  env["PYTHONPATH"] = os.getcwd()
+  subprocess.run(
+    [sys.executable, "-c", code, str(path)], env=env, check=True, timeout=120
+  )
+  mix = closed_form.gaussian([0.4, 0.1], 0.6)
+  here = tableau.sample(mix, solvers.ddim(flow_grid(8), 0.5), KEY, (64, 2))
+  np.testing.assert_allclose(np.load(path), here, atol=1e-6)
 
+
+def counting(traces):
   def network(z, lv, cond):
     traces.append(1)
-    return closed_form.gaussian([0.4], 0.6)(z, lv)
+    x_hat, eps_hat = closed_form.gaussian([0.4], 0.6)(z, lv)
+    return x_hat * jnp.where(cond > 9, 0.5, 1.0)[:, None], eps_hat
 
-  predict = jax.tree_util.Partial(network)
+  return jax.tree_util.Partial(network)
+
+
+def test_one_trace_at_equal_n_and_k():
+  traces = []
+  predict = counting(traces)
   run = lambda table, w: tableau.sample(
     guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
   )
-  flow = grids.uniform_t(schedules.Flow(), levels.linear, 9)
   cosine = grids.uniform_t(schedules.Cosine(), levels.vp, 9)
   outs = [
-    run(solvers.ddim(flow), 1.0),
-    run(solvers.ddim(flow, 0.7), 1.0),
+    run(solvers.ddim(flow_grid(9)), 1.0),
+    run(solvers.ddim(flow_grid(9), 0.7), 1.0),
     run(solvers.ddim(cosine, 0.2), 3.0),
   ]
   assert len(traces) == 1
-  five = grids.uniform_t(schedules.Flow(), levels.linear, 5)
-  outs += [run(solvers.dpmpp_2m(flow), 1.0), run(solvers.heun(five), 2.0)]
+  outs += [
+    run(solvers.dpmpp_2m(flow_grid(9)), 1.0),
+    run(solvers.heun(flow_grid(5)), 2.0),
+  ]
   assert len(traces) == 2  # both have N = 9, K = 2
   assert len({float(o[0, 0]) for o in outs}) == 5
 
 
+def test_one_compilation_serves_everything_that_is_padded():
+  """Ten settings of (solver, steps, eta, guidance, grid)."""
+  traces = []
+  predict = counting(traces)
+
+  def run(table, w):
+    table = compose.pad(table, 40, 4)
+    return tableau.sample(
+      guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
+    )
+
+  cosine = lambda n: grids.uniform_t(schedules.Cosine(), levels.vp, n)
+  settings = [
+    (solvers.ddim(flow_grid(9)), 1.0),
+    (solvers.ddim(flow_grid(20), 0.7), 1.0),
+    (solvers.ddpm(cosine(13)), 3.0),
+    (solvers.heun(flow_grid(11)), 2.0),
+    (solvers.rk4(cosine(10)), 2.0),
+    (solvers.dpmpp_3s(cosine(8)), 0.0),
+    (solvers.unipc(flow_grid(7), 3), 1.5),
+    (solvers.deis(cosine(40)), 4.0),
+    (solvers.edm(grids.karras(12), 5.0), 2.0),
+    (solvers.sde_dpmpp_3m(flow_grid(25), 0.3), jnp.array([1.0, 2.0, 3.0, 4.0])),
+  ]
+  before = tableau._run._cache_size()
+  outs = [run(*s) for s in settings]
+  # a strength per sample is another shape, the others are one program
+  assert tableau._run._cache_size() - before == 2 and len(traces) == 2
+  for (table, w), out in zip(settings[:3], outs, strict=False):
+    plain = tableau.sample(
+      guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
+    )
+    np.testing.assert_allclose(out, plain, atol=1e-5)
+
+
+def test_padding_costs_no_evaluation():
+  calls = []
+
+  def network(z, lv, cond):
+    jax.debug.callback(lambda _: calls.append(1), lv.logsnr)
+    return closed_form.gaussian([0.4], 0.6)(z, lv)
+
+  table = solvers.heun(flow_grid(6))
+  tableau.sample(network, compose.pad(table, 100, 4), KEY, (3, 1))
+  jax.effects_barrier()
+  assert len(calls) == table.num_evaluations == 11
+
+
 def test_a_deterministic_tableau_draws_no_noise():
-  """Without a draw, what the keys are cannot matter to the compiled program's
-  time; here, that the branch for the draw is a branch."""
+  """The draw is inside a branch of the compiled program, and nowhere else."""
   mix = closed_form.gaussian([0.4], 0.6)
-  table = solvers.ddim(grids.from_logsnr(uneven_logsnr(4)))
-  table = jax.tree.map(jnp.asarray, table)
+  table = jax.tree.map(jnp.asarray, solvers.ddim(flow_grid(4)))
   keys = jax.random.split(KEY, 3)
   jaxpr = str(
     jax.make_jaxpr(tableau._run)(mix, table, keys, jnp.zeros((3, 1)), None)
@@ -184,101 +159,241 @@ def test_a_deterministic_tableau_draws_no_noise():
   assert inside and "random_bits" in inside and "random_bits" not in outside
 
 
-@ALL
-def test_contributions_reproduce_the_sample(name, x64):
-  """start z + Σ kept h + Σ noise xi is what the scan returns."""
-  mix = mix1d()
-  grid = grids.from_logsnr(uneven_logsnr(6))
-  eta = dict(eta=0.8) if name == "ddim" else {}
-  table = SOLVERS[name][0](grid, **eta)
+@pytest.mark.parametrize(
+  "make",
+  [
+    lambda l: solvers.ddim(l, 0.8),
+    solvers.heun,
+    lambda l: solvers.edm(l, 4.0),
+    lambda l: solvers.unipc(l, 3),
+    lambda l: solvers.sde_dpmpp_2m(l, 0.8),
+    lambda l: compose.restart(l, solvers.heun, 2, 5, times=2),
+  ],
+)
+@pytest.mark.parametrize("target", ["kept", "x", "v"])
+def test_contributions_reproduce_the_sample(make, target, x64):
+  """start z + Σ weight ŷ + Σ weight xi is what the loop returns."""
+  from diffflow_jax.process import targets
+
+  row = None if target == "kept" else targets.TARGETS[target]
+  table = make(grids.from_logsnr(np.linspace(-4, 5, 7)))
   z = jnp.linspace(-2, 2, 5)[:, None]
-  seen = []
-
-  def spy(z, lv, cond):
-    x_hat, eps_hat = mix(z, lv)
-    jax.debug.callback(lambda *v: seen.append(v), x_hat, eps_hat)
-    return x_hat, eps_hat
-
-  got = tableau.sample(spy, table, KEY, z.shape, z=z)
-  jax.effects_barrier()
-  parts = tableau.contributions(table)
-  want = parts["start"] * z
-  for w, (a, b), (x_hat, eps_hat) in zip(
-    parts["kept"], table.target, seen, strict=True
-  ):
-    want = want + w * (a * x_hat + b * eps_hat)
+  keep = lambda z, x_hat, eps_hat, lv: (x_hat, eps_hat)
+  got, (x_hat, eps_hat) = tableau.sample(
+    mix1d(), table, KEY, z.shape, z=z, trajectory=keep
+  )
+  parts = introspection.contributions(table, row)
+  lv = table.levels
+  a, b = table.target.T if row is None else row(lv)
+  y = jnp.reshape(a, (-1, 1, 1)) * x_hat + jnp.reshape(b, (-1, 1, 1)) * eps_hat
+  want = parts["start"] * z + jnp.tensordot(parts["kept"], y, 1)
+  keys = noise.keys(KEY, 0, 5)
   for i, w in enumerate(parts["noise"]):
-    draw = lambda j, i=i: jax.random.normal(
-      jax.random.fold_in(jax.random.fold_in(KEY, j), i + 1), (1,)
-    )
-    want = want + w * jnp.stack([draw(j) for j in range(5)])
-  np.testing.assert_allclose(got, want, atol=1e-12)
+    want = want + w * noise.draw(keys, i, (1,), z.dtype)
+  np.testing.assert_allclose(got, want, atol=1e-11)
 
 
 def test_ddim_contributions_are_the_closed_form(x64):
-  """MATH 5.12: h_i = sigma_0 (e^ell_{i+1} - e^ell_i)."""
-  grid = grids.from_logsnr(uneven_logsnr(6))
-  kept = tableau.contributions(solvers.ddim(grid))["kept"]
-  want = grid.sigma[-1] * np.diff(np.exp(grid.logsnr / 2))
-  np.testing.assert_allclose(kept, want, rtol=1e-12)
-
-
-@ALL
-def test_traced_grids_give_the_same_tableau_and_gradients(name, x64):
-  solver = SOLVERS[name][0]
-  logsnr = jnp.asarray(np.append(uneven_logsnr(5), np.inf))
-  make = lambda l: solver(grids.from_logsnr(l)).mix
-  want = solver(grids.from_logsnr(np.asarray(logsnr))).mix
-  np.testing.assert_allclose(jax.jit(make)(logsnr), want, atol=1e-12)
-  slope = jax.grad(lambda l: make(jnp.append(l, jnp.inf))[1:].sum())(
-    logsnr[:-1]
-  )
-  assert np.isfinite(slope).all() and np.abs(slope).max() > 0
-
-
-def test_guidance_is_linear_and_free_of_the_scale(x64):
-  a, b = closed_form.gaussian([0.4], 0.6), closed_form.gaussian([-1.0], 0.9)
-
-  def predict(z, lv, cond):
-    pick = (cond == 9)[:, None]
-    return tuple(
-      jnp.where(pick, n, c) for n, c in zip(b(z, lv), a(z, lv), strict=True)
+  """MATH 5.12: h_i = sigma_0 (e^ell_{i+1} - e^ell_i); with noise, its eta."""
+  grid = grids.from_logsnr(np.linspace(-4, 5, 7) ** 1.0)
+  ell = grid.logsnr / 2
+  for eta in (0.0, 0.7, 1.3):
+    kept = introspection.contributions(solvers.sde_dpmpp_1(grid, eta))["kept"]
+    want = (
+      grid.sigma[-1]
+      * np.exp(-(eta**2) * ell[-1])
+      * np.diff(np.exp((1 + eta**2) * ell))
     )
-
-  z = jnp.array([[0.3], [-0.2]])
-  lv = levels.at_logsnr(levels.vp, 0.4)
-  guided = guidance.Guided(predict, 9, 2.5)
-  got = guided(z, lv, jnp.array([0, 1]))
-  for g, c, n in zip(got, a(z, lv), b(z, lv), strict=True):
-    np.testing.assert_allclose(g, n + 2.5 * (c - n), atol=1e-14)
-  per_sample = guidance.Guided(predict, 9, jnp.array([1.0, 0.0]))
-  got = per_sample(z, lv, jnp.array([0, 1]))
-  np.testing.assert_allclose(got[0][0], a(z, lv)[0][0], atol=1e-14)
-  np.testing.assert_allclose(got[0][1], b(z, lv)[0][1], atol=1e-14)
+    np.testing.assert_allclose(kept, want, rtol=1e-11)
 
 
-@pytest.mark.parametrize(
-  "logsnr,message",
-  [
-    ([1.0], "needs two levels"),
-    ([0.0, np.nan, 2.0], "level 1 of the grid is NaN"),
-    ([0.0, 2.0, 1.0], "level 1 has 2 and level 2 has 1"),
-    ([0.0, 1.0, 1.0], "logsnr increasing"),
-  ],
-)
-def test_bad_grids_are_refused(logsnr, message):
-  with pytest.raises(ValueError, match=message):
-    grids.from_logsnr(logsnr)
+def test_trajectory_keeps_every_kth(x64):
+  table = solvers.dpmpp_2m(flow_grid(11))
+  z = jnp.linspace(-2, 2, 5)[:, None]
+  keep = lambda z, x_hat, eps_hat, lv: dict(x=x_hat, logsnr=lv.logsnr)
+  run = lambda **kw: tableau.sample(
+    mix1d(), table, KEY, z.shape, z=z, trajectory=keep, **kw
+  )
+  plain, every = run()
+  some, third = run(every=3)
+  assert every["x"].shape == (11, 5, 1) and third["x"].shape == (3, 5, 1)
+  np.testing.assert_allclose(some, plain, atol=1e-14)
+  np.testing.assert_allclose(third["x"], every["x"][4::3], atol=1e-14)
+  np.testing.assert_allclose(every["logsnr"], table.levels.logsnr)
+  assert run(every=20)[1]["x"].shape == (0, 5, 1)
 
 
-@pytest.mark.parametrize("num_steps", [0, -3, 2.5])
-def test_bad_step_counts_are_refused(num_steps):
-  with pytest.raises(ValueError, match="num_steps must be an integer >= 1"):
-    grids.uniform_t(schedules.Flow(), levels.vp, num_steps)
+def wide(params, z, lv, cond=None):
+  h = jnp.tanh(z @ params["in"] + lv.alpha)
+  for _ in range(4):
+    h = jnp.tanh(h @ params["mid"])
+  return h @ params["out"], z
 
 
-@pytest.mark.parametrize("eta", [-0.1, 1.5])
-def test_bad_eta_is_refused(eta):
-  grid = grids.uniform_t(schedules.Flow(), levels.vp, 4)
-  with pytest.raises(ValueError, match="eta must be between 0 and 1 on this"):
-    solvers.ddim(grid, eta)
+def test_gradients_through_the_sampler(x64):
+  """Against finite differences; the same with rematerialisation, in less."""
+  keys = jax.random.split(KEY, 3)
+  draw = lambda k, *s: jax.random.normal(k, s) / np.sqrt(s[0])
+  params = dict(
+    zip(
+      ("in", "mid", "out"),
+      (draw(keys[0], 2, 64), draw(keys[1], 64, 64), draw(keys[2], 64, 2)),
+      strict=True,
+    )
+  )
+  table = solvers.ddim(grids.from_logsnr(np.linspace(-4, 5, 21)), 0.5)
+
+  def loss(params, remat):
+    predict = jax.tree_util.Partial(wide, params)
+    x = tableau.sample(predict, table, KEY, (32, 2), remat=remat)
+    return jnp.mean(jnp.sin(x))
+
+  plain, again = (jax.grad(loss)(params, r) for r in (False, True))
+  for a, b in zip(*map(jax.tree.leaves, (plain, again)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-12)
+  h, step = 1e-6, jax.tree.map(jnp.sign, plain)
+  ends = [
+    loss(jax.tree.map(lambda p, d, s=s: p + s * h * d, params, step), False)
+    for s in (1, -1)
+  ]
+  slope = sum(jnp.sum(jnp.abs(g)) for g in jax.tree.leaves(plain))
+  np.testing.assert_allclose((ends[0] - ends[1]) / (2 * h), slope, rtol=1e-6)
+  used = [
+    jax.jit(jax.grad(lambda p, r=r: loss(p, r)))
+    .lower(params)
+    .compile()
+    .memory_analysis()
+    .temp_size_in_bytes
+    for r in (False, True)
+  ]
+  assert used[1] < 0.5 * used[0], used
+
+
+def test_brownian_path_is_brownian():
+  """Variances and independence of increments, 4 standard errors."""
+  keys = noise.keys(KEY, 0, 4000)
+  cs = jnp.array([0.0, 0.1, 0.35, 0.9, 1.0])
+  at = jax.vmap(
+    lambda k: jax.vmap(lambda c: noise.brownian(k, c, (1,), jnp.float32))(cs)
+  )
+  w = np.asarray(jax.jit(at)(keys))[:, :, 0]
+  steps = np.diff(w, axis=1)
+  cov = steps.T @ steps / len(steps)
+  want = np.diag(np.diff(np.asarray(cs)))
+  error = 4 * np.sqrt((np.outer(np.diag(want), np.diag(want)) + want**2) / 4000)
+  assert np.all(np.abs(cov - want) < error), cov
+  assert np.all(w[:, 0] == 0)
+
+
+def test_one_brownian_path_for_20_and_40_steps():
+  """Strong convergence: with one path the samples agree, else they do not."""
+  mix = closed_form.mixture([0.5, 0.5], [[-1.0], [1.0]], [0.4, 0.4])
+
+  def distance(**shared):
+    x = []
+    for n in (40, 80):
+      grid = grids.from_logsnr(np.linspace(-5, 6, n + 1))
+      path = {k: grid for k in shared}
+      x.append(
+        tableau.sample(
+          mix, solvers.sde_dpmpp_2m(grid, 1.0), KEY, (256, 1), **path
+        )
+      )
+    return float(jnp.sqrt(jnp.mean((x[0] - x[1]) ** 2)))
+
+  same, fresh = distance(brownian=True), distance()
+  assert same < 0.25 * fresh and fresh > 0.5, (same, fresh)
+  with pytest.raises(ValueError, match="one-evaluation solver"):
+    grid = flow_grid(4)
+    tableau.sample(mix, solvers.heun(grid), KEY, (1, 1), brownian=grid)
+
+
+def test_join_is_one_longer_sampler(x64):
+  grid = grids.from_logsnr(np.linspace(-4, 5, 9))
+  whole = solvers.ddim(grid, 0.5)
+  both = compose.join(solvers.ddim(grid[:4], 0.5), solvers.ddim(grid[3:], 0.5))
+  for a, b in zip(*map(jax.tree.leaves, (whole, both)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-13)
+
+
+def test_restart_keeps_the_law_and_contracts_errors(x64):
+  """arXiv:2306.14878: renoising forgets what went wrong before it."""
+  grid = grids.from_logsnr(np.linspace(-6, 6, 61))
+  for times in (0, 1, 3):
+    table = compose.restart(grid, solvers.heun, 20, 50, times)
+    assert table.num_evaluations == 120 + 60 * times
+    mean, var = introspection.gaussian_moments(table, 0.4, 0.6)
+    end = grid[-1]
+    np.testing.assert_allclose(mean, end.alpha * 0.4, rtol=2e-3)
+    want = (end.alpha * 0.6) ** 2 + end.sigma**2
+    np.testing.assert_allclose(var, want, rtol=5e-3)
+  plain = introspection.gaussian_map(solvers.heun(grid), 0.4, 0.6)["gain"]
+  assert abs(introspection.gaussian_map(table, 0.4, 0.6)["gain"]) < plain / 10
+
+
+def test_damping_is_one_for_a_fine_grid_and_shows_an_overshoot(x64):
+  grid = grids.from_logsnr(np.linspace(-6, 12, 400))
+  stds = [0.01, 0.1, 1.0]
+  np.testing.assert_allclose(
+    introspection.damping(solvers.dpmpp_2m(grid), stds), 1.0, atol=2e-3
+  )
+  coarse = grids.karras(8)
+  assert introspection.damping(solvers.heun(coarse, "sigma"), 0.01)[0] > 1.8
+  # DDIM's gain is a product over its steps, each a known number (MATH 9.5)
+  a, s, std = coarse.alpha, coarse.sigma, 0.5
+  x = a * std**2 / (a**2 * std**2 + s**2)
+  step = a[1:] * x[:-1] + s[1:] * (1 - a[:-1] * x[:-1]) / s[:-1]
+  exact = std / np.sqrt(std**2 + s[0] ** 2)
+  got = introspection.damping(solvers.ddim(coarse), std)
+  np.testing.assert_allclose(got, np.prod(step) / exact, rtol=1e-12)
+
+
+def test_starting_in_the_middle(x64):
+  """SDEdit: noise the data to a level of the grid, and run the rest."""
+  grid = grids.from_logsnr(np.linspace(-4, 5, 41))
+  middle = grid[20:]
+  x = mix1d().sample(KEY, 16)
+  eps = jax.random.normal(KEY, x.shape)
+  z = levels.add_noise(x, eps, middle[0])
+  got = tableau.sample(mix1d(), solvers.heun(middle), KEY, x.shape, z=z)
+  want = mix1d().flow(z, middle[0], middle[-1])
+  np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+def test_a_users_own_solver_is_a_function(x64):
+  """Euler on z/alpha with the last prediction, written from the attributes."""
+
+  def mine(levels):
+    n = len(levels.logsnr) - 1
+    mix = np.zeros((n + 1, 2, 4))
+    mix[0, 0, 0] = mix[0, 1, 1] = 1.0
+    ratio = levels.alpha[1:] / levels.alpha[:-1]
+    mix[1:, :, 1] = ratio[:, None]
+    mix[1:, :, 2] = (levels.sigma[1:] - ratio * levels.sigma[:-1])[:, None]
+    target = np.tile([0.0, 1.0], (n, 1))
+    return tableau.Tableau(mix, target, levels[:-1], levels[0], levels[-1])
+
+  grid = grids.from_logsnr(np.linspace(-4, 5, 9))
+  z = jnp.linspace(-2, 2, 5)[:, None]
+  run = lambda solver: tableau.sample(mix1d(), solver(grid), KEY, z.shape, z=z)
+  np.testing.assert_allclose(run(mine), run(solvers.ddim), atol=1e-12)
+
+
+def test_bad_calls_are_refused():
+  table = solvers.ddim(flow_grid(3))
+  run = lambda t=table, **kw: tableau.sample(mix1d(), t, KEY, (2, 1), **kw)
+  for message, kw in (
+    ("z has shape", dict(z=jnp.zeros((3, 1)))),
+    ("every must be an integer >= 1", dict(every=0)),
+    (
+      "a padded tableau keeps no trajectory",
+      dict(t=compose.pad(table, 5, 2), trajectory=lambda *a: a),
+    ),
+  ):
+    with pytest.raises(ValueError, match=message):
+      run(**kw)
+  with pytest.raises(TypeError, match="predict must be callable"):
+    tableau.sample(3.0, table, KEY, (2, 1))
+  cleaner, noisier = solvers.ddim(flow_grid(4)[:3]), solvers.ddim(flow_grid(4))
+  with pytest.raises(ValueError, match="starts at logsnr"):
+    compose.join(cleaner, noisier.replace(start=noisier.end))

@@ -4,6 +4,8 @@ import textwrap
 
 import numpy as np
 
+from diffflow_jax.plots.figures import subplots
+
 
 def _two(ax, x, comparison, aspect, ylabel):
   for name, curve, style in zip(
@@ -16,10 +18,7 @@ def _two(ax, x, comparison, aspect, ylabel):
 
 def plot_comparison(comparison):
   """A figure of a `Comparison`: returns the matplotlib Figure."""
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(12.0, 6.4), layout="constrained")
-  axes = figure.subplots(2, 3)
+  figure, axes = subplots(2, 3, figsize=(12.0, 6.4))
   (density, weighting, clock), (output, scaling, words) = axes
   c, x = comparison, comparison.logsnr
   _two(density, x, c, c.density, "density")

@@ -6,14 +6,14 @@ returns it. Data is on the right of the axis and noise on the left.
 
 import numpy as np
 
+from diffflow_jax.plots.figures import subplots
+
 LOGSNR = np.linspace(-15.0, 15.0, 601)
 
 
 def _axis(ax, xlabel, ylabel):
   if ax is None:
-    import matplotlib.pyplot as plt
-
-    ax = plt.figure(figsize=(6.0, 3.6), layout="constrained").add_subplot()
+    _, ax = subplots(figsize=(6.0, 3.6))
   ax.set(xlabel=xlabel, ylabel=ylabel)
   return ax
 

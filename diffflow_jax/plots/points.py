@@ -2,13 +2,12 @@
 
 import numpy as np
 
+from diffflow_jax.plots.figures import subplots
+
 
 def save_points(path, points, reference=None, title=None):
   """Writes points (n, 2) as a PNG, over reference points in grey."""
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(4, 4), dpi=120)
-  axes = figure.add_subplot()
+  figure, axes = subplots(figsize=(4, 4))
   both = points if reference is None else np.concatenate([points, reference])
   if reference is not None:
     axes.scatter(*np.asarray(reference).T, s=2, c="0.8", label="data")
@@ -17,4 +16,4 @@ def save_points(path, points, reference=None, title=None):
   axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
   axes.set_title(title)
   axes.legend(loc="upper right", markerscale=4)
-  figure.savefig(path, bbox_inches="tight")
+  figure.savefig(path, dpi=120)

@@ -84,7 +84,7 @@ def determinant(target, lv):
   return lv.alpha * b - lv.sigma * a
 
 
-def _solve(target, lv):
+def solve(target, lv):
   """(x from z, x from y, eps from z, eps from y): one pivoted 2x2 solve.
 
       y = a x + b eps,  z = alpha x + sigma eps
@@ -119,7 +119,7 @@ def to_x_eps(target, y, z, lv):
   Args:
     target: row Level -> (a, b); y, z: (batch, ...); lv: fields () or (batch,).
   """
-  x_z, x_y, eps_z, eps_y = (bcast(c, z) for c in _solve(target, lv))
+  x_z, x_y, eps_z, eps_y = (bcast(c, z) for c in solve(target, lv))
   return x_z * z + x_y * y, eps_z * z + eps_y * y
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.process.schedules import Flow
 
 
 def is_traced(tree):
@@ -21,13 +22,23 @@ def is_traced(tree):
 
 
 def on_host(fn, *args):
-  """fn(*args) as float64 NumPy arrays, or traced where an argument is."""
+  """fn(*args) as float64 NumPy arrays, or traced where an argument is.
+
+  fn is elementwise in its last argument, an array (N+1,) or a tree of them: it
+  is filled up to a power of two, so that few shapes are ever compiled.
+  """
   if is_traced(args):
     return fn(*args)
+  *rest, last = jax.tree.map(_as_float64, args)
+  n = max(np.size(leaf) for leaf in jax.tree.leaves(last))
+  fill = max(64, 1 << (n - 1).bit_length()) - n
+  widen = lambda l: np.pad(l, (0, fill), "edge") if np.ndim(l) else l
+  cut = lambda l: np.asarray(l)[:n] if np.ndim(l) else np.asarray(l)
+  last = jax.tree.map(widen, last)
   with contextlib.ExitStack() as stack:
     stack.enter_context(jax.ensure_compile_time_eval())
     stack.enter_context(jax.enable_x64(True))
-    return jax.tree.map(np.asarray, fn(*jax.tree.map(_as_float64, args)))
+    return jax.tree.map(cut, fn(*rest, last))
 
 
 def _as_float64(x):
@@ -65,6 +76,100 @@ def uniform_logsnr(logsnr_start, logsnr_end, num_steps, scale=levels_lib.vp):
   return from_logsnr(
     np.linspace(logsnr_start, logsnr_end, num_steps + 1), scale
   )
+
+
+def quadratic_t(schedule, scale, num_steps, t_start=1.0, t_end=0.0):
+  """Steps that shorten towards the data: t_i = t_end + (…)(1 - i/N)².
+
+  arXiv:2010.02502 app. D.2, on any schedule.
+  """
+  _check_steps(num_steps)
+  r = np.linspace(1.0, 0.0, num_steps + 1) ** 2
+  return from_t(schedule, scale, t_end + (t_start - t_end) * r)
+
+
+def shifted_flow(num_steps, shift=3.0, scale=levels_lib.linear):
+  """Flow time t = k r/(1 + (k-1) r), r = 1 - i/N, arXiv:2403.03206 eq. 23.
+
+  k = 1 is uniform flow time; k > 1 takes more steps at high noise.
+  """
+  _check_steps(num_steps)
+  if not is_traced(shift) and not shift > 0:
+    raise ValueError(f"shift must be > 0, not {shift:g}")
+  r = np.linspace(1.0, 0.0, num_steps + 1)
+  t = shift * r / (1.0 + (shift - 1.0) * r)
+  return from_t(Flow(), scale, t)
+
+
+def karras(
+  num_steps,
+  sigma_min=0.002,
+  sigma_max=80.0,
+  rho=7.0,
+  scale=levels_lib.ve,
+  to_zero=True,
+):
+  """EDM's grid, arXiv:2206.00364 eq. 5: sigma/alpha uniform in its 1/rho power.
+
+  N numbers from sigma_max to sigma_min and then 0, so the last step goes from
+  sigma_min to the data; with to_zero=False N + 1 numbers that end at sigma_min.
+  """
+  _check_steps(num_steps)
+  num = num_steps if to_zero else num_steps + 1
+  root = lambda s: s ** (1.0 / rho)
+  r = np.linspace(0.0, 1.0, num)
+  sigma = (root(sigma_max) + r * (root(sigma_min) - root(sigma_max))) ** rho
+  if to_zero:
+    xp = jnp if is_traced(sigma) else np
+    sigma = xp.concatenate([sigma, xp.zeros(1)])
+  return from_sigma(sigma, scale)
+
+
+def from_sigma(sigma, scale=levels_lib.ve):
+  """A grid at exactly these sigma/alpha, (N+1,), decreasing; 0 is the data."""
+  xp = jnp if is_traced(sigma) else np
+  sigma = jnp_or_np(sigma)
+  if xp is np and not (np.asarray(sigma) >= 0).all():
+    raise ValueError("sigma must be >= 0 at every level of a grid")
+  positive = sigma > 0
+  log_sigma = xp.log(xp.where(positive, sigma, 1.0))
+  return from_logsnr(xp.where(positive, -2.0 * log_sigma, xp.inf), scale)
+
+
+def table_rows(
+  logsnr, num_steps, spacing="trailing", scale=levels_lib.vp, to_zero=True
+):
+  """A grid from a discrete table, its rows not rounded to integers.
+
+      leading    T/N i          (row 0 is used, the noisiest is not)
+      trailing   T - 1 - T/N i  (the noisiest is used; what zero SNR needs)
+      linspace   from T - 1 to 0, both used
+
+  for i = 0 … N-1 (arXiv:2305.08891 table 2, counted from row 0). Between rows
+  the logsnr is interpolated. Then the data, or with to_zero=False the last
+  row's own level: the N numbers then make N - 1 steps.
+
+  Args:
+    logsnr: (T,) of the table, row 0 the cleanest, decreasing.
+  """
+  _check_steps(num_steps)
+  logsnr = np.asarray(logsnr, np.float64)
+  last, stride = len(logsnr) - 1, len(logsnr) / num_steps
+  i = np.arange(num_steps)
+  rows = {
+    "leading": stride * i[::-1],
+    "trailing": last - stride * i,
+    "linspace": np.linspace(last, 0.0, num_steps),
+  }
+  if spacing not in rows:
+    raise ValueError(f"spacing must be one of {sorted(rows)}, not {spacing!r}")
+  levels = np.interp(rows[spacing], np.arange(last + 1), logsnr)
+  return from_logsnr(np.append(levels, np.inf) if to_zero else levels, scale)
+
+
+def reverse(grid):
+  """The grid from data to noise, for encoding: solvers take it as it is."""
+  return jax.tree.map(lambda leaf: leaf[::-1], grid)
 
 
 def jnp_or_np(x):

@@ -1,0 +1,126 @@
+"""Tableaus out of tableaus: padding, joining, restarts.
+
+A tableau is data, so samplers compose as tables do, without running anything.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffflow_jax.sampling.grids import is_traced
+from diffflow_jax.sampling.tableau import ANCHOR, H, Tableau, Z
+
+
+def pad(tableau, num_evaluations, num_kept):
+  """The same sampler in a larger table: data of one shape for every solver.
+
+  `sample` runs a padded tableau in a loop with a traced bound, so the padding
+  costs no evaluation, and one compilation serves every solver, number of steps,
+  grid, eta and guidance strength. Such a loop has no reverse-mode derivative.
+
+  Args:
+    num_evaluations, num_kept: the N and K to pad to.
+  Raises:
+    ValueError: the tableau is larger than that, or padded already.
+  """
+  n, k = tableau.mix.shape[0] - 1, tableau.num_kept
+  if tableau.length is not None:
+    raise ValueError("the tableau is padded already")
+  if n > num_evaluations or k > num_kept:
+    raise ValueError(
+      f"a tableau of {n} evaluations that keeps {k} does not fit in "
+      f"num_evaluations={num_evaluations}, num_kept={num_kept}"
+    )
+  xp = jnp if is_traced(tableau) else np
+  more = num_evaluations - n
+  mix = xp.concatenate(
+    [
+      tableau.mix[..., : H + k],
+      xp.zeros((n + 1, 2, num_kept - k)),
+      tableau.mix[..., H + k :],
+    ],
+    axis=-1,
+  )
+  longer = lambda leaf: xp.concatenate([leaf, xp.repeat(leaf[-1:], more, 0)])
+  return tableau.replace(
+    mix=xp.concatenate([mix, xp.zeros((more, *mix.shape[1:]))]),
+    target=longer(tableau.target),
+    levels=jax.tree.map(longer, tableau.levels),
+    length=np.int32(n),
+  )
+
+
+def join(first, second):
+  """One tableau that runs `first`, then `second` from where it ended.
+
+  Where second starts at a noisier level than first ended, the noise between
+  them is added: z_s = (alpha_s/alpha_t) z_t + sigma_{s|t} xi, which is restart
+  sampling. Where it starts at the same level, the two are one longer sampler.
+  The two noises that meet in the row between are drawn as one.
+
+  Raises:
+    ValueError: second starts at a cleaner level than first ended.
+  """
+  end, start = first.end, second.start
+  if start.logsnr > end.logsnr + 1e-9 * (1.0 + abs(end.logsnr)):
+    raise ValueError(
+      f"the second tableau starts at logsnr {float(start.logsnr):g}, cleaner "
+      f"than {float(end.logsnr):g}, where the first one ended"
+    )
+  same = start.logsnr >= end.logsnr - 1e-9 * (1.0 + abs(end.logsnr))
+  norm = lambda lv: np.hypot(lv.alpha, lv.sigma)
+  gain = norm(start) / norm(end) if same else start.alpha / end.alpha
+  var = 0.0 if same else start.sigma**2 - (gain * end.sigma) ** 2
+  k = max(first.num_kept, second.num_kept)
+  width = lambda t: np.concatenate(
+    [
+      t.mix[..., : H + t.num_kept],
+      np.zeros((*t.mix.shape[:2], k - t.num_kept)),
+      t.mix[..., -1:],
+    ],
+    -1,
+  )
+  head, tail = width(first), width(second)
+  # after first: anchor' = z' = gain (its last anchor row) + noise
+  link = gain * head[-1, 0]
+  link[-1] = np.hypot(link[-1], np.sqrt(var))
+  share = tail[0, :, ANCHOR] + tail[0, :, Z]
+  between = share[:, None] * link
+  between[:, -1] = np.hypot(between[:, -1], tail[0, :, -1])
+  both = lambda a, b: np.concatenate([a, b])
+  return Tableau(
+    mix=np.concatenate([head[:-1], between[None], tail[1:]]),
+    target=both(first.target, second.target),
+    levels=jax.tree.map(both, first.levels, second.levels),
+    start=first.start,
+    end=second.end,
+  )
+
+
+def restart(levels, solver, high, low, times=1):
+  """Restart sampling, arXiv:2306.14878 Alg. 1, with any solver.
+
+  Runs the grid down to level `low`, then `times` times: adds noise back up to
+  level `high` and runs down again; then the rest of the grid. The forward noise
+  contracts the errors that were made before it.
+
+  Args:
+    levels: concrete grid, (N+1,); solver: levels -> Tableau.
+    high, low: indices into the grid, 0 <= high < low <= N; alpha[high] > 0.
+  Returns:
+    Tableau, times (low - high) steps longer than solver(levels).
+  Raises:
+    ValueError: high, low or times is out of range.
+  """
+  n = levels.logsnr.shape[0] - 1
+  if not 0 <= high < low <= n or levels.alpha[high] == 0:
+    raise ValueError(
+      f"restart needs 0 <= high < low <= {n} with alpha[high] > 0, "
+      f"not high={high}, low={low}"
+    )
+  if times < 0:
+    raise ValueError(f"times must be >= 0, not {times}")
+  table = solver(levels[: low + 1])
+  for _ in range(times):
+    table = join(table, solver(levels[high : low + 1]))
+  return join(table, solver(levels[low:])) if low < n else table

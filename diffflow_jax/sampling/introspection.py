@@ -1,0 +1,145 @@
+"""What a tableau does, read off its numbers: no network, no sampling.
+
+Mixing is linear, so if the predictions are affine in the state, or are taken as
+unknowns, everything that is held is a vector over a fixed basis, and running
+the tableau on these vectors is exact.
+"""
+
+import numpy as np
+
+from diffflow_jax.process import targets
+from diffflow_jax.sampling.grids import is_traced, on_host
+
+
+def _push(tableau, respond, start, drawn):
+  """Runs the mixing rows on vectors.
+
+  Args:
+    respond: (i, z vector) -> vector of the kept h.
+    start: the initial state's vector; drawn: (N+1, width), of the noise draws.
+  Returns:
+    The sample's vector.
+  """
+  if is_traced(tableau) or tableau.length is not None:
+    raise TypeError("introspection needs a concrete tableau, not padded")
+  mix = np.asarray(tableau.mix, np.float64)
+  anchor = z = start
+  h = [np.zeros_like(start)] * tableau.num_kept
+  for i in range(mix.shape[0]):
+    anchor, z = mix[i] @ np.stack([anchor, z, *h, drawn[i]])
+    if i < mix.shape[0] - 1:
+      h = [respond(i, z), *h[:-1]]
+  return anchor
+
+
+def contributions(tableau, target=targets.x):
+  """The weight of every prediction and noise draw in the sample.
+
+      sample = start z_0 + Σ_i kept_i y_i + Σ_i noise_i xi_i
+
+  Args:
+    target: what y is, as `targets.x` or `targets.v`: all of them say the same
+      in other weights. None is what the tableau itself keeps.
+  Returns:
+    dict with start (), kept (N,) and noise (N+1,), NumPy arrays.
+  """
+  n = tableau.num_evaluations
+  basis = np.eye(2 * n + 2)  # the start, y_0 … y_{N-1}, xi_0 … xi_N
+  if target is None:
+    respond = lambda i, z: basis[1 + i]
+  else:
+    a, b = np.asarray(tableau.target, np.float64).T
+    solve = on_host(lambda lv: targets.solve(target, lv), tableau.levels)
+    x_z, x_y, eps_z, eps_y = solve
+    respond = lambda i, z: (
+      (a[i] * x_z[i] + b[i] * eps_z[i]) * z
+      + (a[i] * x_y[i] + b[i] * eps_y[i]) * basis[1 + i]
+    )
+  out = _push(tableau, respond, basis[0], basis[n + 1 :])
+  return dict(start=out[0], kept=out[1 : n + 1], noise=out[n + 1 :])
+
+
+def gaussian_map(tableau, mean, std):
+  """The sample as an affine function of the start, for data N(mean, std² I).
+
+      sample = offset + gain z_0 + Σ_i noise_i xi_i
+
+  x̂ = m + α s²/(α² s² + σ²) (z - α m) is affine, so this is exact. The true flow
+  has gain √(V_end/V_start), V = α² s² + σ².
+
+  Returns:
+    dict with offset (), gain () and noise (N+1,), NumPy arrays.
+  """
+  n = tableau.num_evaluations
+  basis = np.eye(n + 3)  # 1, the start, xi_0 … xi_N
+  al, si = (
+    np.asarray(f, np.float64)
+    for f in (tableau.levels.alpha, tableau.levels.sigma)
+  )
+  var = (al * std) ** 2 + si**2
+  a, b = np.asarray(tableau.target, np.float64).T
+
+  def respond(i, z):
+    pull = (z - al[i] * mean * basis[0]) / var[i]
+    x_hat = mean * basis[0] + al[i] * std**2 * pull
+    return a[i] * x_hat + b[i] * si[i] * pull
+
+  out = _push(tableau, respond, basis[1], basis[2:])
+  return dict(offset=out[0], gain=out[1], noise=out[2:])
+
+
+def gaussian_moments(tableau, mean, std):
+  """(mean, variance) of the samples for data N(mean, std²), without sampling.
+
+  The start is drawn from the exact marginal at the tableau's start.
+  """
+  out = gaussian_map(tableau, mean, std)
+  start = tableau.start
+  var = (start.alpha * std) ** 2 + start.sigma**2
+  return (
+    float(out["offset"] + out["gain"] * start.alpha * mean),
+    float(out["gain"] ** 2 * var + np.sum(out["noise"] ** 2)),
+  )
+
+
+def damping(tableau, stds):
+  """The gain on data N(0, s² I) over the exact one, for each s: 1 is perfect.
+
+  This is the stability plot of a diffusion sampler: its linear test equation is
+  the Gaussian, stiff where s is small; |ratio| far above 1 is an instability.
+  """
+  start, end = tableau.start, tableau.end
+  var = lambda lv, s: (lv.alpha * s) ** 2 + lv.sigma**2
+  return np.array(
+    [
+      gaussian_map(tableau, 0.0, s)["gain"]
+      / np.sqrt(var(end, s) / var(start, s))
+      for s in np.atleast_1d(stds)
+    ]
+  )
+
+
+def order_conditions(tableau, degree=3):
+  """Relative errors of the sample when x̂ is 1, r, r², … of the log-SNR.
+
+      x̂(ell) = r^k, r = (ell - ell_start)/(ell_end - ell_start), z_start = 0:
+      z_end = alpha_end ∫ H e^{-H(1-r)} r^k dr,   H = ell_end - ell_start
+
+  for k = 0 … degree (arXiv:2211.01095 eq. 8). A method of order p has errors of
+  order p in the step: the quadrature part of its order conditions.
+
+  Returns:
+    (degree + 1,) NumPy array. Needs finite start and end.
+  """
+  ell = lambda lv: 0.5 * np.asarray(lv.logsnr, np.float64)
+  lo, hi = ell(tableau.start), ell(tableau.end)
+  if not (np.isfinite(lo) and np.isfinite(hi)):
+    raise ValueError("order_conditions needs a finite start and end")
+  weight = contributions(tableau, targets.x)["kept"]
+  r = (ell(tableau.levels) - lo) / (hi - lo)
+  x, w = np.polynomial.legendre.leggauss(64)
+  x, w = 0.5 * (x + 1.0), 0.5 * w
+  kernel = (hi - lo) * np.exp(-(hi - lo) * (1.0 - x)) * w
+  powers = np.arange(degree + 1)[:, None]
+  want = tableau.end.alpha * (x**powers) @ kernel
+  return (r**powers) @ weight / want - 1.0

@@ -1,0 +1,96 @@
+"""Noise as a function of names: the key, the sample's global index, the row.
+
+Sample i has its own key fold_in(key, i). Row r of a tableau draws from
+fold_in(that, r + 1), the initial state from fold_in(that, 0). Or the rows'
+noise is taken from one Brownian path W per sample, on the clock c =
+sigmoid(-logsnr/2) (flow time, in [0, 1]): two grids then see the same noise,
+
+    xi of the step s -> t = (W(c_s) - W(c_t)) / √(c_s - c_t)
+
+W is never stored: W(c) is found by bisecting [0, 1], where each midpoint given
+its two ends is N(mean of the ends, width/4), drawn from the key of the node
+(the virtual Brownian tree of Li et al., arXiv:2001.01328 §4).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+DEPTH = 20  # of the tree: increments are exact down to a clock step of 2^-20
+
+
+@functools.partial(jax.jit, static_argnames="num")
+def keys(key, first, num):
+  """One key for each of the samples first … first + num - 1."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(num))
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
+def initial(keys, sigma, shape, dtype):
+  """sigma eps, one draw of `shape` per key."""
+  normal = lambda key: jax.random.normal(
+    jax.random.fold_in(key, 0), shape, dtype
+  )
+  return sigma.astype(dtype) * jax.vmap(normal)(keys)
+
+
+def draw(keys, row, shape, dtype, clock=None):
+  """The noise of one row, (num, *shape): fresh, or of the Brownian path."""
+  if clock is None:
+    normal = lambda key: jax.random.normal(
+      jax.random.fold_in(key, row + 1), shape, dtype
+    )
+    return jax.vmap(normal)(keys)
+  width = clock[0] - clock[1]
+  scale = jnp.where(width > 0, jnp.where(width > 0, width, 1.0) ** -0.5, 0.0)
+
+  def increment(key):
+    key = jax.random.fold_in(key, 1)
+    ends = jax.vmap(lambda c: brownian(key, c, shape, dtype))(clock)
+    return scale * (ends[0] - ends[1])
+
+  return jax.vmap(increment)(keys)
+
+
+def brownian(key, c, shape, dtype):
+  """W(c) for c in [0, 1], W(0) = 0: DEPTH bisections, linear below."""
+  normal = lambda node: jax.random.normal(
+    jax.random.fold_in(key, node), shape, dtype
+  )
+
+  def halve(level, state):
+    node, lo, width, w_lo, w_hi = state
+    w_mid = 0.5 * (w_lo + w_hi) + 0.5 * jnp.sqrt(width) * normal(node)
+    right = c >= lo + 0.5 * width
+    return (
+      2 * node + right,
+      jnp.where(right, lo + 0.5 * width, lo),
+      0.5 * width,
+      jnp.where(right, w_mid, w_lo),
+      jnp.where(right, w_hi, w_mid),
+    )
+
+  zero = jnp.zeros(shape, dtype)
+  one, none = jnp.ones((), dtype), jnp.zeros((), dtype)
+  state = (jnp.uint32(1), none, one, zero, normal(jnp.uint32(0)))
+  _, lo, width, w_lo, w_hi = jax.lax.fori_loop(0, DEPTH, halve, state)
+  return w_lo + (c - lo) / width * (w_hi - w_lo)
+
+
+def clocks(levels, num_rows):
+  """(num_rows, 2): the clock at both ends of the step that each row takes.
+
+  Raises:
+    ValueError: the tableau is not one evaluation a step of this grid.
+  """
+  if levels.logsnr.shape[0] != num_rows:
+    raise ValueError(
+      f"brownian must be the grid of a one-evaluation solver: {num_rows} "
+      f"levels, not {levels.logsnr.shape[0]}"
+    )
+  xp = np if isinstance(levels.logsnr, np.ndarray) else jnp
+  c = levels.sigma / (levels.alpha + levels.sigma)
+  steps = xp.stack([c[:-1], c[1:]], axis=-1)
+  return xp.concatenate([xp.zeros((1, 2)), steps])

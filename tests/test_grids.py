@@ -1,0 +1,122 @@
+"""Grids are what they say, exactly: MATH.md 1.10b, 1.14, 5.13."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffflow_jax.process import levels, schedules
+from diffflow_jax.sampling import grids
+
+
+def sigma(grid):
+  return grid.sigma / grid.alpha
+
+
+def test_karras_is_the_papers_formula():
+  grid = grids.karras(6, 0.01, 50.0, 5.0)
+  i = np.arange(6)
+  want = (50 ** (1 / 5) + i / 5 * (0.01 ** (1 / 5) - 50 ** (1 / 5))) ** 5
+  np.testing.assert_allclose(sigma(grid)[:-1], want, rtol=1e-12)
+  assert len(grid.logsnr) == 7 and sigma(grid)[-1] == 0.0
+  ends = sigma(grids.karras(6, 0.01, 50.0, 5.0, to_zero=False))
+  assert len(ends) == 7
+  np.testing.assert_allclose(ends[[0, -1]], [50.0, 0.01], rtol=1e-12)
+
+
+def test_given_arrays_are_used_as_they_are():
+  s = np.array([3.0, 0.7, 0.1, 0.0])
+  np.testing.assert_allclose(sigma(grids.from_sigma(s)), s, rtol=1e-15)
+  l = np.array([-np.inf, -1.0, 0.5, np.inf])
+  grid = grids.from_logsnr(l)
+  assert np.array_equal(grid.logsnr, l) and grid.logsnr.dtype == np.float64
+  assert grid.alpha[0] == 0.0 and grid.sigma[-1] == 0.0
+  t = np.array([0.9, 0.33, 0.1])
+  grid = grids.from_t(schedules.Flow(), levels.linear, t)
+  np.testing.assert_allclose(grid.sigma, t, rtol=1e-15)
+
+
+def test_shifted_flow_time():
+  grid = grids.shifted_flow(4, 3.0)
+  r = np.array([1.0, 0.75, 0.5, 0.25, 0.0])
+  np.testing.assert_allclose(grid.sigma, 3 * r / (1 + 2 * r), rtol=1e-15)
+  plain = grids.uniform_t(schedules.Flow(), levels.linear, 4)
+  inner = slice(1, -1)
+  np.testing.assert_allclose(
+    grid.logsnr[inner], plain.logsnr[inner] - 2 * np.log(3.0), atol=1e-12
+  )
+  slope = jax.grad(lambda k: grids.shifted_flow(4, k).sigma.sum())(3.0)
+  h = 1e-4
+  ends = [grids.shifted_flow(4, 3.0 + d).sigma.sum() for d in (h, -h)]
+  np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-3)
+
+
+def test_quadratic():
+  grid = grids.quadratic_t(schedules.Flow(), levels.linear, 4, 1.0, 0.2)
+  want = 0.2 + 0.8 * np.array([1.0, 0.75, 0.5, 0.25, 0.0]) ** 2
+  np.testing.assert_allclose(grid.sigma, want, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+  "spacing,rows",
+  [
+    ("leading", np.arange(900, -1, -100)),
+    ("trailing", np.arange(999, 0, -100)),
+    ("linspace", np.arange(9, -1, -1) * 111.0),
+  ],
+)
+def test_rows_of_a_table(spacing, rows):
+  table = np.linspace(9.0, -10.0, 1000)  # linear, so its interpolation is too
+  grid = grids.table_rows(table, 10, spacing)
+  want = 9.0 - 19.0 * rows / 999
+  np.testing.assert_allclose(grid.logsnr[:-1], want, atol=1e-12)
+  assert grid.sigma[-1] == 0.0
+  # 7 does not divide 1000: rows are not rounded, so steps are equal
+  steps = np.diff(grids.table_rows(table, 7, spacing).logsnr[:-1])
+  np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+  assert len(grids.table_rows(table, 7, spacing, to_zero=False).logsnr) == 7
+
+
+def test_reverse():
+  grid = grids.karras(5)
+  back = grids.reverse(grid)
+  assert np.array_equal(back.logsnr, grid.logsnr[::-1])
+  assert np.array_equal(grids.reverse(back).sigma, grid.sigma)
+
+
+def test_grids_are_float64_on_the_host_and_traced_when_traced():
+  assert grids.karras(4).alpha.dtype == np.float64
+  last = lambda rho: grids.karras(4, rho=rho).logsnr[2]
+  h = 1e-3
+  want = (last(7.0 + h) - last(7.0 - h)) / (2 * h)
+  np.testing.assert_allclose(jax.grad(last)(7.0), want, rtol=1e-3)
+  assert jnp.isfinite(jax.grad(last)(7.0))
+
+
+@pytest.mark.parametrize(
+  "make,message",
+  [
+    (lambda: grids.from_logsnr([1.0]), "needs two levels"),
+    (
+      lambda: grids.from_logsnr([0.0, np.nan, 2.0]),
+      "level 1 of the grid is NaN",
+    ),
+    (
+      lambda: grids.from_logsnr([0.0, 2.0, 1.0]),
+      "level 1 has 2 and level 2 has",
+    ),
+    (lambda: grids.from_logsnr([0.0, 1.0, 1.0]), "logsnr increasing"),
+    (lambda: grids.from_sigma([1.0, -0.1]), "sigma must be >= 0"),
+    (lambda: grids.karras(0), "num_steps must be an integer >= 1, not 0"),
+    (lambda: grids.karras(2.5), "num_steps must be an integer >= 1, not 2.5"),
+    (
+      lambda: grids.shifted_flow(-3),
+      "num_steps must be an integer >= 1, not -3",
+    ),
+    (lambda: grids.shifted_flow(4, 0.0), "shift must be > 0"),
+    (lambda: grids.table_rows([1.0, 0.0], 2, "even"), "spacing must be one of"),
+  ],
+)
+def test_bad_grids_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -1,0 +1,97 @@
+"""Learned tableaus: never worse than hand-made, and safe to load."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffflow_jax.process import closed_form, levels, schedules
+from diffflow_jax.sampling import (
+  compose,
+  grids,
+  learned,
+  noise,
+  solvers,
+  tableau,
+)
+
+KEY = jax.random.key(0)
+
+
+def problem():
+  means = np.random.default_rng(0).normal(size=(4, 4))
+  return closed_form.mixture(np.ones(4), means, np.full(4, 0.6))
+
+
+def flow_grid():
+  return grids.uniform_t(schedules.Flow(), levels.vp, 10)
+
+
+@pytest.mark.slow
+def test_learned_beats_hand_made_on_held_out_noise():
+  mix = problem()
+  table, report = learned.fit_tableau(
+    mix, flow_grid(), 4, KEY, (4,), num_train=512, num_valid=128, num_steps=300
+  )
+  assert table.num_evaluations == 4
+  keys = noise.keys(jax.random.key(9), 0, 512)  # never seen
+  z = noise.initial(keys, jnp.ones(()), (4,), jnp.float32)
+  fine = solvers.heun(grids.uniform_t(schedules.Flow(), levels.vp, 100))
+  goal = tableau.sample(mix, fine, KEY, z.shape, z=z)
+  by_hand = [
+    float(learned.error(mix, compose.pad(t, 4, 4), z, goal))
+    for t in learned.hand_made(table.start, table.end, 4).values()
+  ]
+  got = float(learned.error(mix, table, z, goal))
+  assert got < min(by_hand) / 2, (got, min(by_hand), report)
+  assert report["learned"] < report["hand_made"] / 2
+
+
+def test_without_steps_that_help_the_hand_made_one_is_kept():
+  """A learning rate that destroys: the start survives, by validation."""
+  table, report = learned.fit_tableau(
+    problem(),
+    flow_grid(),
+    3,
+    KEY,
+    (4,),
+    num_train=8,
+    num_valid=64,
+    num_steps=5,
+    learning_rate=1e3,
+    reference=solvers.heun(flow_grid()),
+  )
+  np.testing.assert_allclose(report["learned"], report["hand_made"], rtol=1e-5)
+  start = learned.hand_made(table.start, table.end, 3)[report["started_from"]]
+  z = jax.random.normal(KEY, (32, 4))
+  zero = jnp.zeros_like(z)
+  error = lambda t: float(learned.error(problem(), t, z, zero))
+  np.testing.assert_allclose(error(table), error(start), rtol=1e-5)
+
+
+def test_save_and_load(tmp_path):
+  table = solvers.unipc(flow_grid(), 2)
+  path = tmp_path / "solver.npz"
+  learned.save(path, table)
+  for loaded in (learned.load(path), solvers.named(str(path))()):
+    for a, b in zip(*map(jax.tree.leaves, (loaded, table)), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_bad_files_are_refused(tmp_path):
+  path = tmp_path / "bad.npz"
+  path.write_bytes(b"not a zip file")
+  with pytest.raises(ValueError, match="is not a saved tableau"):
+    learned.load(path)
+  table = solvers.ddim(flow_grid())
+  for broken in (
+    dict(target=table.target[:-1]),
+    dict(mix=table.mix[:, :1]),
+    dict(mix=np.full_like(table.mix, np.nan)),
+  ):
+    learned.save(path, table.replace(**broken))
+    with pytest.raises(ValueError, match="must be finite floats of shape"):
+      learned.load(path)
+  np.savez(path, mix=np.array([object()], dtype=object))
+  with pytest.raises(ValueError, match="is not a saved tableau"):
+    learned.load(path)

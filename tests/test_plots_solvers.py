@@ -1,0 +1,54 @@
+"""The solvers' figures show the numbers that they are of."""
+
+import numpy as np
+import pytest
+
+from diffflow_jax import plots
+from diffflow_jax.plots import solvers as figures, trajectory
+from diffflow_jax.sampling import grids, introspection, solvers
+
+
+def test_churn_shows_the_contributions():
+  grid = grids.from_logsnr(np.linspace(-4, 5, 9))
+  fig = figures.churn(grid, (0.0, 1.0))
+  left, right = fig.axes
+  for line, eta in zip(left.lines, (0.0, 1.0), strict=False):
+    table = solvers.sde_dpmpp_1(grid, eta)
+    parts = introspection.contributions(table, figures.targets.v)
+    np.testing.assert_allclose(line.get_ydata(), parts["kept"])
+  assert len(right.lines) == 3  # two samplers, and the axis
+
+
+def test_damping_and_error_figures():
+  grid = grids.karras(6)
+  fig = figures.damping({"ddim": solvers.ddim(grid)}, [0.1, 1.0])
+  want = introspection.damping(solvers.ddim(grid), [0.1, 1.0])
+  np.testing.assert_allclose(fig.axes[0].lines[0].get_ydata(), want)
+  curves = {"a": {"ddim": ([5, 10], [0.2, 0.1])}}
+  fig = figures.error_against_evaluations(curves)
+  np.testing.assert_allclose(fig.axes[0].lines[0].get_ydata(), [0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+  "shape", [(3, 50, 2), (3, 5, 8, 8, 1), (3, 5, 8, 8, 3)]
+)
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_trajectories_are_written(shape, suffix, tmp_path):
+  frames = np.random.default_rng(0).random(shape)
+  path = tmp_path / f"way.{suffix}"
+  trajectory.save(path, frames, ["a", "b", "c"])
+  start = b"\x89PNG" if suffix == "png" else b"GIF8"
+  assert path.read_bytes().startswith(start)
+
+
+def test_images_are_tiled_in_reading_order():
+  images = np.arange(3)[:, None, None, None] * np.ones((3, 2, 2, 1)) - 1.0
+  got = plots.image_grid(images, columns=2, pad=0)[..., 0]
+  assert got.shape == (4, 4)
+  assert list(got[[0, 0, 2, 2], [0, 2, 0, 2]]) == [0, 128, 255, 255]
+  assert plots.image_grid(images).shape == (5, 5, 1)  # one light pixel between
+
+
+def test_other_files_are_refused():
+  with pytest.raises(ValueError, match="written to .png or .gif"):
+    trajectory.save("way.mp4", np.zeros((1, 2, 2)))
