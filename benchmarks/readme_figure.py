@@ -23,7 +23,7 @@ def moons(axes):
   text = open("README.md").read()
   scope = {}
   exec(re.search(r"```python\n(.*?)```", text, re.S).group(1), scope)
-  levels, key = scope["levels"], jax.random.key(2)
+  levels, key = scope["levels"], scope["key"]
   starts = []
   for i in range(1, len(levels.logsnr)):
     table = dfj.solvers.ddim(levels[: i + 1])
