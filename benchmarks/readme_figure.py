@@ -45,7 +45,11 @@ def digits(axes, directory):
   run = resolve.resolve(workdir.load_config(directory))
   _, ema = restore.load_ema(directory, run)
   samples, _ = generate.generate(
-    run, ema, seed=0, **run.config.sampler.to_dict()
+    run,
+    generate.make_predict(run, ema, 1.3),
+    generate.make_tableau(run.objective, "unipc", "uniform_t", 20),
+    num_samples=100,
+    seed=0,
   )
   picture = plots.image_grid(samples, columns=10)[..., 0]
   axes.imshow(picture, cmap="gray", interpolation="nearest")

@@ -4,6 +4,7 @@ A command refuses what cannot work in one sentence, with exit status 2 and
 without a traceback, before anything is compiled or written.
 """
 
+import ast
 import logging
 import os
 import sys
@@ -91,6 +92,21 @@ def run(main, argv=None):
     sys.exit(130)
 
 
+def parse_spec(text, name):
+  """ "dpm:order=3,kind=a" -> ("dpm", {"order": 3, "kind": "a"})."""
+  head, _, rest = text.partition(":")
+  settings = {}
+  for part in filter(None, rest.split(",")):
+    key, equals, value = part.partition("=")
+    if not equals:
+      raise Refusal(f"{name}: {part!r} in {text!r} is not setting=value")
+    try:
+      settings[key] = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+      settings[key] = value
+  return head, settings
+
+
 def need_directory_of(path, name):
   """Refuses a file to write whose directory is missing or read-only."""
   directory = os.path.dirname(os.path.abspath(path))
@@ -100,13 +116,14 @@ def need_directory_of(path, name):
     raise Refusal(f"--{name}: {directory} cannot be written to")
 
 
-def integers(text, name):
+def numbers(text, name, kind=float):
   """'0,1,2' -> [0, 1, 2], or a refusal that names the flag."""
   try:
-    return [int(part) for part in text.split(",")]
+    return [kind(part) for part in text.split(",")]
   except ValueError as error:
+    what = "integers" if kind is int else "numbers"
     raise Refusal(
-      f"--{name} must be integers separated by commas, not {text!r}"
+      f"--{name} must be {what} separated by commas, not {text!r}"
     ) from error
 
 

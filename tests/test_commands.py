@@ -111,6 +111,36 @@ def test_sample_i_is_the_same_for_any_number_and_batch_size(
   assert np.abs(whole[0] - whole[10]).max() > 0.01
 
 
+def test_every_kind_of_guidance_and_a_trajectory_by_flag(digits_run, tmp_path):
+  from diffflow_jax.commands import sample
+
+  flags = [
+    f"--workdir={digits_run[0]}",
+    "--num_samples=10",
+    "--solver=sde_dpmpp_2m:eta=0.5",
+    "--grid=uniform_flow:shift=3",
+    "--num_steps=4",
+    "--guidance=2",
+  ]
+  drawn = []
+  for i, more in enumerate(
+    (
+      [],
+      ["--guidance_interval=-3,4"],
+      ["--guidance_rescale=0.7", "--clip=dynamic"],
+      [f"--weak_workdir={digits_run[0]}", "--clip=static"],
+    )
+  ):
+    out, way = tmp_path / f"{i}.npz", tmp_path / f"{i}.gif"
+    more = [*more, f"--trajectory={way}"] if i == 0 else more
+    sample.main(["sample", *flags, *more, f"--out={out}"])
+    drawn.append(np.load(out)["samples"])
+    assert np.isfinite(drawn[-1]).all()
+  assert Image.open(tmp_path / "0.gif").n_frames == 5
+  for other in drawn[1:]:
+    assert np.abs(other - drawn[0]).max() > 1e-6
+
+
 def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
   from diffflow_jax.commands import sample
 
@@ -178,7 +208,17 @@ def test_a_workdir_of_another_config_is_refused(toy_run):
 @pytest.mark.parametrize(
   "flags,message",
   [
-    (["--solver=dpm"], "--solver is 'dpm'; known: ddim"),
+    (["--solver=dpm"], "--solver is 'dpm'; known: adams_bashforth"),
+    (["--solver=ddim:eta=-1"], "--solver: eta must be"),
+    (["--solver=ddim:ete=1"], "ddim has no setting 'ete'; it has: eta"),
+    (["--solver=ddim:eta"], "'eta' in 'ddim:eta' is not setting=value"),
+    (["--solver=none.npz"], "none.npz is not a saved tableau"),
+    (["--grid=log"], "--grid is 'log'; known: karras, quadratic"),
+    (["--grid=uniform_flow:shift=0"], "--grid: shift must be > 0"),
+    (["--guidance_interval=3,1"], "--guidance_interval must be LO,HI"),
+    (["--guidance_rescale=2"], "--guidance_rescale must be in [0, 1]"),
+    (["--clip=hard"], "--clip must be static or dynamic"),
+    (["--trajectory=x.mp4"], "--trajectory must end in .gif or .png"),
     (["--num_steps=0"], "--num_steps must be at least 1, not 0"),
     (["--num_samples=-1"], "--num_samples must be at least 1, not -1"),
     (["--batch_size=0"], "--batch_size must be at least 1"),

@@ -184,8 +184,13 @@ def _log(state, step, run, writer, progress, saved):
 
 def _picture(state, step, run, writer, workdir, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
+  how = run.config.sampler
   samples, labels = generate.generate(
-    run, state.ema, seed=run.config.seed, **run.config.sampler.to_dict()
+    run,
+    generate.make_predict(run, state.ema, how.guidance),
+    generate.make_tableau(run.objective, how.solver, how.grid, how.num_steps),
+    num_samples=how.num_samples,
+    seed=run.config.seed,
   )
   if not active:
     return

@@ -26,7 +26,7 @@ FIELDS = {
   "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
   "sampler",
 }  # fmt: skip
-SAMPLER_FIELDS = {"solver", "num_steps", "guidance", "num_samples"}
+SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,14 +119,9 @@ def resolve(config):
   from diffflow_jax.data import DATASETS
   from diffflow_jax.networks import NETWORKS
   from diffflow_jax.objective.objectives import OBJECTIVES
-  from diffflow_jax.sampling.solvers import SOLVERS
+  from diffflow_jax.training import generate
 
   check_ranges(config)
-  if config.sampler.solver not in SOLVERS:
-    raise Refusal(
-      f"config.sampler.solver is {config.sampler.solver!r}; "
-      f"known: {', '.join(sorted(SOLVERS))}"
-    )
   if config.batch_size % jax.device_count():
     raise Refusal(
       f"config.batch_size must be divisible by the {jax.device_count()} "
@@ -144,4 +139,11 @@ def resolve(config):
     "network", config.network, NETWORKS, num_classes=dataset.num_classes
   )
   objective = choose("objective", config.objective, OBJECTIVES)
+  generate.make_tableau(  # refuses what it cannot make
+    objective,
+    config.sampler.solver,
+    config.sampler.grid,
+    config.sampler.num_steps,
+    ("config.sampler.solver", "config.sampler.grid"),
+  )
   return Run(config, dataset, objective, network, optimizer, learning_rate)

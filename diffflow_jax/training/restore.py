@@ -5,7 +5,13 @@ import os
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.training import checkpoints, state as state_lib
+from diffflow_jax.objective.objectives import predictor
+from diffflow_jax.training import (
+  checkpoints,
+  resolve,
+  state as state_lib,
+  workdir as workdir_lib,
+)
 
 
 def load_ema(workdir, run):
@@ -29,3 +35,10 @@ def load_ema(workdir, run):
     raise Refusal(f"{workdir} has no checkpoint yet")
   step, items = restored
   return step, items["ema"]
+
+
+def load_predictor(workdir):
+  """The Predictor of the run in a workdir, on its EMA parameters."""
+  run = resolve.resolve(workdir_lib.load_config(workdir))
+  _, ema = load_ema(workdir, run)
+  return predictor(run.objective, run.network.apply, ema)
