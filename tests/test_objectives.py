@@ -89,6 +89,12 @@ def test_recipes_are_their_papers(x64):
   cosine = objectives.v_diffusion().schedule
   lam = o.schedule.logsnr(0.5) - cosine.logsnr(0.5)
   np.testing.assert_allclose(lam, 2 * np.log(64 / 256), atol=1e-9)
+  o = objectives.sid2(512)  # shifted from side 256 at the data, 32 at the noise
+  np.testing.assert_allclose(
+    o.schedule.logsnr(jnp.array([0.0, 1.0])),
+    [15 + 2 * np.log(256 / 512), -15 + 2 * np.log(32 / 512)],
+    atol=1e-9,
+  )
   o = objectives.ve()
   np.testing.assert_allclose(at(o, 1.0).sigma, 50.0, rtol=1e-9)
   assert objectives.rectified_flow() == objectives.flow_matching()
