@@ -95,3 +95,16 @@ def test_bad_files_are_refused(tmp_path):
   np.savez(path, mix=np.array([object()], dtype=object))
   with pytest.raises(ValueError, match="is not a saved tableau"):
     learned.load(path)
+
+
+def test_no_correction_leaves_the_table_as_it_is():
+  """On whatever scale a solver evaluates, its levels keep their norm."""
+  for solver in (solvers.adams_bashforth, solvers.unipc, solvers.rk4):
+    table = jax.tree.map(jnp.asarray, solver(flow_grid()))
+    params = dict(
+      mix=jnp.zeros_like(table.mix[..., :-1]),
+      logsnr=jnp.zeros_like(table.levels.logsnr),
+    )
+    same = learned._free(params, table)
+    for a, b in zip(*map(jax.tree.leaves, (same, table)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
