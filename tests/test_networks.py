@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from diffflow_jax import networks
-from diffflow_jax.networks import dit, layers
+from diffflow_jax.networks import dit, embeddings, layers
 
 CASES = {
   "mlp": (networks.MLP(width=16, depth=1, num_classes=3), (4, 2)),
-  "unet": (networks.UNet((8, 8), 1, num_classes=3), (4, 4, 4, 1)),
-  "unet_attention": (
+  "unet": (
     networks.UNet((8, 16), 1, 3, attention=(4,), head_dim=4, num_groups=4),
     (4, 4, 8, 2),  # not square
   ),
@@ -24,112 +23,135 @@ CASES = {
   ),
 }
 ALL = pytest.mark.parametrize("name", CASES)
-REMAT = pytest.mark.parametrize("name", ["unet_attention", "dit"])
+# these programs run for milliseconds: compile them quickly, not well
+jit = functools.partial(
+  jax.jit,
+  compiler_options={
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+  },
+)
 
 
-def _noisy(params, noise):
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(2), len(leaves))
-  leaves = [
-    x + noise * jax.random.normal(k, x.shape)
-    for k, x in zip(keys, leaves, strict=True)
-  ]
-  return jax.tree.unflatten(tree, leaves)
-
-
-@functools.cache
-def _made(name, noise=0.0, **changes):
-  """(jitted apply, params, z, logsnr, cond), compiled once for all tests."""
-  network, shape = CASES[name]
-  network = network.clone(**changes)
+def _inputs(shape):
+  """z, logsnr with exact ends, and cond with the null class, of 4 examples."""
   z = jax.random.normal(jax.random.key(1), shape)
   logsnr = jnp.array([-jnp.inf, -2.0, 5.0, jnp.inf])
-  cond = jnp.array([0, 1, 2, 3])
-  params = jax.jit(network.init)(jax.random.key(0), z, logsnr, cond)
-  if noise:
-    params = jax.jit(_noisy)(params, noise)
-  return jax.jit(network.apply), params, z, logsnr, cond
+  return z, logsnr, jnp.array([0, 1, 2, 3])
 
 
 @functools.cache
-def _gradient(name, **changes):
-  apply, params, *inputs = _made(name, noise=0.1, **changes)
-  return jax.jit(jax.grad(lambda p: (apply(p, *inputs) ** 2).mean()))(params)
+def _run(name, **changes):
+  """(run, params): run gives (output, gradient of its mean square)."""
+  network, shape = CASES[name]
+  network = network.clone(**changes)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda leaf: rng.normal(0.0, 0.2, leaf.shape).astype(leaf.dtype),
+    jax.eval_shape(network.init, jax.random.key(0), *_inputs(shape)),
+  )
+
+  @jit
+  def run(params, *inputs):
+    def loss(params):
+      out = network.apply(params, *inputs)
+      return (out**2).mean(), out
+
+    grads, out = jax.grad(loss, has_aux=True)(params)
+    return out, grads
+
+  return run, params, _inputs(shape)
 
 
 def _leaves(tree):
   return jax.tree_util.tree_leaves_with_path(tree)
 
 
+def _norm(tree):
+  return np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(tree)))
+
+
 @ALL
 def test_output_has_the_inputs_shape_and_starts_at_zero(name):
-  apply, params, *inputs = _made(name)
-  out = apply(params, *inputs)
-  assert out.shape == inputs[0].shape and out.dtype == jnp.float32
+  network, shape = CASES[name]
+  inputs = _inputs(shape)
+
+  @jit
+  def start(key):
+    params = network.init(key, *inputs)
+    return network.apply(params, *inputs), params
+
+  out, params = start(jax.random.key(0))
+  assert out.shape == shape and out.dtype == jnp.float32
   assert np.all(out == 0.0)
+  assert _norm(params) > 1.0
 
 
 @ALL
 def test_level_class_and_exact_ends_matter_and_are_finite(name):
-  apply, params, z, logsnr, cond = _made(name, noise=0.1)
-  out = apply(params, z, logsnr, cond)
+  run, params, (z, logsnr, cond) = _run(name)
+  out, _ = run(params, z, logsnr, cond)
   assert np.isfinite(out).all()
-  assert not np.allclose(out, apply(params, z, logsnr[::-1], cond))
-  assert not np.allclose(out, apply(params, z, logsnr, cond[::-1]))
-  # no condition is the class num_classes
-  np.testing.assert_allclose(
-    apply(params, z, logsnr, None),
-    apply(params, z, logsnr, jnp.full(4, 3)),
-    rtol=1e-5,
-    atol=1e-5,
-  )
+  for other in (
+    run(params, z, logsnr[::-1], cond)[0],
+    run(params, z, logsnr, cond[::-1])[0],
+  ):
+    assert np.abs(out - other).max() > 1e-2 * np.abs(out).max()
 
 
 @ALL
 def test_examples_do_not_see_each_other(name):
-  apply, params, z, logsnr, cond = _made(name, noise=0.1)
-  out = apply(params, z, logsnr, cond)
-  other = apply(params, z.at[1:].set(0.0), logsnr, cond)
-  np.testing.assert_allclose(out[0], other[0], rtol=1e-4, atol=1e-5)
+  run, params, (z, *rest) = _run(name)
+  out, _ = run(params, z, *rest)
+  other, _ = run(params, z.at[1:].set(0.0), *rest)
+  np.testing.assert_allclose(out[0], other[0], rtol=1e-4, atol=1e-4)
+  assert np.abs(out[1] - other[1]).max() > 1e-2
 
 
 @ALL
-def test_bfloat16_keeps_float32_parameters_and_is_near_float32(name):
-  apply, params, *inputs = _made(name, noise=0.1)
-  want, want_grads = apply(params, *inputs), _gradient(name)
-  low, low_params, *_ = _made(name, noise=0.1, dtype="bfloat16")
-  got = low(params, *inputs)
-  assert got.shape == want.shape and got.dtype == jnp.float32
-  # 8 bits of mantissa, through some ten layers; and really in bfloat16
-  scale = np.abs(want).max()
-  assert 1e-5 * scale < np.abs(got - want).max() < 0.1 * scale
-  for path, leaf in _leaves(low_params):
-    assert leaf.dtype == jnp.float32, path
-  norm = lambda tree: np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(tree)))
-  grads = _gradient(name, dtype="bfloat16")
-  for path, leaf in _leaves(grads):
-    assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all(), path
-  off = jax.tree.map(jnp.subtract, grads, want_grads)
-  assert norm(off) < 0.1 * norm(want_grads)
-
-
-@ALL
-def test_every_parameter_gets_a_gradient(name):
-  for path, leaf in _leaves(_gradient(name)):
+def test_every_parameter_gets_a_finite_gradient(name):
+  run, params, inputs = _run(name)
+  for path, leaf in _leaves(run(params, *inputs)[1]):
     assert np.isfinite(leaf).all() and np.any(leaf != 0.0), path
 
 
-@REMAT
+@ALL
+def test_bfloat16_has_float32_parameters_and_is_near_float32(name):
+  run, params, inputs = _run(name)
+  low, low_params, _ = _run(name, dtype="bfloat16")
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(low_params))
+  (want, want_grads), (got, grads) = run(params, *inputs), low(params, *inputs)
+  assert got.shape == want.shape and got.dtype == jnp.float32
+  for path, leaf in _leaves(grads):
+    assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all(), path
+  # 8 bits of mantissa through some ten layers; and really in bfloat16
+  assert 1e-4 < _norm(got - want) / _norm(want) < 0.1
+  off = jax.tree.map(np.subtract, grads, want_grads)
+  assert _norm(off) < 0.15 * _norm(want_grads)
+
+
+@pytest.mark.parametrize("name", ["unet", "dit"])
 def test_recomputed_blocks_change_memory_and_nothing_else(name):
-  _, params, *_ = _made(name, noise=0.1)
-  apply, same, *inputs = _made(name, noise=0.1, remat=True)
+  run, params, inputs = _run(name)
+  again, same, _ = _run(name, remat=True)
   assert jax.tree.all(jax.tree.map(np.array_equal, params, same))
-  for (path, a), (_, b) in zip(
-    _leaves(_gradient(name)), _leaves(_gradient(name, remat=True)), strict=True
-  ):
-    np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6, err_msg=str(path))
-  text = str(jax.make_jaxpr(jax.grad(lambda p: apply(p, *inputs).sum()))(same))
+  want, got = run(params, *inputs), again(params, *inputs)
+  for (path, a), (_, b) in zip(_leaves(want), _leaves(got), strict=True):
+    np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4, err_msg=str(path))
+  text = str(jax.make_jaxpr(again.__wrapped__)(params, *inputs))
   assert "remat" in text or "checkpoint" in text
+
+
+def test_no_condition_is_the_class_num_classes():
+  module = embeddings.Conditioning(8, num_classes=3)
+  logsnr = jnp.array([-1.0, 2.0])
+  params = module.init(jax.random.key(0), logsnr)
+  none = module.apply(params, logsnr, None)
+  np.testing.assert_array_equal(
+    none, module.apply(params, logsnr, jnp.array([3, 3]))
+  )
+  other = module.apply(params, logsnr, jnp.array([3, 2]))
+  assert np.all(none[0] == other[0]) and np.any(none[1] != other[1])
 
 
 @pytest.mark.parametrize(
@@ -146,9 +168,9 @@ def test_dit_sizes_are_the_papers(size, millions):
 
 def test_parameters_are_counted_and_tabulated():
   network, shape = CASES["unet"]
-  params = _made("unet")[1]
+  params = _run("unet")[1]
   count = networks.count(params)
-  assert count == sum(np.asarray(x).size for x in jax.tree.leaves(params))
+  assert count == sum(np.size(x) for x in jax.tree.leaves(params))
   table = networks.tabulate(network, shape[1:])
   assert "ResBlock_0" in table and f"{count:,}" in table
 
