@@ -13,7 +13,7 @@ Meant for a pod or 8 large GPUs; not run to the end by us. DiT-XL/2 took about
 Published counterparts, DiT (Peebles & Xie, arXiv:2212.09748 §4) and SiT (Ma et
 al., arXiv:2401.08740 §4), FID 2.27 and 2.06 with guidance 1.5:
                      papers                     here
-  network            DiT-XL/2, 675M             the same, 675M
+  network            DiT-XL/2, 675M parameters  the same
   objective          DiT: eps, SiT: velocity    velocity, SiT's linear path
   steps              7M, batch 256              400k, as in their ablations
   learning rate      1e-4, constant             the same, with 1000 warm-up

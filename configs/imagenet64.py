@@ -1,20 +1,23 @@
-"""Class-conditional EDM on ImageNet 64x64 (1000 classes), FID 1.36 in paper.
+"""Class-conditional EDM on ImageNet 64x64 (1000 classes), after EDM.
 
   python -m diffflow_jax.train --config=configs/imagenet64.py \
       --workdir=gs://BUCKET/imagenet64 --config.dataset.path=data/imagenet/train
 
 The folder holds a subfolder of images for each class. Meant for a pod or 8
-large GPUs; not run to the end by us. The paper's run took 13 days on 32 A100.
+large GPUs; not run to the end by us. The authors' run took 13 days on 32 A100.
 
-Published counterpart, Karras et al., arXiv:2206.00364 Table 7 and appendix F:
+Published counterpart, Karras et al., arXiv:2206.00364 appendix F, FID 1.36:
                      paper                      here
-  network            ADM, 296M parameters       UNet, 280M: the same widths,
-                     (arXiv:2105.05233 §3)      plain up- and downsampling
+  network            ADM, 296M parameters       UNet, 280M parameters: the
+                     (arXiv:2105.05233 §3)      same widths, plain up- and
+                                                downsampling
   images             2500M, batch 4096          the same: 610,000 steps
   learning rate      1e-4, 10M images warm-up   the same
   optimiser          Adam (0.9, 0.999)          the same
   dropout            0.1                        none: networks have no dropout
+  label dropout      none                       0.1, so that guidance works
   EMA                half-life 50M images       0.999943 a step: the same
+  augmentation       none                       none
   precision          mixed float16              bfloat16
   sampling           Heun with churn, 256 steps dpmpp_2m, 40 steps
 
@@ -36,7 +39,6 @@ def get_config(size=""):
     path="data/imagenet/train",
     size=64,
     undecodable="skip",
-    flip=True,
   )
   config.objective = dict(name="edm")
   config.network = dict(

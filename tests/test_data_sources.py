@@ -225,7 +225,7 @@ def test_tfds_datasets_are_read_as_random_access_sources(tmp_path):
 
     def _generate_examples(self):
       for i, x in enumerate(images):
-        yield i, {"image": x, "label": i % 3}
+        yield i, {"image": io.BytesIO(_png(x)), "label": i % 3}
 
   builder = Tiny(data_dir=str(tmp_path), file_format="array_record")
   builder.download_and_prepare()
