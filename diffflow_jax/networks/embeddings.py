@@ -25,15 +25,18 @@ class Conditioning(nn.Module):
 
   Labels run from 0 to num_classes - 1; num_classes itself means "no class",
   what classifier-free guidance calls the null condition. With num_classes = 0
-  the network is unconditional and cond is ignored.
+  the network is unconditional and cond is ignored. logsnr enters as
+  num_features sines and cosines, dim of them by default.
   """
 
   dim: int
   num_classes: int = 0
+  num_features: int | None = None
 
   @nn.compact
   def __call__(self, logsnr, cond=None):
-    h = nn.Dense(self.dim)(logsnr_features(logsnr, self.dim))
+    features = logsnr_features(logsnr, self.num_features or self.dim)
+    h = nn.Dense(self.dim)(features)
     h = nn.Dense(self.dim)(nn.silu(h))
     if self.num_classes:
       if cond is None:

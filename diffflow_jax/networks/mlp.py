@@ -1,8 +1,12 @@
 """A residual MLP, for points in a few dimensions."""
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffflow_jax.networks import layers
 from diffflow_jax.networks.embeddings import Conditioning
 
 
@@ -10,19 +14,27 @@ class MLP(nn.Module):
   """Residual blocks whose hidden layer is scaled and shifted by the level.
 
   apply(params, z (batch, d), logsnr (batch,), cond) -> (batch, d), zero at
-  initialisation.
+  initialisation. dtype "bfloat16" computes in it, with float32 parameters and
+  output; None computes in z's.
   """
 
   width: int = 128
   depth: int = 3
   num_classes: int = 0
+  dtype: Any = None
+
+  def __post_init__(self):
+    layers.check_dtype(self.dtype)
+    layers.check_positive(width=self.width, depth=self.depth)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, z, logsnr, cond=None):
     emb = Conditioning(self.width, self.num_classes)(logsnr, cond)
-    h = nn.Dense(self.width)(z)
+    dense = functools.partial(nn.Dense, dtype=self.dtype)
+    h = dense(self.width)(z)
     for _ in range(self.depth):
-      y = nn.Dense(self.width)(nn.LayerNorm()(h))
-      scale, shift = jnp.split(nn.Dense(2 * self.width)(emb), 2, axis=-1)
-      h = h + nn.Dense(self.width)(nn.silu(y * (1.0 + scale) + shift))
+      y = dense(self.width)(nn.LayerNorm(dtype=self.dtype)(h))
+      scale, shift = jnp.split(dense(2 * self.width)(emb), 2, axis=-1)
+      h = h + dense(self.width)(nn.silu(y * (1.0 + scale) + shift))
     return nn.Dense(z.shape[-1], kernel_init=nn.initializers.zeros)(h)

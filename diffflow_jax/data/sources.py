@@ -1,0 +1,145 @@
+"""Datasets that do not fit in memory: examples are read when they are needed.
+
+Anything with a length that can be read at any index is such a source: a folder
+of images, a grain RandomAccessDataSource, a Hugging Face dataset. The order is
+that of `Arrays`, a function of (seed, step); threads only read ahead within a
+batch.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+import logging
+import os
+
+import numpy as np
+
+from diffflow_jax.data import checks
+from diffflow_jax.data.arrays import indices, random_flip, spread
+
+log = logging.getLogger("diffflow_jax")
+
+UNDECODABLE = ("refuse", "skip")
+MOST_IN_A_ROW = 100
+MODES = {1: "L", 3: "RGB"}  # Pillow's name of images with so many channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Images (size, size, channels) of uint8 and labels, read by `read`.
+
+  Attributes:
+    num: how many examples; read: index -> (Pillow image or array, label).
+    name: index -> what an error calls the example.
+    undecodable: "refuse" raises for an image that cannot be decoded; "skip"
+      takes the next one that can, with its label, and counts it in `skipped`.
+    flip: whether `augment` flips images left to right.
+    skipped: names of the images that were skipped so far.
+  """
+
+  num: int
+  read: Callable
+  name: Callable
+  size: int
+  channels: int = 3
+  num_classes: int = 0
+  undecodable: str = "refuse"
+  flip: bool = False
+  skipped: set = dataclasses.field(default_factory=set)
+
+  def __post_init__(self):
+    checks.check_choice("undecodable", self.undecodable, UNDECODABLE)
+    checks.check_choice("channels", self.channels, MODES)
+    if not isinstance(self.size, int) or self.size < 1:
+      raise ValueError(f"size must be an integer >= 1, not {self.size!r}")
+    if self.num < 1:
+      raise ValueError("the dataset has no examples")
+
+  @property
+  def shape(self):
+    return (self.size, self.size, self.channels)
+
+  def batch(self, seed, step, size, process=0, num_processes=1):
+    """Rows of global batch number `step`: dict(x=..., label=...).
+
+    Raises:
+      ValueError: an image cannot be decoded, or a label is out of range.
+    """
+    index = indices(self.num, seed, step, size, process, num_processes)
+    # decoding releases Python's lock
+    with ThreadPoolExecutor(min(32, 2 * (os.cpu_count() or 1))) as pool:
+      x, labels = zip(*pool.map(self._example, index.tolist()), strict=True)
+    batch = {"x": np.stack(x)}
+    if self.num_classes:
+      batch["label"] = np.array(labels, np.int32)
+    return batch
+
+  def augment(self, key, x):
+    """x, of any type, with random flips if the dataset asks for them."""
+    return random_flip(key, x) if self.flip else x
+
+  def to_float(self, x):
+    """float32 in [-1, 1]."""
+    return spread(x, 255)
+
+  def _example(self, index):
+    """(x, label) of an index, or of the first after it that can be decoded."""
+    for i in range(index, index + MOST_IN_A_ROW):
+      i %= self.num
+      try:
+        image, label = self.read(i)
+        x = to_square(image, self.size, self.channels)
+      except (
+        Exception
+      ) as error:  # whatever a damaged file makes a decoder raise
+        self._note(i, error)
+        continue
+      return x, self._check_label(i, label)
+    raise ValueError(
+      f"{MOST_IN_A_ROW} images in a row cannot be decoded, "
+      f"from {self.name(index)} on"
+    )
+
+  def _note(self, index, error):
+    name = self.name(index)
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if self.undecodable == "refuse":
+      raise ValueError(
+        f"{name} cannot be decoded: {reason} "
+        '(undecodable="skip" would leave it out)'
+      ) from error
+    if name not in self.skipped:
+      self.skipped.add(name)
+      log.warning(
+        "%s cannot be decoded and is skipped (%d so far): %s",
+        name,
+        len(self.skipped),
+        reason,
+      )
+
+  def _check_label(self, index, label):
+    if self.num_classes and not 0 <= label < self.num_classes:
+      raise ValueError(
+        f"{self.name(index)} has label {label}; labels must be 0 to "
+        f"{self.num_classes - 1}"
+      )
+    return label
+
+
+def to_square(image, size, channels):
+  """An image, cropped to its central square and resized, uint8 (s, s, c).
+
+  Args:
+    image: Pillow's, or a uint8 array (h, w) or (h, w, 1 or 3).
+  """
+  from PIL import Image, ImageOps  # comes with matplotlib
+
+  if isinstance(image, np.ndarray):
+    flat = image[..., 0] if image.shape[2:] == (1,) else image
+    image = Image.fromarray(flat)
+  # a JPEG decodes faster at a fraction of its size, still twice ours
+  image.draft("RGB", (2 * size, 2 * size))
+  image = ImageOps.fit(
+    image.convert(MODES[channels]), (size, size), Image.Resampling.BICUBIC
+  )
+  return np.asarray(image).reshape(size, size, channels)
