@@ -50,7 +50,7 @@ def get_config(size=""):
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="dpmpp_2m", num_steps=20, guidance=1.3, num_samples=100
+    solver="unipc", grid="uniform_t", num_steps=20, guidance=1.3, num_samples=100
   )
 
   if size == "cpu":

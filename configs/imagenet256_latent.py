@@ -60,7 +60,7 @@ def get_config(size=""):
   config.checkpoint_every = 2500
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="dpmpp_2m", num_steps=50, guidance=1.5, num_samples=16
+    solver="unipc", grid="uniform_t", num_steps=50, guidance=1.5, num_samples=16
   )
 
   if size == "smoke":

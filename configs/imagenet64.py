@@ -67,7 +67,7 @@ def get_config(size=""):
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="dpmpp_2m", num_steps=40, guidance=1.0, num_samples=100
+    solver="unipc", grid="uniform_t", num_steps=40, guidance=1.0, num_samples=100
   )
 
   if size == "smoke":
