@@ -24,7 +24,7 @@ FIELDS = {
   "seed", "num_steps", "batch_size", "dataset", "objective", "network",
   "optimizer", "learning_rate", "clip_norm", "ema", "label_dropout",
   "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-  "sampler",
+  "sampler", "mesh", "accumulation", "steps_per_dispatch",
 }  # fmt: skip
 SAMPLER_FIELDS = {"solver", "num_steps", "guidance", "num_samples"}
 
@@ -35,6 +35,7 @@ class Run:
 
   Attributes:
     config: the ConfigDict; dataset, objective, network: ours; tx: optax's.
+    averages: functions step -> decay, one for each EMA.
   """
 
   config: Any
@@ -43,6 +44,7 @@ class Run:
   network: Any
   tx: Any
   learning_rate: Any
+  averages: tuple
 
 
 def choose(field, spec, table, **given):
@@ -89,6 +91,7 @@ def check_ranges(config):
   for key in (
     "num_steps", "batch_size", "log_every", "sample_every", "checkpoint_every",
     "keep_checkpoints", "sampler.num_steps", "sampler.num_samples",
+    "accumulation", "steps_per_dispatch",
   ):  # fmt: skip
     value = _get(config, key)
     _need(isinstance(value, int) and value >= 1, key, value, "an integer >= 1")
@@ -96,7 +99,10 @@ def check_ranges(config):
   _need(
     isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "in [0, 2^32)"
   )
-  _need(0 <= config.ema < 1, "ema", config.ema, "in [0, 1)")
+  for key in ("num_steps", "log_every", "sample_every", "checkpoint_every"):
+    stride = config.steps_per_dispatch
+    allowed = f"a multiple of config.steps_per_dispatch = {stride}"
+    _need(config[key] % stride == 0, key, config[key], allowed)
   rate = config.label_dropout
   _need(0 <= rate <= 1, "label_dropout", rate, "in [0, 1]")
   clip = config.clip_norm
@@ -113,13 +119,13 @@ def _get(config, path):
 
 def resolve(config):
   """A Run from a config, or a Refusal in one sentence."""
-  import jax
   import optax
 
   from diffflow_jax.data import DATASETS
   from diffflow_jax.networks import NETWORKS
   from diffflow_jax.objective.objectives import OBJECTIVES
   from diffflow_jax.sampling.solvers import SOLVERS
+  from diffflow_jax.training import ema
 
   check_ranges(config)
   if config.sampler.solver not in SOLVERS:
@@ -127,11 +133,7 @@ def resolve(config):
       f"config.sampler.solver is {config.sampler.solver!r}; "
       f"known: {', '.join(sorted(SOLVERS))}"
     )
-  if config.batch_size % jax.device_count():
-    raise Refusal(
-      f"config.batch_size must be divisible by the {jax.device_count()} "
-      f"devices, not {config.batch_size}"
-    )
+  _check_devices(config)
   dataset = choose("dataset", config.dataset, DATASETS)
   learning_rate = _optax("learning_rate", config.learning_rate, LEARNING_RATES)
   optimizer = _optax(
@@ -144,4 +146,29 @@ def resolve(config):
     "network", config.network, NETWORKS, num_classes=dataset.num_classes
   )
   objective = choose("objective", config.objective, OBJECTIVES)
-  return Run(config, dataset, objective, network, optimizer, learning_rate)
+  averages = choose("ema", config.ema, ema.AVERAGES)
+  return Run(
+    config, dataset, objective, network, optimizer, learning_rate, averages
+  )
+
+
+def _check_devices(config):
+  """Refuses a mesh or a batch that does not fit the devices that are there."""
+  import jax
+
+  from diffflow_jax.training import sharding
+
+  for key in sorted({"data", "fsdp"} ^ set(config.mesh)):
+    raise Refusal(f"config.mesh must have data and fsdp; {key} is wrong")
+  try:
+    sharding.mesh_shape(config.mesh.data, config.mesh.fsdp, jax.device_count())
+  except ValueError as error:
+    raise Refusal(f"config.{error}") from error
+  parts = jax.device_count() * config.accumulation
+  if config.batch_size % parts:
+    times = f" times accumulation = {config.accumulation}"
+    raise Refusal(
+      f"config.batch_size must be divisible by the {jax.device_count()} "
+      f"devices{times if config.accumulation > 1 else ''}, "
+      f"not {config.batch_size}"
+    )

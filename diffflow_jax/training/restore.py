@@ -9,14 +9,16 @@ from diffflow_jax.training import checkpoints, state as state_lib
 
 
 def load_ema(workdir, run):
-  """(step, EMA parameters) of the newest whole checkpoint of a run.
+  """(step, the first EMA) of the newest whole checkpoint of a run.
 
   Raises:
     Refusal: there is no checkpoint that can be read.
   """
   directory = os.path.join(workdir, "checkpoints")
   like = jax.eval_shape(
-    lambda: state_lib.create(run.network, run.tx, run.dataset, 0).ema
+    lambda: (
+      state_lib.create(run.network, run.tx, run.dataset, run.averages, 0).ema
+    )
   )
   restored = None
   if os.path.isdir(directory):
@@ -28,4 +30,4 @@ def load_ema(workdir, run):
   if restored is None:
     raise Refusal(f"{workdir} has no checkpoint yet")
   step, items = restored
-  return step, items["ema"]
+  return step, items["ema"][0]
