@@ -58,15 +58,19 @@ def get_config(size=""):
     warmup_steps=20_000,
   )
   config.clip_norm = 1.0
-  config.ema = 0.99929
+  config.ema = dict(name="exponential", decay=0.99929)
   config.label_dropout = 0.1
+
+  config.mesh = dict(data=-1, fsdp=1)
+  config.accumulation = 1
+  config.steps_per_dispatch = 1
 
   config.log_every = 100
   config.sample_every = 5000
   config.checkpoint_every = 2500
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="heun", num_steps=18, guidance=1.0, num_samples=100
+    solver="heun", grid="uniform_t", num_steps=18, guidance=1.0, num_samples=100
   )
 
   if size == "smoke":

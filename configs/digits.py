@@ -32,8 +32,12 @@ def get_config(size=""):
     decay_steps=config.get_ref("num_steps"),
   )
   config.clip_norm = 1.0
-  config.ema = 0.99
+  config.ema = dict(name="exponential", decay=0.99)
   config.label_dropout = 0.1
+
+  config.mesh = dict(data=-1, fsdp=1)
+  config.accumulation = 1
+  config.steps_per_dispatch = 1
 
   config.log_every = 25
   config.sample_every = 300

@@ -42,15 +42,23 @@ def get_config(size=""):
     decay_steps=config.get_ref("num_steps"),
   )
   config.clip_norm = 1.0
-  config.ema = 0.999
+  config.ema = dict(name="exponential", decay=0.999)
   config.label_dropout = 0.1
+
+  config.mesh = dict(data=-1, fsdp=1)
+  config.accumulation = 1
+  config.steps_per_dispatch = 1
 
   config.log_every = 100
   config.sample_every = 1000
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="unipc", grid="uniform_t", num_steps=20, guidance=1.3, num_samples=100
+    solver="unipc",
+    grid="uniform_t",
+    num_steps=20,
+    guidance=1.3,
+    num_samples=100,
   )
 
   if size == "cpu":
@@ -59,7 +67,7 @@ def get_config(size=""):
     config.network = dict(
       name="dit", width=128, depth=5, num_heads=4, patch=4, positions="rope"
     )
-    config.ema = 0.99
+    config.ema = dict(name="exponential", decay=0.99)
     config.sample_every = 500
     config.checkpoint_every = 200
   elif size == "smoke":

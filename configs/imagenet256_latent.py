@@ -52,8 +52,12 @@ def get_config(size=""):
     warmup_steps=1000,
   )
   config.clip_norm = 1.0
-  config.ema = 0.9999
+  config.ema = dict(name="exponential", decay=0.9999)
   config.label_dropout = 0.1
+
+  config.mesh = dict(data=-1, fsdp=1)
+  config.accumulation = 1
+  config.steps_per_dispatch = 1
 
   config.log_every = 100
   config.sample_every = 10_000

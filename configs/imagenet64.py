@@ -59,15 +59,23 @@ def get_config(size=""):
     warmup_steps=2500,
   )
   config.clip_norm = 1.0
-  config.ema = 0.999943
+  config.ema = dict(name="power", sigma_rel=(0.05, 0.1))
   config.label_dropout = 0.1
+
+  config.mesh = dict(data=-1, fsdp=1)
+  config.accumulation = 1
+  config.steps_per_dispatch = 1
 
   config.log_every = 100
   config.sample_every = 5000
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="unipc", grid="uniform_t", num_steps=40, guidance=1.0, num_samples=100
+    solver="unipc",
+    grid="uniform_t",
+    num_steps=40,
+    guidance=1.0,
+    num_samples=100,
   )
 
   if size == "smoke":

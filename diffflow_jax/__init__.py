@@ -34,8 +34,10 @@ _MODULES = {
   "data": "data",
   "training": "training",
   "plots": "plots",
+  "evaluation": "evaluation",
 }
 _FUNCTIONS = {
+  "train": "training.loop",
   "Level": "process.levels",
   "Predictor": "process.predictors",
   "weighted_mse": "objective.losses",

@@ -30,7 +30,25 @@ def define_config(values, argv):
     "--config.field=value.",
     flag_values=values,
     sys_argv=argv,
+    accept_new_attributes=True,  # `resolve` knows which fields there are
   )
+
+
+def chosen_config(values):
+  """The config with its overrides; a section renamed starts from nothing.
+
+  --config.optimizer.name=sgd takes SGD with its defaults: the settings that the
+  config file gives its own optimizer go, those of the command line stay.
+  """
+  config, overrides = values.config, values["config"].override_values
+  for path in overrides:
+    section, _, key = path.rpartition(".")
+    if key == "name":
+      with config.unlocked():
+        for other in list(config[section]):
+          if other != "name" and f"{section}.{other}" not in overrides:
+            del config[section][other]
+  return config
 
 
 def parse(values, argv, doc, required=()):
@@ -41,7 +59,8 @@ def parse(values, argv, doc, required=()):
   try:
     rest = values(argv)
     config = values.config if "config" in values else None
-    getattr(config, "_fields", None)  # an unreadable config file raises here
+    if config is not None:
+      dict(config)  # an unreadable config file raises here
   except SystemExit:
     raise
   except Exception as error:  # absl, or whatever the config file itself raises
@@ -62,6 +81,16 @@ def _help(values, doc):
     default = "" if flag.default is None else f" [{flag.default}]"
     lines.append(f"  --{name:12s} {flag.help}{default}")
   return "\n".join(lines)
+
+
+def open_output(path, name):
+  """Refuses a file that cannot be written, before the work that fills it."""
+  try:
+    with open(f"{path}.partial", "wb"):
+      pass
+    os.remove(f"{path}.partial")
+  except OSError as error:
+    raise Refusal(f"--{name}: {path}: {error.strerror}") from error
 
 
 def _one_line(error):
@@ -105,15 +134,6 @@ def parse_spec(text, name):
     except (ValueError, SyntaxError):
       settings[key] = value
   return head, settings
-
-
-def need_directory_of(path, name):
-  """Refuses a file to write whose directory is missing or read-only."""
-  directory = os.path.dirname(os.path.abspath(path))
-  if not os.path.isdir(directory):
-    raise Refusal(f"--{name}: there is no directory {directory}")
-  if not os.access(directory, os.W_OK):
-    raise Refusal(f"--{name}: {directory} cannot be written to")
 
 
 def numbers(text, name, kind=float):

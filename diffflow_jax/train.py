@@ -1,7 +1,14 @@
 """python -m diffflow_jax.train: see commands/train.py."""
 
+import sys
+
 from diffflow_jax import cli
-from diffflow_jax.commands.train import main
 
 if __name__ == "__main__":
+  from diffflow_jax.commands.train import main
+
   cli.run(main)
+else:  # dfj.train is the function, also where this module was imported
+  from diffflow_jax.training.loop import train
+
+  sys.modules[__name__] = train

@@ -112,4 +112,11 @@ def test_the_digest_sees_every_bit_and_the_order():
     seen.add(int(checkpoints.digest({**base, "a": bits})))
   seen.add(int(checkpoints.digest({**base, "a": base["a"][::-1]})))
   seen.add(int(checkpoints.digest({**base, "b": ~base["b"]})))
-  assert len(seen) == 11
+  for signs in ([0, 1], [2, 5], [0, 1, 2, 3]):  # top bits in pairs
+    flipped = base["a"] + 1.0
+    flipped = flipped.at[jnp.array(signs)].multiply(-1.0)
+    seen.add(int(checkpoints.digest({**base, "a": flipped})))
+  two = {"a": jnp.zeros(3), "b": jnp.ones(3)}
+  swapped = {"a": jnp.ones(3), "b": jnp.zeros(3)}
+  seen |= {int(checkpoints.digest(t)) for t in (two, swapped)}
+  assert len(seen) == 16

@@ -163,20 +163,33 @@ def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
     ("num_steps=-5", "config.num_steps must be an integer >= 1, not -5"),
     ("sampler.num_steps=0", "config.sampler.num_steps must be .*, not 0"),
     ("batch_size=0", "config.batch_size must be an integer >= 1, not 0"),
-    ("ema=1.0", "config.ema must be in"),
+    ("ema.decay=1.0", "config.ema: decay must be in"),
+    ("objective.schedule=foo", "config.objective.schedule is 'foo'; known: "),
+    ("objective.target=y", "config.objective.target is 'y'; known: F, eps"),
+    ("objective.scale=vq", "config.objective.scale is 'vq'; known: "),
+    ("objective.name=edm --config.objective.sigma_data=-1", "sigma_data must"),
+    ("network.width=0", "config.network.width must be at least 1, not 0"),
+    ("network.depth=-1", "config.network.depth must be at least 1, not -1"),
+    ("dataset.name=digits", "config.network does not fit data of shape"),
+    ("optimizer.b2=2.0", "config.optimizer.b2 must be in"),
+    ("learning_rate.peak_value=-1.0", "config.learning_rate must be finite"),
+    ("mesh.data=3", "config.mesh .* does not fit 1 device"),
+    ("steps_per_dispatch=3", "must be a multiple of config.steps_per_dis"),
     ("label_dropout=1.5", "config.label_dropout must be in"),
     ("clip_norm=0.0", "config.clip_norm must be > 0"),
     ("seed=-1", "config.seed must be in"),
-    ("batch_sise=4", "batch_sise.*Did you mean .*batch_size"),
+    ("batch_sise=4", "config.batch_sise is not a field of a config"),
     ("num_steps=ten", "--config.num_steps=ten"),
-    ("network.depht=4", "depht.*Did you mean .*depth"),
+    (
+      "network.depht=4",
+      "config.network.depht is not a setting of mlp; .*depth",
+    ),
   ],
 )
 def test_configs_that_cannot_work_are_refused(override, message, tmp_path):
   workdir = tmp_path / "new"
-  text = refusal(
-    "train", *TRAIN, f"--config.{override}", f"--workdir={workdir}"
-  )
+  flags = f"--config.{override}".split()
+  text = refusal("train", *TRAIN, *flags, f"--workdir={workdir}")
   assert __import__("re").search(message, text), text
   assert not workdir.exists()
 
@@ -200,8 +213,10 @@ def test_other_bad_command_lines_are_refused(tmp_path):
 
 def test_a_workdir_of_another_config_is_refused(toy_run):
   before = {p: p.stat().st_mtime_ns for p in toy_run.rglob("*")}
-  text = refusal("train", *TRAIN, "--config.ema=0.5", f"--workdir={toy_run}")
-  assert "holds a run with config.ema = 0.995, not 0.5" in text
+  text = refusal(
+    "train", *TRAIN, "--config.clip_norm=0.5", f"--workdir={toy_run}"
+  )
+  assert "holds a run with config.clip_norm = 1.0, not 0.5" in text
   assert before == {p: p.stat().st_mtime_ns for p in toy_run.rglob("*")}
 
 
@@ -227,7 +242,9 @@ def test_a_workdir_of_another_config_is_refused(toy_run):
     (["--labels=a"], "--labels must be integers separated by commas"),
     (["--guidance=high"], "--guidance=high"),
     (["--out=x.jpg"], "--out must end in .png or .npz"),
-    (["--out=/nowhere/x.png"], "there is no directory /nowhere"),
+    (["--out=/nowhere/x.png"], "--out: /nowhere/x.png: No such file"),
+    (["--guidance=nan"], "--guidance must be finite"),
+    (["--labels=1,2,3", "--num_samples=2"], "names 3 classes for 2 samples"),
   ],
 )
 def test_bad_sampling_is_refused(flags, message, digits_run, tmp_path):
@@ -292,7 +309,8 @@ def test_importing_the_package_is_lazy_and_complete():
     "import sys, diffflow_jax as dfj\n"
     "assert 'jax' not in sys.modules\n"
     "for name in dir(dfj): getattr(dfj, name)\n"
-    "import diffflow_jax.sample, diffflow_jax.compare\n"
+    "import diffflow_jax.sample, diffflow_jax.compare, diffflow_jax.train\n"
+    "assert dfj.train.__name__ == 'train' and callable(dfj.train)\n"
     "assert dfj.sample.__name__ == 'sample' and callable(dfj.sample)\n"
     "assert dfj.compare.__name__ == 'compare' and callable(dfj.compare)\n"
     "try: dfj.nothing\n"

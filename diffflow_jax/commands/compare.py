@@ -56,7 +56,7 @@ def main(argv):
   if out is not None and os.path.splitext(out)[1] not in KINDS:
     raise Refusal(f"--out must end in {', '.join(KINDS)}, not {out!r}")
   if out is not None:
-    cli.need_directory_of(out, "out")
+    cli.open_output(out, "out")
   a, b = (_objective(name) for name in names)
 
   from diffflow_jax.objective.comparison import compare

@@ -14,6 +14,7 @@ and over; all classes by default. An .npz holds `samples` and `labels`. Sample i
 of a seed is the same whatever the number of samples and the batch size.
 """
 
+import math
 import os
 
 from absl import flags
@@ -55,11 +56,11 @@ def check_files(values):
   ):
     path = values[name].value
     if path is not None:
-      if os.path.splitext(path)[1] not in kinds:
+      if os.path.splitext(path)[1].lower() not in kinds:
         raise Refusal(
           f"--{name} must end in {' or '.join(kinds)}, not {path!r}"
         )
-      cli.need_directory_of(path, name)
+      cli.open_output(path, name)
 
 
 def check_settings(values, config):
@@ -76,6 +77,8 @@ def check_settings(values, config):
     raise Refusal(f"--batch_size must be at least 1, not {values.batch_size}")
   if not 0 <= values.seed < 2**32:
     raise Refusal(f"--seed must be in [0, 2^32), not {values.seed}")
+  if not math.isfinite(settings["guidance"]):
+    raise Refusal(f"--guidance must be finite, not {settings['guidance']}")
   if values.clip not in (None, "static", "dynamic"):
     raise Refusal(f"--clip must be static or dynamic, not {values.clip!r}")
   if not 0.0 <= values.guidance_rescale <= 1.0:
@@ -112,6 +115,10 @@ def labels_of(values, run, num_samples):
   if not num_classes:
     raise Refusal(f"--labels: {values.workdir} was trained without classes")
   wanted = cli.numbers(values.labels, "labels", int)
+  if len(wanted) > num_samples:
+    raise Refusal(
+      f"--labels names {len(wanted)} classes for {num_samples} samples"
+    )
   for label in wanted:
     if not 0 <= label < num_classes:
       raise Refusal(f"--labels must be 0 to {num_classes - 1}, not {label}")
@@ -141,6 +148,9 @@ def main(argv):
   )
   labels = labels_of(values, run, how["num_samples"])
   settings = guiding(values)
+  if values.guidance not in (None, 1.0) and not run.dataset.num_classes:
+    if values.weak_workdir is None:
+      raise Refusal(f"--guidance: {values.workdir} was trained without classes")
   loop.use_compile_cache(values.workdir)
   step, ema = restore.load_ema(values.workdir, run)
   if values.weak_workdir is not None:
@@ -171,7 +181,7 @@ def _write(out, run, samples, labels):
 
   from diffflow_jax.training import generate
 
-  if out.endswith(".png"):
+  if out.lower().endswith(".png"):
     generate.save_picture(out, run, samples, labels)
   else:
     arrays = {"samples": samples}

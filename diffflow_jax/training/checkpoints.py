@@ -38,14 +38,20 @@ def digest(tree):
       {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[size],
     )
     bits = bits.astype(jnp.uint32).ravel()
-    # odd weights: every flipped bit changes the sum, and so does a swap
-    weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
-    return jnp.sum(bits * weights, dtype=jnp.uint32)
+    place = jnp.arange(bits.size, dtype=jnp.uint32)
+    return jnp.sum(_scramble(bits ^ _scramble(place)), dtype=jnp.uint32)
 
   total = jnp.zeros((), jnp.uint32)
   for leaf in jax.tree.leaves(tree):
-    total = total * jnp.uint32(1000003) + one(leaf)
+    total = _scramble(total) + one(leaf)
   return total
+
+
+def _scramble(h):
+  """MurmurHash3's 32-bit finaliser: every input bit moves half of them all."""
+  h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+  h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+  return h ^ (h >> 16)
 
 
 def _quietly(load):
@@ -54,13 +60,17 @@ def _quietly(load):
   Orbax's threads print thousands of lines about a damaged file, and go on for a
   moment after the error, until what they hold is collected.
   """
+  asyncio_log = logging.getLogger("asyncio")
+  level = asyncio_log.level
   with contextlib.redirect_stderr(io.StringIO()):
     try:
       return load()
     except Exception as error:  # whatever a damaged file makes Orbax raise
       reason = _root_cause(error)
+    asyncio_log.setLevel(logging.CRITICAL + 1)
     time.sleep(1.0)
     gc.collect()
+    asyncio_log.setLevel(level)
   raise ValueError(reason)
 
 
@@ -76,7 +86,6 @@ class Checkpoints:
   def __init__(self, directory, *, keep=3, read_only=False):
     from orbax.checkpoint import v1 as ocp  # slow to import
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     self._directory = os.path.abspath(directory)
     self._read_only = read_only
     policies = ocp.training

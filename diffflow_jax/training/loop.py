@@ -1,59 +1,39 @@
 """The training loop: one function, to be read from top to bottom."""
 
 import os
-import signal
-import threading
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.training import (
   checkpoints,
   generate,
   metrics,
-  sharding,
+  programs,
   state as state_lib,
   workdir as workdir_lib,
 )
+from diffflow_jax.training.meter import Meter, program_flops
+from diffflow_jax.training.preemption import StopRequest
+from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.progress import Progress
-from diffflow_jax.training.resolve import resolve
-
-
-class StopRequest:
-  """Notes SIGTERM and SIGINT, so that the loop can save before it ends.
-
-  A context manager; outside the main thread, where Python gives no signals, it
-  notes nothing.
-  """
-
-  def __init__(self):
-    self.signal = None
-    self._before = {}
-
-  def __enter__(self):
-    if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._before[number] = signal.signal(number, self._note)
-    return self
-
-  def __exit__(self, *exc):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, frame):
-    if self.signal is not None:
-      raise KeyboardInterrupt  # asked twice: at once
-    self.signal = signal.Signals(number).name
+from diffflow_jax.training.resolve import check_devices, resolve
 
 
 def use_compile_cache(workdir):
   """Keeps compiled programs in the workdir, unless JAX was told otherwise."""
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update(
-      "jax_compilation_cache_dir", os.path.join(workdir, "compile_cache")
-    )
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  cache = os.path.join(workdir, "compile_cache")
+  now = jax.config.jax_compilation_cache_dir
+  if now and os.path.basename(now) != "compile_cache":
+    return
+  if now and now != cache:  # an earlier run of this process
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()
+  jax.config.update("jax_compilation_cache_dir", cache)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def train(config, workdir):
@@ -68,70 +48,57 @@ def train(config, workdir):
     Failure: the loss is not finite; the last good checkpoint stays.
   """
   run = resolve(config)
+  check_devices(config)
   workdir_lib.claim(workdir, config)
   use_compile_cache(workdir)
-  first_process = jax.process_index() == 0
-  mesh = sharding.make_mesh()
-  whole, split = sharding.replicated(mesh), sharding.split(mesh)
-
-  init = jax.jit(
-    lambda: state_lib.create(run.network, run.tx, run.dataset, config.seed),
-    out_shardings=whole,
-  )
-  train_step = jax.jit(
-    state_lib.make_train_step(
-      run.objective,
-      run.network.apply,
-      run.tx,
-      run.dataset,
-      seed=config.seed,
-      ema=config.ema,
-      label_dropout=config.label_dropout,
-    ),
-    in_shardings=(whole, split),
-    out_shardings=whole,
-    donate_argnums=0,
-  )
-
+  active = jax.process_index() == 0
+  stride = config.steps_per_dispatch
+  program = programs.build(run)
   directory = os.path.join(workdir, "checkpoints")
   with (
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, keep=config.keep_checkpoints) as saved,
   ):
-    state, step = _restore_or_init(saved, init, whole, workdir)
-    progress = Progress(config.num_steps, step, first_process)
-    num_params = sum(x.size for x in jax.tree.leaves(state.params))
-    start = f"resumes at step {step}" if step else "starts"
-    progress.note(
-      f"{workdir} {start}: {num_params:,} parameters, "
-      f"{jax.device_count()} {jax.default_backend()} device(s)"
-    )
-    with metrics.Writer(workdir, step, first_process) as writer:
-      while step < config.num_steps and not stop.signal:
-        batch = run.dataset.batch(
-          config.seed,
-          step,
-          config.batch_size,
-          jax.process_index(),
-          jax.process_count(),
-        )
-        state = train_step(state, sharding.put_batch(batch, mesh))
-        step += 1
+    state, step = _restore_or_init(saved, program, workdir)
+    progress = Progress(config.num_steps, step, active)
+    progress.note(_headline(state, step, workdir))
+    with (
+      metrics.Writer(workdir, step, active) as writer,
+      Prefetch(program.batch, step, config.num_steps, stride) as batches,
+    ):
+      meter, saved_step = None, step
+      while step < config.num_steps and not stop.at(step):
+        batch = batches.get(step)
+        meter = meter or _meter(config, program, state, batch)
+        state = program.step(state, batch)
+        step += stride
         last = step == config.num_steps
-        if step % config.log_every == 0 or last:
-          state = _log(state, step, run, writer, progress, saved)
-        if step % config.sample_every == 0 or last:
-          progress.pause()
-          _picture(state, step, run, writer, workdir, first_process)
-          progress.resume()
-        if step % config.checkpoint_every == 0 or last or stop.signal:
+        due = lambda every, step=step, last=last: step % every == 0 or last
+        log, picture, save = (
+          due(config.log_every),
+          due(config.sample_every),
+          due(config.checkpoint_every) or bool(stop.signal),
+        )
+        if log or picture or save:
           _check_finite(state, saved)
+        if log:
+          line = _line(state, step, run, progress, meter, batches)
+          writer.write(step, line)
+          state = state.replace(sums=_zeros_like(state.sums))
+        if picture:
+          progress.pause()
+          _picture(state, step, run, writer, workdir, active)
+          progress.resume()
+        if save:
           saved.save(step, vars(state))
+          saved_step = step
+      if step > saved_step:  # asked to stop between a save and the next step
+        _check_finite(state, saved)
+        saved.save(step, vars(state))
     progress.close()
-  if stop.signal and step < config.num_steps:
-    progress.note(
-      f"{stop.signal}: saved at step {step}; the same command goes on from it"
-    )
+  if step < config.num_steps:
+    what = f"saved at step {step}" if step else "nothing to save yet"
+    progress.note(f"{stop.signal}: {what}; the same command goes on from it")
   else:
     progress.note(
       f"finished step {step}; see {os.path.join(workdir, 'samples')}"
@@ -139,22 +106,40 @@ def train(config, workdir):
   return state
 
 
-def _restore_or_init(saved, init, sharding_of_state, workdir):
-  """(state, step): from the newest whole checkpoint, or from the seed."""
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=sharding_of_state
-    ),
-    vars(jax.eval_shape(init)),
+def _headline(state, step, workdir):
+  num_params = sum(x.size for x in jax.tree.leaves(state.params))
+  start = f"resumes at step {step}" if step else "starts"
+  return (
+    f"{workdir} {start}: {num_params:,} parameters, "
+    f"{jax.device_count()} {jax.default_backend()} device(s)"
   )
+
+
+def _restore_or_init(saved, program, workdir):
+  """(state, step): from the newest whole checkpoint, or from the seed."""
   try:
-    restored = saved.restore(like)
+    restored = saved.restore(vars(program.like))
   except checkpoints.OtherArrays as error:
     raise Refusal(f"{workdir} cannot be resumed: {error}") from error
   if restored is None:
-    return init(), 0
+    return program.init(), 0
   step, items = restored
   return state_lib.TrainState(**items), step
+
+
+def _meter(config, program, state, batch):
+  """A Meter; a scan's body is counted once, so FLOPs are of one step."""
+  flops = program_flops(program.step, state, batch)
+  parts = config.accumulation
+  return Meter(config.batch_size, flops and flops * parts)
+
+
+def _zeros_like(sums):
+  return jax.tree.map(
+    lambda old, new: jax.device_put(jnp.asarray(new), old.sharding),
+    sums,
+    state_lib.no_sums(),
+  )
 
 
 def _check_finite(state, saved):
@@ -167,19 +152,14 @@ def _check_finite(state, saved):
     )
 
 
-def _log(state, step, run, writer, progress, saved):
-  """Writes the sums as one line, and starts new ones."""
-  _check_finite(state, saved)
+def _line(state, step, run, progress, meter, batches):
+  """One metrics line: the sums, and how fast it goes."""
   line = state_lib.summarise(state.sums)
   line["learning_rate"] = float(run.learning_rate(step - 1))
-  line["steps_per_second"] = progress.update(step, line["loss"])
-  writer.write(step, line)
-  zeros = jax.tree.map(
-    lambda old, new: jax.device_put(jnp.asarray(new), old.sharding),
-    state.sums,
-    state_lib.no_sums(),
-  )
-  return state.replace(sums=zeros)
+  line["param_norm"] = float(optax.tree.norm(state.params))
+  rate = progress.update(step, line["loss"])
+  line["steps_per_second"] = rate
+  return {**line, **meter.line(rate, batches.waited)}
 
 
 def _picture(state, step, run, writer, workdir, active):
@@ -187,7 +167,7 @@ def _picture(state, step, run, writer, workdir, active):
   how = run.config.sampler
   samples, labels = generate.generate(
     run,
-    generate.make_predict(run, state.ema, how.guidance),
+    generate.make_predict(run, state.ema[0], how.guidance),
     generate.make_tableau(run.objective, how.solver, how.grid, how.num_steps),
     num_samples=how.num_samples,
     seed=run.config.seed,

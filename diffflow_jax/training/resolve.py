@@ -1,9 +1,11 @@
 """From a config to what it names: the one place where names become objects.
 
 Everything that cannot work is refused here, before anything compiles or is
-written: unknown names (with the known ones), unknown fields, bad ranges.
+written: unknown names (with the known ones), unknown fields, bad ranges, a
+network that does not fit the data.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import inspect
 import math
@@ -20,11 +22,13 @@ LEARNING_RATES = (
   "cosine_decay_schedule",
   "linear_schedule",
 )
+SECTIONS = (
+  "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
+)  # fmt: skip
 FIELDS = {
-  "seed", "num_steps", "batch_size", "dataset", "objective", "network",
-  "optimizer", "learning_rate", "clip_norm", "ema", "label_dropout",
+  *SECTIONS, "seed", "num_steps", "batch_size", "clip_norm", "label_dropout",
   "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-  "sampler",
+  "sampler", "mesh", "accumulation", "steps_per_dispatch",
 }  # fmt: skip
 SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
@@ -35,6 +39,7 @@ class Run:
 
   Attributes:
     config: the ConfigDict; dataset, objective, network: ours; tx: optax's.
+    averages: functions step -> decay, one for each EMA.
   """
 
   config: Any
@@ -43,6 +48,7 @@ class Run:
   network: Any
   tx: Any
   learning_rate: Any
+  averages: tuple
 
 
 def choose(field, spec, table, **given):
@@ -54,17 +60,26 @@ def choose(field, spec, table, **given):
       f"config.{field}.name is {name!r}; known: {', '.join(sorted(table))}"
     )
   known = set(inspect.signature(table[name]).parameters) - set(given)
-  known -= {"parent"}  # linen's own
+  known -= {"parent", "name"}  # linen's own
   for key in spec:
     if key not in known:
       raise Refusal(
         f"config.{field}.{key} is not a setting of {name}; "
-        f"it has: {', '.join(sorted(known - {'name'})) or 'none'}"
+        f"it has: {', '.join(sorted(known)) or 'none'}"
       )
   try:
     return table[name](**spec, **given)
   except (TypeError, ValueError) as error:
     raise Refusal(f"config.{field}: {error}") from error
+
+
+def named(field, name, table):
+  """table[name], or a Refusal that lists the known names."""
+  if name not in table:
+    raise Refusal(
+      f"config.{field} is {name!r}; known: {', '.join(sorted(table))}"
+    )
+  return table[name]
 
 
 def _optax(field, spec, names, **given):
@@ -80,29 +95,39 @@ def _need(ok, field, value, allowed):
 
 def check_ranges(config):
   """Refuses missing and unknown fields, and numbers out of range."""
-  for key in sorted(FIELDS ^ set(config)):
-    what = "is missing" if key in FIELDS else "is not a field of a config"
-    raise Refusal(f"config.{key} {what}")
-  for key in sorted(SAMPLER_FIELDS ^ set(config.sampler)):
-    what = "is missing" if key in SAMPLER_FIELDS else "is not a field of it"
-    raise Refusal(f"config.sampler.{key} {what}")
+  _check_fields(FIELDS, config, "")
+  for key in (*SECTIONS, "sampler", "mesh"):
+    _need(isinstance(config[key], Mapping) or hasattr(config[key], "items"),
+          key, config[key], "a dict of settings")  # fmt: skip
+  _check_fields(SAMPLER_FIELDS, config.sampler, "sampler.")
+  _check_fields({"data", "fsdp"}, config.mesh, "mesh.")
   for key in (
     "num_steps", "batch_size", "log_every", "sample_every", "checkpoint_every",
     "keep_checkpoints", "sampler.num_steps", "sampler.num_samples",
+    "accumulation", "steps_per_dispatch",
   ):  # fmt: skip
     value = _get(config, key)
     _need(isinstance(value, int) and value >= 1, key, value, "an integer >= 1")
+  for key in ("num_steps", "log_every", "sample_every", "checkpoint_every"):
+    stride = config.steps_per_dispatch
+    allowed = f"a multiple of config.steps_per_dispatch = {stride}"
+    _need(config[key] % stride == 0, key, config[key], allowed)
   seed = config.seed
   _need(
     isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "in [0, 2^32)"
   )
-  _need(0 <= config.ema < 1, "ema", config.ema, "in [0, 1)")
   rate = config.label_dropout
   _need(0 <= rate <= 1, "label_dropout", rate, "in [0, 1]")
   clip = config.clip_norm
   _need(clip > 0, "clip_norm", clip, "> 0 (inf for none)")
   w = config.sampler.guidance
   _need(math.isfinite(w), "sampler.guidance", w, "finite")
+
+
+def _check_fields(fields, config, prefix):
+  for key in sorted(fields ^ set(config)):
+    what = "is missing" if key in fields else "is not a field of a config"
+    raise Refusal(f"config.{prefix}{key} {what}")
 
 
 def _get(config, path):
@@ -113,32 +138,14 @@ def _get(config, path):
 
 def resolve(config):
   """A Run from a config, or a Refusal in one sentence."""
-  import jax
-  import optax
-
   from diffflow_jax.data import DATASETS
   from diffflow_jax.networks import NETWORKS
-  from diffflow_jax.objective.objectives import OBJECTIVES
-  from diffflow_jax.training import generate
+  from diffflow_jax.training import ema, generate
 
   check_ranges(config)
-  if config.batch_size % jax.device_count():
-    raise Refusal(
-      f"config.batch_size must be divisible by the {jax.device_count()} "
-      f"devices, not {config.batch_size}"
-    )
   dataset = choose("dataset", config.dataset, DATASETS)
-  learning_rate = _optax("learning_rate", config.learning_rate, LEARNING_RATES)
-  optimizer = _optax(
-    "optimizer", config.optimizer, OPTIMIZERS, learning_rate=learning_rate
-  )
-  if math.isfinite(config.clip_norm):
-    clip = optax.clip_by_global_norm(config.clip_norm)
-    optimizer = optax.chain(clip, optimizer)
-  network = choose(
-    "network", config.network, NETWORKS, num_classes=dataset.num_classes
-  )
-  objective = choose("objective", config.objective, OBJECTIVES)
+  tx, learning_rate = _optimizer(config)
+  objective = _objective(config.objective)
   generate.make_tableau(  # refuses what it cannot make
     objective,
     config.sampler.solver,
@@ -146,4 +153,116 @@ def resolve(config):
     config.sampler.num_steps,
     ("config.sampler.solver", "config.sampler.grid"),
   )
-  return Run(config, dataset, objective, network, optimizer, learning_rate)
+  averages = choose("ema", config.ema, ema.AVERAGES)
+  _check_sizes(config.network)
+  network = choose(
+    "network", config.network, NETWORKS, num_classes=dataset.num_classes
+  )
+  _check_network(network, dataset)
+  return Run(config, dataset, objective, network, tx, learning_rate, averages)
+
+
+def _objective(spec):
+  """A recipe by name, with its schedule, target or scale exchanged by name.
+
+  What is minimised stays the recipe's. Another schedule moves the levels that
+  training draws, where the recipe draws times uniformly, and those that
+  sampling walks over.
+  """
+  from diffflow_jax.objective import densities
+  from diffflow_jax.objective.objectives import OBJECTIVES
+  from diffflow_jax.process.levels import SCALES
+  from diffflow_jax.process.schedules import SCHEDULES
+  from diffflow_jax.process.targets import TARGETS
+
+  spec = dict(spec)
+  tables = {"schedule": SCHEDULES, "target": TARGETS, "scale": SCALES}
+  other = {
+    key: named(f"objective.{key}", spec.pop(key), table)
+    for key, table in tables.items()
+    if key in spec
+  }
+  objective = choose("objective", spec, OBJECTIVES)
+  if "schedule" in other:
+    other["schedule"] = other["schedule"]()
+    if isinstance(objective.density, densities.UniformTime):
+      other["density"] = densities.UniformTime(other["schedule"])
+  return objective.replace(**other)
+
+
+def _optimizer(config):
+  """(optax transformation with clipping, learning-rate schedule)."""
+  import optax
+
+  for key in ("b1", "b2"):
+    beta = config.optimizer.get(key, 0.0)
+    _need(0 <= beta < 1, f"optimizer.{key}", beta, "in [0, 1)")
+  learning_rate = _optax("learning_rate", config.learning_rate, LEARNING_RATES)
+  for step in (0, config.num_steps // 2, config.num_steps - 1):
+    rate = float(learning_rate(step))
+    _need(
+      math.isfinite(rate) and rate >= 0,
+      "learning_rate",
+      rate,
+      f"finite and >= 0 at step {step}",
+    )
+  optimizer = _optax(
+    "optimizer", config.optimizer, OPTIMIZERS, learning_rate=learning_rate
+  )
+  if math.isfinite(config.clip_norm):
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    optimizer = optax.chain(clip, optimizer)
+  return optimizer, learning_rate
+
+
+def _check_sizes(spec):
+  """Refuses widths, depths and the like below 1."""
+  for key, value in spec.items():
+    sizes = value if isinstance(value, (tuple, list)) else (value,)
+    for size in sizes:
+      if isinstance(size, int) and not isinstance(size, bool) and size < 1:
+        raise Refusal(f"config.network.{key} must be at least 1, not {size}")
+
+
+def _check_network(network, dataset):
+  """Refuses a network whose output is not like the data, without running it."""
+  import jax
+  import jax.numpy as jnp
+
+  z = jnp.zeros((2, *dataset.shape))
+  cond = jnp.zeros((2,), jnp.int32) if dataset.num_classes else None
+  try:
+    params = jax.eval_shape(
+      network.init, jax.random.key(0), z, jnp.zeros(2), cond
+    )
+    out = jax.eval_shape(network.apply, params, z, jnp.zeros(2), cond)
+  except Exception as error:  # whatever layers that do not fit raise
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise Refusal(
+      f"config.network does not fit data of shape {dataset.shape}: {reason}"
+    ) from error
+  if out.shape != z.shape:
+    raise Refusal(
+      f"config.network gives shape {out.shape[1:]} for data of shape "
+      f"{dataset.shape}"
+    )
+
+
+def check_devices(config):
+  """Refuses a mesh or a batch that does not fit the devices that are there."""
+  import jax
+
+  from diffflow_jax.training import sharding
+
+  try:
+    sharding.mesh_shape(config.mesh.data, config.mesh.fsdp, jax.device_count())
+  except ValueError as error:
+    raise Refusal(f"config.{error}") from error
+  parts = jax.device_count() * config.accumulation
+  if config.batch_size % parts:
+    times = f" times accumulation = {config.accumulation}"
+    raise Refusal(
+      f"config.batch_size must be divisible by the {jax.device_count()} "
+      f"devices{times if config.accumulation > 1 else ''}, "
+      f"not {config.batch_size}"
+    )

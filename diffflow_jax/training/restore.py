@@ -15,14 +15,16 @@ from diffflow_jax.training import (
 
 
 def load_ema(workdir, run):
-  """(step, EMA parameters) of the newest whole checkpoint of a run.
+  """(step, the first EMA) of the newest whole checkpoint of a run.
 
   Raises:
     Refusal: there is no checkpoint that can be read.
   """
   directory = os.path.join(workdir, "checkpoints")
   like = jax.eval_shape(
-    lambda: state_lib.create(run.network, run.tx, run.dataset, 0).ema
+    lambda: (
+      state_lib.create(run.network, run.tx, run.dataset, run.averages, 0).ema
+    )
   )
   restored = None
   if os.path.isdir(directory):
@@ -32,9 +34,11 @@ def load_ema(workdir, run):
       except checkpoints.OtherArrays as error:
         raise Refusal(f"{workdir}: {error}") from error
   if restored is None:
-    raise Refusal(f"{workdir} has no checkpoint yet")
+    damaged = os.path.isdir(directory) and os.listdir(directory)
+    what = "that can be read" if damaged else "yet"
+    raise Refusal(f"{workdir} has no checkpoint {what}")
   step, items = restored
-  return step, items["ema"]
+  return step, items["ema"][0]
 
 
 def load_predictor(workdir):

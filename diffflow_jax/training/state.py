@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffflow_jax.objective import losses
+from diffflow_jax.objective import densities, losses
+from diffflow_jax.training import ema as ema_lib
 
 # edges of the log-SNR bins that the loss is reported in
 BIN_EDGES = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
@@ -36,7 +37,7 @@ class TrainState:
 
   Attributes:
     step: number of finished steps, int32.
-    params, ema: the network's, and their exponential moving average.
+    params: the network's; ema: averages of them, one for each of the config's.
     bad_step: the first step whose loss or gradient was not finite, or -1.
   """
 
@@ -55,7 +56,7 @@ def no_sums():
   return Sums(zero, zero, zero, bins, bins)
 
 
-def create(network, tx, dataset, seed):
+def create(network, tx, dataset, averages, seed):
   """The state at step 0: a function of the seed."""
   z = jnp.zeros((1, *dataset.shape))
   cond = jnp.zeros((1,), jnp.int32) if dataset.num_classes else None
@@ -63,7 +64,7 @@ def create(network, tx, dataset, seed):
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    ema=jax.tree.map(jnp.copy, params),
+    ema=tuple(jax.tree.map(jnp.copy, params) for _ in averages),
     opt_state=tx.init(params),
     sums=jax.tree.map(jnp.asarray, no_sums()),
     bad_step=-jnp.ones((), jnp.int32),
@@ -76,41 +77,56 @@ def drop_labels(key, label, num_classes, rate):
   return jnp.where(drop, num_classes, label)
 
 
-def make_train_step(objective, apply, tx, dataset, *, seed, ema, label_dropout):
+def make_train_step(
+  objective, apply, tx, dataset, averages,
+  *, seed, label_dropout, accumulation=1,
+):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
 
   Args:
     objective: what is minimised; apply: (params, z, logsnr, cond) -> output.
     tx: an optax transformation; dataset: for to_float and num_classes.
+    averages: functions step -> decay, one for every EMA.
     seed: step n draws from fold_in(key(seed), n).
-    ema: decay of the average; starts as (1 + n)/(10 + n) while that is smaller.
     label_dropout: share of examples trained without their label.
+    accumulation: the batch goes through the network in this many parts; levels
+      and noise are drawn for the whole, so the step is the same to rounding.
   """
 
-  def step(state, batch):
+  def draw(state, batch):
+    """All that the loss needs of the batch: (x, logsnr, eps, cond)."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    loss_key, drop_key = jax.random.split(key)
-    x, cond = dataset.to_float(batch["x"]), batch.get("label")
+    level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
+    x = dataset.augment(flip_key, dataset.to_float(batch["x"]))
+    cond = batch.get("label")
     if cond is not None:
       cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
+    logsnr = densities.draw(objective.density, level_key, x.shape[0])
+    return x, logsnr, jax.random.normal(noise_key, x.shape, x.dtype), cond
 
+  def gradient(params, part):
     def loss_fn(params):
-      terms = losses.weighted_mse(objective, apply, params, loss_key, x, cond)
+      terms = losses.terms_at(objective, apply, params, *part)
       return terms.loss.mean(), terms
 
-    (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params
+    grads, terms = jax.grad(loss_fn, has_aux=True)(params)
+    return grads, terms
+
+  def step(state, batch):
+    grads, terms = _accumulate(
+      gradient, state.params, draw(state, batch), accumulation
     )
-    grad_norm = optax.tree.norm(grads)
+    loss, grad_norm = terms.loss.mean(), optax.tree.norm(grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    n = state.step.astype(jnp.float32)
-    decay = jnp.minimum(ema, (1.0 + n) / (10.0 + n))
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(grad_norm))
     return state.replace(
       step=state.step + 1,
       params=params,
-      ema=optax.incremental_update(params, state.ema, 1.0 - decay),
+      ema=tuple(
+        ema_lib.update(average, params, decay(state.step))
+        for average, decay in zip(state.ema, averages, strict=True)
+      ),
       opt_state=opt_state,
       sums=_add(state.sums, loss, grad_norm, terms),
       bad_step=jnp.where(
@@ -119,6 +135,37 @@ def make_train_step(objective, apply, tx, dataset, *, seed, ema, label_dropout):
     )
 
   return step
+
+
+def _accumulate(gradient, params, whole, num_parts):
+  """(mean gradient, terms of all examples), part after part.
+
+  Part i takes every num_parts-th example: each device keeps its own.
+  """
+  if num_parts == 1:
+    return gradient(params, whole)
+  split = lambda x: x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
+
+  def add(total, part):
+    grads, terms = gradient(params, part)
+    return jax.tree.map(jnp.add, total, grads), terms
+
+  total, terms = jax.lax.scan(
+    add, jax.tree.map(jnp.zeros_like, params), jax.tree.map(split, whole)
+  )
+  return (
+    jax.tree.map(lambda g: g / num_parts, total),
+    jax.tree.map(lambda x: x.reshape(-1), terms),
+  )
+
+
+def several(step, num):
+  """num steps as one program: batches carry a leading axis of num."""
+  if num == 1:
+    return step
+  return lambda state, batches: jax.lax.scan(
+    lambda state, batch: (step(state, batch), None), state, batches
+  )[0]
 
 
 def _add(sums, loss, grad_norm, terms):

@@ -39,6 +39,8 @@ def _flat(tree, prefix=""):
 
 def claim(workdir, config):
   """Makes the workdir this config's, or refuses: it holds another's run."""
+  if not workdir:
+    raise Refusal("--workdir is empty")
   path = os.path.join(workdir, "config.json")
   if os.path.exists(path):
     have = dict(_flat(_plain(load_config(workdir))))

@@ -1,0 +1,85 @@
+"""The compiled programs of a run: its first state, its step, its batches."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffflow_jax.training import sharding, state as state_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+  """What the loop calls.
+
+  Attributes:
+    like: abstract state, with the shardings that it is restored into.
+    init: () -> state at step 0, born sharded.
+    step: (state, batch) -> state, `steps_per_dispatch` steps; donates state.
+    batch: step -> the global batch(es) that start there, on the devices.
+  """
+
+  like: Any
+  init: Callable
+  step: Callable
+  batch: Callable
+
+
+def build(run):
+  """Programs of a resolved run; nothing is compiled until it is called."""
+  config = run.config
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+  stride = config.steps_per_dispatch
+
+  def create():
+    return state_lib.create(
+      run.network, run.tx, run.dataset, run.averages, config.seed
+    )
+
+  abstract = jax.eval_shape(create)
+  shardings = sharding.state_sharding(abstract, mesh)
+  split = sharding.batch_sharding(mesh, leading=int(stride > 1))
+  step = state_lib.make_train_step(
+    run.objective,
+    run.network.apply,
+    run.tx,
+    run.dataset,
+    run.averages,
+    seed=config.seed,
+    label_dropout=config.label_dropout,
+    accumulation=config.accumulation,
+  )
+
+  def read(step):
+    return run.dataset.batch(
+      config.seed,
+      step,
+      config.batch_size,
+      jax.process_index(),
+      jax.process_count(),
+    )
+
+  def batch(step):
+    rows = read(step)
+    if stride > 1:
+      more = [read(s) for s in range(step + 1, step + stride)]
+      rows = jax.tree.map(lambda *xs: np.stack(xs), rows, *more)
+    return sharding.put_batch(rows, split)
+
+  return Programs(
+    like=jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      abstract,
+      shardings,
+    ),
+    init=jax.jit(create, out_shardings=shardings),
+    step=jax.jit(
+      state_lib.several(step, stride),
+      in_shardings=(shardings, split),
+      out_shardings=shardings,
+      donate_argnums=0,
+    ),
+    batch=batch,
+  )

@@ -1,0 +1,91 @@
+"""Averages of parameters: EDM2's power function and its reconstruction."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffflow_jax.training import ema
+
+
+def run(decays, xs):
+  """All averages of a sequence of numbers, each step."""
+  averages = [jnp.float32(123.0)] * len(decays)
+  history = []
+  for step, x in enumerate(xs):
+    averages = [
+      ema.update(a, jnp.float32(x), d(step))
+      for a, d in zip(averages, decays, strict=True)
+    ]
+    history.append([float(a) for a in averages])
+  return np.array(history)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.10, 0.2])
+def test_gamma_has_the_wanted_relative_width(sigma_rel):
+  """Mean and variance of the profile τ^γ on [0, 1], by quadrature."""
+  gamma = ema.gamma_of(sigma_rel)
+  tau = (np.arange(2_000_000) + 0.5) / 2_000_000
+  p = (gamma + 1) * tau**gamma
+  mean = np.mean(p * tau)
+  np.testing.assert_allclose(
+    np.sqrt(np.mean(p * tau**2) - mean**2), sigma_rel, rtol=1e-5
+  )
+
+
+def test_papers_gammas():
+  """arXiv:2312.02696 §3.1: sigma_rel 0.05, 0.10 are gamma 16.97, 6.94."""
+  np.testing.assert_allclose(ema.gamma_of(0.05), 16.97, atol=0.005)
+  np.testing.assert_allclose(ema.gamma_of(0.10), 6.94, atol=0.005)
+
+
+def test_power_average_is_its_profile_and_forgets_the_start():
+  gamma, n = ema.gamma_of(0.1), 400
+  xs = np.sin(np.arange(n) / 30.0)
+  got = run(ema.power((0.1,)), xs)[-1, 0]
+  edges = (np.arange(n + 1) / n) ** (gamma + 1)
+  np.testing.assert_allclose(got, np.diff(edges) @ xs, atol=1e-3)
+  assert run(ema.power((0.1,)), [7.0])[0, 0] == 7.0
+
+
+def test_exponential_average_starts_without_bias():
+  xs = np.full(50, 3.0)
+  got = run(ema.exponential(0.999), xs)[:, 0]
+  assert abs(got[-1] - 3.0) < 1e-3  # a plain 0.999 would still be at 117
+  long = run(ema.exponential(0.9), np.arange(300.0))[-1, 0]
+  np.testing.assert_allclose(long, 299 - 0.9 / 0.1, rtol=1e-4)
+
+
+def test_post_hoc_rebuilds_an_average_that_was_never_kept():
+  """From snapshots of widths 0.05 and 0.1, the average of width 0.075."""
+  n, every = 2000, 100
+  rng = np.random.default_rng(0)
+  xs = np.cumsum(rng.standard_normal(n)) / 10.0
+  kept = run(ema.power((0.05, 0.1)), xs)
+  want = run(ema.power((0.075,)), xs)[-1, 0]
+  steps = np.arange(every, n + 1, every)
+  gammas = [ema.gamma_of(0.05), ema.gamma_of(0.1)]
+  weights = ema.post_hoc_weights(
+    np.repeat(steps, 2), np.tile(gammas, len(steps)), n, ema.gamma_of(0.075)
+  )
+  got = weights @ kept[steps - 1].ravel()
+  assert abs(weights.sum() - 1.0) < 1e-3
+  gap = np.abs(kept[-1] - want).min()
+  assert abs(got - want) < 0.03 * gap, (got, want, gap)
+
+
+def test_post_hoc_gives_a_snapshot_back():
+  gamma = ema.gamma_of(0.1)
+  weights = ema.post_hoc_weights([100, 200], [gamma, gamma], 200, gamma)
+  np.testing.assert_allclose(weights, [0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+  "call,message",
+  [
+    (lambda: ema.exponential(1.0), r"decay must be in \[0, 1\), not 1.0"),
+    (lambda: ema.power((0.5,)), r"sigma_rel must be in \(0, 0.289\], not 0.5"),
+  ],
+)
+def test_bad_numbers_are_refused(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()

@@ -1,0 +1,186 @@
+"""The train step, by hand where it is short, and to a known floor."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffflow_jax import data, networks
+from diffflow_jax.objective import losses, objectives
+from diffflow_jax.training import ema, generate, state as state_lib
+
+TX = optax.sgd(0.1)
+
+
+def _parts(objective=None, accumulation=1, seed=0, decay=0.5, dropout=0.0):
+  dataset = data.ring()
+  network = networks.MLP(width=8, depth=1)
+  averages = ema.exponential(decay)
+  step = state_lib.make_train_step(
+    objective or objectives.flow_matching(),
+    network.apply,
+    TX,
+    dataset,
+    averages,
+    seed=seed,
+    label_dropout=dropout,
+    accumulation=accumulation,
+  )
+  state = state_lib.create(network, TX, dataset, averages, 0)
+  return jax.jit(step), state, dataset
+
+
+def _run(num, **kwargs):
+  step, state, dataset = _parts(**kwargs)
+  states = [state]
+  for n in range(num):
+    states.append(step(states[-1], dataset.batch(0, n, 32)))
+  return states
+
+
+def test_the_average_is_the_one_written_out_by_hand():
+  states = _run(3)
+  leaf = lambda s, of: jax.tree.leaves(getattr(s, of))[-1]
+  want = np.asarray(leaf(states[0], "params"))
+  for n, s in enumerate(states[1:]):
+    d = min(0.5, (1 + n) / (10 + n))
+    want = d * want + (1 - d) * np.asarray(leaf(s, "params"))
+  got = np.asarray(jax.tree.leaves(states[-1].ema[0])[-1])
+  np.testing.assert_allclose(got, want, atol=1e-7)
+  assert np.abs(got - np.asarray(leaf(states[-1], "params"))).max() > 1e-6
+
+
+def test_every_step_and_every_seed_draws_anew():
+  step, state, dataset = _parts()
+  batch = dataset.batch(0, 0, 32)
+  one = float(step(state, batch).sums.loss)
+  assert one == float(step(state, batch).sums.loss)
+  later = state.replace(step=state.step + 1)
+  assert one != float(step(later, batch).sums.loss)
+  other = _parts(seed=1)[0]
+  assert one != float(other(state, batch).sums.loss)
+
+
+def test_labels_are_dropped_at_their_rate():
+  label, key = jnp.zeros(10000, jnp.int32), jax.random.key(0)
+  drop = lambda rate: np.asarray(state_lib.drop_labels(key, label, 7, rate))
+  assert np.all(drop(0.0) == 0) and np.all(drop(1.0) == 7)
+  share = (drop(0.1) == 7).mean()
+  assert abs(share - 0.1) < 4 * np.sqrt(0.09 / 10000)
+
+
+def test_the_sums_are_the_losses_by_bin():
+  """eps-MSE by log-SNR, of an objective whose loss is something else."""
+  n = 1000
+  logsnr = jnp.linspace(-9.0, 9.0, n)
+  terms = losses.Terms(jnp.full(n, 7.0), 1.0 + logsnr**2, logsnr)
+  sums = jax.tree.map(jnp.asarray, state_lib.no_sums())
+  sums = state_lib._add(sums, jnp.float32(7.0), jnp.float32(2.0), terms)
+  sums = state_lib._add(sums, jnp.float32(9.0), jnp.float32(4.0), terms)
+  line = state_lib.summarise(sums)
+  assert line["loss"] == 8.0 and line["grad_norm"] == 3.0
+  edges = [-np.inf, *state_lib.BIN_EDGES, np.inf]
+  for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+    inside = (logsnr > lo) & (logsnr <= hi)
+    want = float((1.0 + logsnr**2)[inside].mean())
+    got = line[f"eps_mse/logsnr_{lo:g}_{hi:g}"]
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_accumulation_is_the_same_step():
+  whole, parts = _run(3)[-1], _run(3, accumulation=4)[-1]
+  for a, b in zip(
+    jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  np.testing.assert_allclose(whole.sums.loss, parts.sums.loss, rtol=1e-6)
+
+
+def test_several_steps_in_one_program_are_the_same_steps():
+  step, state, dataset = _parts()
+  want = _run(3)[-1]
+  batches = [dataset.batch(0, n, 32) for n in range(3)]
+  stacked = jax.tree.map(lambda *xs: np.stack(xs), *batches)
+  got = jax.jit(state_lib.several(step, 3))(state, stacked)
+  assert int(got.step) == 3
+  for a, b in zip(
+    jax.tree.leaves(want.params), jax.tree.leaves(got.params), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_network_sees_noise_of_the_right_size():
+  seen = []
+
+  def apply(params, z, logsnr, cond):
+    seen.append((z, logsnr))
+    return jnp.zeros_like(z)
+
+  x = jnp.zeros((20000, 2))
+  losses.weighted_mse(objectives.v_diffusion(), apply, {}, jax.random.key(0), x)
+  (z, logsnr) = seen[0]
+  unit = z / jnp.sqrt(jax.nn.sigmoid(-logsnr))[:, None]
+  assert abs(float(unit.var()) - 1.0) < 4 * np.sqrt(2 / 40000)
+
+
+def test_the_first_bad_step_is_remembered():
+  step, state, dataset = _parts()
+  for n in range(4):
+    batch = dataset.batch(0, n, 32)
+    if n >= 2:
+      batch = {"x": batch["x"] * np.nan}
+    state = step(state, batch)
+  assert int(state.bad_step) == 2
+
+
+def test_edm_is_the_papers_by_default():
+  """arXiv:2206.00364 Table 1: P_mean -1.2, P_std 1.2, sigma_data 0.5."""
+  o = objectives.edm()
+  u = jnp.array([0.5])
+  np.testing.assert_allclose(o.density.logsnr(u), 2.4, atol=1e-6)
+  slope = o.density.logsnr(u + 1e-3) - o.density.logsnr(u - 1e-3)
+  want = 2.4 * np.sqrt(2 * np.pi) * 2e-3
+  np.testing.assert_allclose(np.abs(slope), want, rtol=1e-3)
+  assert o.target.sigma_data == o.scale.sigma_data == 0.5
+
+
+@pytest.mark.parametrize("name", sorted(objectives.OBJECTIVES))
+@pytest.mark.parametrize("grid", ["uniform_t", "quadratic"])
+def test_every_recipe_is_sampled_down_to_clean_data(name, grid):
+  objective = objectives.OBJECTIVES[name]()
+  for num_steps in (3, 8):
+    table = generate.make_tableau(objective, "ddim", grid, num_steps)
+    assert table.num_evaluations == num_steps
+    assert table.end.sigma == 0.0 and np.isfinite(table.mix).all()
+
+
+def test_a_small_network_reaches_the_floor_of_a_known_mixture():
+  """Loss against the exact denoiser's, on the same levels and noise."""
+  dataset, network = data.ring(), networks.MLP(width=64, depth=2)
+  objective, averages = objectives.flow_matching(), ema.exponential(0.99)
+  tx = optax.adam(optax.cosine_decay_schedule(4e-3, 600))
+  step = state_lib.make_train_step(
+    objective, network.apply, tx, dataset, averages, seed=0, label_dropout=0.0
+  )
+  state = state_lib.create(network, tx, dataset, averages, 0)
+  several = jax.jit(state_lib.several(step, 100))
+  for n in range(6):
+    batches = [dataset.batch(0, 100 * n + i, 256) for i in range(100)]
+    state = several(state, {"x": np.stack([b["x"] for b in batches])})
+  x = jnp.asarray(dataset.batch(1, 0, 8192)["x"])
+
+  def loss(apply, params):
+    key = jax.random.key(5)
+    terms = losses.weighted_mse(objective, apply, params, key, x)
+    return float(terms.loss.mean())
+
+  def exact(params, z, logsnr, cond):
+    from diffflow_jax.process import levels, targets
+
+    lv = levels.at_logsnr(objective.scale, logsnr, objective.schedule)
+    return targets.from_x_eps(targets.u, *dataset.density(z, lv), lv)
+
+  floor = loss(exact, {})
+  got = loss(network.apply, state.ema[0])
+  assert floor < got < 1.08 * floor, (floor, got)

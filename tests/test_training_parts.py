@@ -1,0 +1,118 @@
+"""Prefetch, meter, mesh rule, progress line: the small parts of the loop."""
+
+import io
+import logging
+import time
+
+from jax.sharding import PartitionSpec as P
+import pytest
+
+from diffflow_jax.training import meter, prefetch, sharding
+from diffflow_jax.training.progress import Progress, duration
+
+
+def test_prefetch_gives_batches_in_order_and_ahead():
+  made = []
+  with prefetch.Prefetch(lambda s: made.append(s) or 10 * s, 3, 9, 2) as p:
+    time.sleep(0.2)
+    assert made == [3, 5, 7]  # two wait, one is held; no more
+    assert [p.get(s) for s in (3, 5, 7)] == [30, 50, 70]
+    with pytest.raises(RuntimeError, match="asked for batch 11"):
+      with prefetch.Prefetch(lambda s: s, 9, 10) as q:
+        q.get(11)
+
+
+def test_prefetch_hands_errors_over_and_ends():
+  def make(step):
+    raise OSError(f"no file for {step}")
+
+  with prefetch.Prefetch(make, 0, 5) as p:
+    with pytest.raises(OSError, match="no file for 0"):
+      p.get(0)
+  assert not p._thread.is_alive()
+
+
+def test_a_stalled_input_is_reported_with_its_step(monkeypatch, caplog):
+  monkeypatch.setattr(prefetch, "STALL_SECONDS", 0.05)
+
+  def slow(step):
+    time.sleep(0.2)
+    return step
+
+  with caplog.at_level(logging.WARNING), prefetch.Prefetch(slow, 4, 5) as p:
+    assert p.get(4) == 4
+  assert "no input for step 4" in caplog.text and p.waited > 0.1
+
+
+@pytest.mark.parametrize(
+  "shape,spec",
+  [
+    ((), P()),
+    ((7,), P()),
+    ((64,), P()),  # small
+    ((3, 3, 64, 128), P(None, None, None, "fsdp")),
+    ((3, 3, 128, 64), P(None, None, "fsdp")),
+    ((512, 512), P(None, "fsdp")),
+    ((1025, 1027), P()),  # 4 divides neither
+    ((4096, 6), P("fsdp")),
+  ],
+)
+def test_the_sharding_rule(shape, spec):
+  assert sharding.state_spec(shape, 4) == spec
+  assert sharding.state_spec(shape, 1) == P()
+
+
+def test_mesh_shapes():
+  assert sharding.mesh_shape(-1, 1, 8) == (8, 1)
+  assert sharding.mesh_shape(1, -1, 8) == (1, 8)
+  assert sharding.mesh_shape(4, 2, 8) == (4, 2)
+
+
+@pytest.mark.parametrize(
+  "data,fsdp,message",
+  [
+    (16, 1, "does not fit 8 device"),
+    (4, 1, "uses 4 of 8 device"),
+    (3, -1, "3 does not divide 8"),
+    (-1, -1, "only one of"),
+    (0, 8, "mesh.data must be at least 1, or -1, not 0"),
+  ],
+)
+def test_bad_meshes_are_refused(data, fsdp, message):
+  with pytest.raises(ValueError, match=message):
+    sharding.mesh_shape(data, fsdp, 8)
+
+
+def test_the_meter_knows_peaks_by_the_start_of_a_name():
+  assert meter.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+  assert meter.peak_flops("cpu") is None
+  line = meter.Meter(32, 1e9).line(2.0, 0.0)
+  assert line["examples_per_second"] == 64.0
+  assert line["flops_per_second"] == 2e9 and "fraction_of_peak" not in line
+
+
+def test_progress_appends_lines_in_a_log_and_redraws_in_a_terminal():
+  log = io.StringIO()
+  p = Progress(100, 0, stream=log, log_seconds=0.0)
+  p.update(10, 0.5)
+  p.note("a note")
+  p.close()
+  assert log.getvalue().startswith("step 10/100  loss 0.5  ")
+  assert "\r" not in log.getvalue() and log.getvalue().endswith("a note\n")
+
+  class Terminal(io.StringIO):
+    isatty = lambda self: True
+
+  terminal = Terminal()
+  p = Progress(100, 0, stream=terminal)
+  p.update(10, 0.5)
+  p.update(20, 0.25)
+  p.note("done")
+  text = terminal.getvalue()
+  assert text.count("\r") == 2 and text.endswith("\ndone\n")
+  assert "step 20/100" in text.split("\r")[2]
+
+
+def test_durations():
+  assert duration(5) == "0:05" and duration(65) == "1:05"
+  assert duration(3723) == "1:02:03"
