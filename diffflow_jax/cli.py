@@ -30,6 +30,7 @@ def define_config(values, argv):
     "--config.field=value.",
     flag_values=values,
     sys_argv=argv,
+    lock_config=False,
     accept_new_attributes=True,  # `resolve` knows which fields there are
   )
 
@@ -44,10 +45,9 @@ def chosen_config(values):
   for path in overrides:
     section, _, key = path.rpartition(".")
     if key == "name":
-      with config.unlocked():
-        for other in list(config[section]):
-          if other != "name" and f"{section}.{other}" not in overrides:
-            del config[section][other]
+      for other in list(config[section]):
+        if other != "name" and f"{section}.{other}" not in overrides:
+          del config[section][other]
   return config
 
 
@@ -56,6 +56,10 @@ def parse(values, argv, doc, required=()):
   if any(a in ("--help", "-h", "-help") for a in argv[1:]):
     print(_help(values, doc))
     sys.exit(0)
+  for arg in argv[1:]:
+    path = arg.removeprefix("--config=").partition(":")[0]
+    if arg.startswith("--config=") and not os.path.isfile(path):
+      raise Refusal(f"--config: there is no file {path!r}")
   try:
     rest = values(argv)
     config = values.config if "config" in values else None
