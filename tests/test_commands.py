@@ -125,7 +125,10 @@ def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
   [
     ("dataset.name=digitz", "config.dataset.name is 'digitz'; known: .*digits"),
     ("objective.name=ddmp", "config.objective.name is 'ddmp'; known: .*ddpm"),
-    ("network.name=resnet", "config.network.name .* known: mlp, unet"),
+    (
+      "network.name=resnet",
+      "config.network.name .* known: .*dit_xl, mlp, unet",
+    ),
     ("optimizer.name=adma", "config.optimizer.name .* known: .*adamw"),
     ("learning_rate.name=cos", "config.learning_rate.name .* known: "),
     ("sampler.solver=dpm", "config.sampler.solver is 'dpm'; known: .*heun"),
