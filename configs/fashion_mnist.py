@@ -3,13 +3,13 @@
   apt install dataset-fashion-mnist    # or --config.dataset.path=FOLDER
   python -m diffflow_jax.train --config=configs/fashion_mnist.py \
       --workdir=runs/fashion
-  python -m diffflow_jax.train --config=configs/fashion_mnist.py:dit \
-      --workdir=runs/fashion_dit
+  python -m diffflow_jax.train --config=configs/fashion_mnist.py:cpu \
+      --workdir=runs/fashion_cpu
 
 Meant for one GPU: a UNet of 1.8M parameters, a small one of arXiv:2105.05233.
 `:cpu` is a transformer of 1.6M parameters with rotary positions for 2 CPU
-cores, CPUTIME. Published counterpart: none that is class-conditional and so
-small. `:smoke` is the same in seconds, on discs instead of clothes: it needs no
+cores: about 20 minutes. Published counterpart: none, class-conditional and so
+small. `:smoke` is the same in seconds, on discs instead of clothes, without
 files.
 """
 
