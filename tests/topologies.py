@@ -1,4 +1,4 @@
-"""Run on 8 forced CPU devices by test_sharding: every topology, one answer.
+"""Run on 8 forced CPU devices by test_distributed: every topology, one answer.
 
 Prints one line of JSON: for each topology, the largest difference of losses and
 parameters from one device's after 20 steps, and the bytes of state on device 0.
@@ -36,7 +36,7 @@ def make_run(mesh, accumulation, tx):
     config,
     data.digits(),
     objectives.flow_matching(),
-    networks.UNet(channels=(16, 32), num_blocks=1, num_classes=10),
+    networks.DiT(width=64, depth=2, num_heads=2, patch=2, num_classes=10),
     tx,
     None,
     ema.exponential(0.9),

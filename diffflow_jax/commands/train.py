@@ -6,9 +6,7 @@
 
 The same command again resumes a run that was killed, to the same bits. SIGTERM
 and Ctrl-C save first. The workdir gets checkpoints/, metrics.jsonl,
-tensorboard/, samples/ and the config. Several processes find each other on TPU
-pods and under SLURM; elsewhere give each one --coordinator=HOST:PORT,
---num_processes and --process_id. They share the workdir.
+tensorboard/, samples/ and the config.
 """
 
 from absl import flags
@@ -19,20 +17,11 @@ from diffflow_jax import cli
 def main(argv):
   values = cli.new_flags()
   cli.define_config(values, argv)
-  for kind, name, text in (
-    (flags.DEFINE_string, "workdir", "Directory of the run."),
-    (flags.DEFINE_string, "coordinator", "host:port of process 0."),
-    (flags.DEFINE_integer, "num_processes", "How many processes train."),
-    (flags.DEFINE_integer, "process_id", "Which one of them this is."),
-  ):
-    kind(name, None, text, flag_values=values)
+  flags.DEFINE_string(
+    "workdir", None, "Directory of the run.", flag_values=values
+  )
   cli.parse(values, argv, __doc__, required=("config", "workdir"))
   config = cli.chosen_config(values)
-  from diffflow_jax.training import distributed  # imports JAX
-
-  distributed.initialize(
-    values.coordinator, values.num_processes, values.process_id
-  )
-  from diffflow_jax.training.loop import train
+  from diffflow_jax.training.loop import train  # imports JAX
 
   train(config, values.workdir)

@@ -67,7 +67,7 @@ def train(config, workdir):
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
       meter, saved_step = None, step
-      while step < config.num_steps and not stop.at(step):
+      while step < config.num_steps and not stop.signal:
         batch = batches.get(step)
         meter = meter or _meter(config, program, state, batch)
         state = program.step(state, batch)
