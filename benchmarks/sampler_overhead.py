@@ -38,6 +38,13 @@ def network(width, depth, dim, key):
   return jax.tree_util.Partial(predict, params)
 
 
+def unet(shape, key):
+  """The network of configs/digits.py, as a flow-matching predictor."""
+  net = dfj.networks.UNet()
+  params = net.init(key, jnp.zeros(shape), jnp.zeros(shape[0]))
+  return dfj.predictor(dfj.objectives.flow_matching(), net.apply, params)
+
+
 @jax.jit(static_argnames="draws")
 def bare(predict, levels, keys, z, draws):
   """The evaluations alone, each fed by the last; with one draw each."""
@@ -123,6 +130,8 @@ def main():
   )
   big = network(1024, 4, 256, key)
   overhead("MLP 1024x4, batch 128", big, (128, 256), n, 3 if quick else 5)
+  small = (8, 8, 8, 1)
+  overhead("digits UNet, batch 8", unet(small, key), small, n, 3)
   times = {m: [] for m in (10, 1000)}
   for _ in range(3):
     for m in times:
