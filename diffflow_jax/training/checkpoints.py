@@ -42,8 +42,11 @@ def digest(tree):
     return jnp.sum(_scramble(bits ^ _scramble(place)), dtype=jnp.uint32)
 
   total = jnp.zeros((), jnp.uint32)
-  for leaf in jax.tree.leaves(tree):
-    total = _scramble(total) + one(leaf)
+  # by name, so that a dataclass and the dict that it is stored as agree
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  named = {_join(path): leaf for path, leaf in leaves}
+  for name in sorted(named):
+    total = _scramble(total) + one(named[name])
   return total
 
 
@@ -205,8 +208,11 @@ def _check_same_arrays(step, stored, like):
 
 def _shapes(tree):
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  join = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
-  return {join(path): tuple(leaf.shape) for path, leaf in leaves}
+  return {_join(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _join(path):
+  return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _root_cause(error):
