@@ -8,6 +8,7 @@ import ast
 import logging
 import os
 import sys
+import traceback
 
 from absl import flags
 from ml_collections import config_flags
@@ -115,14 +116,21 @@ def run(main, argv=None):
     logging.getLogger(noisy).setLevel(logging.ERROR)
   try:
     sys.exit(main(sys.argv if argv is None else argv))
-  except Refusal as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
-  except Failure as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
-  except KeyboardInterrupt:
-    sys.exit(130)
+  except (Refusal, Failure, KeyboardInterrupt) as error:
+    sys.exit(exit_status(error))
+
+
+def exit_status(error):
+  """Prints an error as a command ends with it, and gives its exit status."""
+  if isinstance(error, SystemExit):
+    return error.code or 0
+  if isinstance(error, KeyboardInterrupt):
+    return 130
+  if not isinstance(error, (Refusal, Failure)):
+    traceback.print_exception(error)
+    return 1
+  print(f"error: {error}", file=sys.stderr, flush=True)
+  return 2 if isinstance(error, Refusal) else 1
 
 
 def parse_spec(text, name):

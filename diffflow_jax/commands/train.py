@@ -6,7 +6,9 @@
 
 The same command again resumes a run that was killed, to the same bits. SIGTERM
 and Ctrl-C save first. The workdir gets checkpoints/, metrics.jsonl,
-tensorboard/, samples/ and the config.
+tensorboard/, samples/ and the config. Several processes find each other on TPU
+pods and under SLURM; elsewhere each one is given --coordinator=HOST:PORT,
+--num_processes and --process_id. They share the workdir.
 """
 
 from absl import flags
@@ -17,11 +19,21 @@ from diffflow_jax import cli
 def main(argv):
   values = cli.new_flags()
   cli.define_config(values, argv)
-  flags.DEFINE_string(
-    "workdir", None, "Directory of the run.", flag_values=values
-  )
+  for define, name, text in (
+    (flags.DEFINE_string, "workdir", "Directory of the run."),
+    (flags.DEFINE_string, "coordinator", "host:port of process 0."),
+    (flags.DEFINE_integer, "num_processes", "How many processes train."),
+    (flags.DEFINE_integer, "process_id", "Which one of them this is."),
+  ):
+    define(name, None, text, flag_values=values)
   cli.parse(values, argv, __doc__, required=("config", "workdir"))
   config = cli.chosen_config(values)
-  from diffflow_jax.training.loop import train  # imports JAX
+  from diffflow_jax.training import distributed  # imports JAX
 
-  train(config, values.workdir)
+  distributed.initialize(
+    values.coordinator, values.num_processes, values.process_id
+  )
+  from diffflow_jax.training.loop import train
+
+  with distributed.fail_at_once():
+    train(config, values.workdir)

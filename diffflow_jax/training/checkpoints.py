@@ -2,7 +2,8 @@
 
 Saves are asynchronous and atomic (a killed save leaves a temporary directory,
 which the next run removes). Every checkpoint carries a digest of its arrays, so
-that damage is found when it is read, and the one before it is used instead.
+that damage is found when it is read, and the one before it is used instead. A
+disk that is full costs a warning: the next save is the next try.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import gc
 import io
 import logging
 import os
+import re
 import shutil
 import time
 
@@ -17,10 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.cli import Failure
+
 log = logging.getLogger("diffflow_jax")
 
 DIGEST = "digest"  # the item that holds the checksums of the others
 KEPT_ASIDE = "damaged"  # where checkpoints that cannot be read are moved
+UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax calls a save under way
 
 
 @jax.jit
@@ -81,7 +86,7 @@ class Checkpoints:
   """The checkpoints of a run, in directory/<step>. A context manager.
 
   Args:
-    directory: created if missing, unless read_only.
+    directory: created if missing, unless read_only. All processes share it.
     keep: how many of the newest to keep.
     read_only: for sampling; moves and removes nothing.
   """
@@ -89,6 +94,10 @@ class Checkpoints:
   def __init__(self, directory, *, keep=3, read_only=False):
     from orbax.checkpoint import v1 as ocp  # slow to import
 
+    # Orbax raises an error and also logs it, several times, with tracebacks
+    logging.getLogger("absl").addFilter(
+      lambda line: line.levelno < logging.ERROR or "orbax" not in line.pathname
+    )
     self._directory = os.path.abspath(directory)
     self._read_only = read_only
     policies = ocp.training
@@ -102,23 +111,82 @@ class Checkpoints:
       ),
       cleanup_tmp_directories=not read_only,
     )
+    self._started = None  # the step whose save may still be under way
 
   def __enter__(self):
     return self
 
   def __exit__(self, *exc):
-    self._inner.close()  # waits: an exit without it would lose the last save
+    self.wait()  # an exit without it would lose the last save
+    self._inner.close()
 
   def steps(self):
     """Steps of the finished checkpoints, newest first."""
     return sorted((c.step for c in self._inner.checkpoints), reverse=True)
 
   def save(self, step, items):
-    """Starts saving {name: pytree}; they may be donated once this returns."""
+    """Starts saving {name: pytree}; they may be donated once this returns.
+
+    If it fails, or has failed in the background, a warning says so and nothing
+    else happens: the checkpoints that are there stay, training goes on.
+
+    Raises:
+      SaveFailed: it fails, and there are several processes, which could then
+        disagree about what is saved.
+    """
+    self.wait()
     crc = {name: np.asarray(digest(tree)) for name, tree in items.items()}
-    self._inner.save_checkpointables_async(
-      int(step), {**{k: {k: v} for k, v in items.items()}, DIGEST: crc}
+    stored = {**{k: {k: v} for k, v in items.items()}, DIGEST: crc}
+    self._started = int(step)
+    try:
+      self._inner.save_checkpointables_async(self._started, stored)
+    except (OSError, ValueError) as error:
+      self._note_failure(error)
+
+  def wait(self):
+    """Waits for the save under way; whether it, if any, went well."""
+    if self._started is None:
+      return True
+    try:
+      self._inner.wait()
+    except (OSError, ValueError) as error:
+      self._note_failure(error)
+      return False
+    self._started = None
+    return True
+
+  def finish(self, step, items, tries=3, seconds=10.0):
+    """Saves and waits, unless this step is there; tries again if it fails.
+
+    Raises:
+      SaveFailed: every try failed.
+    """
+    for attempt in range(tries):
+      if self.wait() and step in self.steps():
+        return
+      if attempt:
+        time.sleep(seconds)
+      self.save(step, items)
+    if not (self.wait() and step in self.steps()):
+      raise SaveFailed(f"step {step} cannot be saved; {self.newest()}")
+
+  def newest(self):
+    """What there is to go on from, for the end of a sentence."""
+    steps = self.steps()
+    return f"checkpoint {steps[0]} is good" if steps else "no checkpoint yet"
+
+  def _note_failure(self, error):
+    """Says what went wrong, and makes room for the next try."""
+    step, self._started = self._started, None
+    reason = _root_cause(error)
+    if jax.process_count() > 1:
+      raise SaveFailed(f"step {step} cannot be saved: {reason}")
+    log.warning(
+      "checkpoint %d could not be saved, training goes on: %s", step, reason
     )
+    for name in os.listdir(self._directory):
+      if name.endswith(UNFINISHED):
+        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
   def restore(self, like):
     """The newest checkpoint that is whole, as (step, items), or None.
@@ -127,7 +195,9 @@ class Checkpoints:
       like: {name: pytree} of arrays or ShapeDtypeStructs to restore into, any
         part of what was saved; without a sharding, onto one device.
     Raises:
-      ValueError: it holds other arrays, those of another network say.
+      OtherArrays: it holds other arrays, those of another network say.
+      Damaged: it is, and there are several processes, of which the others may
+        have read their part of it: start them again.
     """
     for step in self.steps():
       try:
@@ -146,8 +216,13 @@ class Checkpoints:
           self._directory,
           error,
         )
-        if not self._read_only:
-          self._set_aside(step)
+        if self._read_only:
+          continue
+        self._set_aside(step)
+        if jax.process_count() > 1:
+          raise Damaged(
+            f"checkpoint {step} is damaged and was set aside: start again"
+          ) from error
     return None
 
   def _load(self, step, like, names):
@@ -168,13 +243,21 @@ class Checkpoints:
 
   def _set_aside(self, step):
     """Moves a damaged checkpoint away, so that its step can be saved again."""
-    if jax.process_index() == 0:
-      aside = os.path.join(os.path.dirname(self._directory), KEPT_ASIDE)
-      os.makedirs(aside, exist_ok=True)
-      target = os.path.join(aside, str(step))
-      shutil.rmtree(target, ignore_errors=True)
+    aside = os.path.join(os.path.dirname(self._directory), KEPT_ASIDE)
+    os.makedirs(aside, exist_ok=True)
+    target = os.path.join(aside, str(step))
+    shutil.rmtree(target, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
       os.replace(os.path.join(self._directory, str(step)), target)
     self._inner.reload()
+
+
+class SaveFailed(Failure):
+  """A checkpoint that could not be written."""
+
+
+class Damaged(Failure):
+  """One of several processes cannot read a checkpoint; it is set aside."""
 
 
 class OtherArrays(ValueError):
@@ -219,5 +302,8 @@ def _root_cause(error):
   """The first line of the innermost error, where Orbax wraps them."""
   while error.__cause__ is not None:
     error = error.__cause__
+  code = re.search(r"os_error_code='(\d+)'", str(error))
+  if code:
+    return os.strerror(int(code[1]))
   lines = str(error).strip().splitlines() or [type(error).__name__]
   return lines[0][:200]

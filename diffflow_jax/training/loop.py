@@ -3,7 +3,6 @@
 import os
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from diffflow_jax.cli import Failure, Refusal
@@ -45,7 +44,8 @@ def train(config, workdir):
 
   Raises:
     Refusal: the config cannot work, or the workdir is another run's.
-    Failure: the loss is not finite; the last good checkpoint stays.
+    Failure: the loss is not finite, or the state cannot be saved; the last
+      good checkpoint stays.
   """
   run = resolve(config)
   check_devices(config)
@@ -66,8 +66,8 @@ def train(config, workdir):
       metrics.Writer(workdir, step, active) as writer,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
-      meter, saved_step = None, step
-      while step < config.num_steps and not stop.signal:
+      meter = None
+      while step < config.num_steps and not stop.at(step // stride):
         batch = batches.get(step)
         meter = meter or _meter(config, program, state, batch)
         state = program.step(state, batch)
@@ -77,24 +77,23 @@ def train(config, workdir):
         log, picture, save = (
           due(config.log_every),
           due(config.sample_every),
-          due(config.checkpoint_every) or bool(stop.signal),
+          step % config.checkpoint_every == 0 and not last,
         )
         if log or picture or save:
           _check_finite(state, saved)
         if log:
           line = _line(state, step, run, progress, meter, batches)
           writer.write(step, line)
-          state = state.replace(sums=_zeros_like(state.sums))
+          state = program.reset(state)
         if picture:
           progress.pause()
           _picture(state, step, run, writer, workdir, active)
           progress.resume()
         if save:
           saved.save(step, vars(state))
-          saved_step = step
-      if step > saved_step:  # asked to stop between a save and the next step
+      if step:
         _check_finite(state, saved)
-        saved.save(step, vars(state))
+        saved.finish(step, vars(state))
     progress.close()
   if step < config.num_steps:
     what = f"saved at step {step}" if step else "nothing to save yet"
@@ -134,21 +133,12 @@ def _meter(config, program, state, batch):
   return Meter(config.batch_size, flops and flops * parts)
 
 
-def _zeros_like(sums):
-  return jax.tree.map(
-    lambda old, new: jax.device_put(jnp.asarray(new), old.sharding),
-    sums,
-    state_lib.no_sums(),
-  )
-
-
 def _check_finite(state, saved):
   bad = int(state.bad_step)
   if bad >= 0:
-    kept = saved.steps()
-    left = f"checkpoint {kept[0]} is good" if kept else "there is no checkpoint"
+    saved.wait()
     raise Failure(
-      f"the loss or its gradient is not finite at step {bad}; {left}"
+      f"the loss or its gradient is not finite at step {bad}; {saved.newest()}"
     )
 
 
@@ -177,8 +167,9 @@ def _picture(state, step, run, writer, workdir, active):
   from diffflow_jax import plots
 
   directory = os.path.join(workdir, "samples")
-  os.makedirs(directory, exist_ok=True)
   path = os.path.join(directory, f"step_{step:08d}.png")
-  generate.save_picture(path, run, samples, labels)
+  with metrics.patiently(path):
+    os.makedirs(directory, exist_ok=True)
+    generate.save_picture(path, run, samples, labels)
   if len(run.dataset.shape) == 3:
     writer.picture(step, "samples", plots.image_grid(samples, columns=10))

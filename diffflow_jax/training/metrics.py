@@ -1,16 +1,25 @@
 """Metrics: a JSON-lines file and TensorBoard files, cut back on resume."""
 
+import contextlib
+import errno
 import json
+import logging
 import os
+import shutil
 
 from diffflow_jax.training import workdir as workdir_lib
+
+log = logging.getLogger("diffflow_jax")
+
+BOARD_ROOM = 1 << 20  # bytes that TensorBoard's files shall find free
 
 
 class Writer:
   """Appends metrics lines; a context manager.
 
   A resumed run goes back to its last checkpoint: lines after that step are
-  dropped, and will be written again.
+  dropped, and will be written again. On a full disk, lines wait for room, and
+  TensorBoard, of which metrics.jsonl holds every number, goes without them.
 
   Args:
     workdir: of the run; start_step: where the run goes on from.
@@ -25,7 +34,9 @@ class Writer:
 
     path = os.path.join(workdir, "metrics.jsonl")
     workdir_lib.write_atomically(path, "".join(_lines(path, start_step)))
-    self._file = open(path, "a")
+    self._file = open(path, "ab", buffering=0)
+    self._size = os.path.getsize(path)
+    self._waiting = b""
     self._board = SummaryWriter(
       os.path.join(workdir, "tensorboard"), purge_step=start_step + 1
     )
@@ -34,17 +45,39 @@ class Writer:
     """One line: dict(step=..., **values); values are numbers."""
     if self._file is None:
       return
-    self._file.write(json.dumps({"step": step, **values}) + "\n")
-    self._file.flush()
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
-    self._board.flush()
+    self._waiting += json.dumps({"step": step, **values}).encode() + b"\n"
+    with patiently("metrics.jsonl"):
+      self._append()
+    with patiently("tensorboard"):
+      self._need_room()
+      for name, value in values.items():
+        self._board.add_scalar(name, value, step)
+      self._board.flush()
 
   def picture(self, step, name, image):
     """An (h, w, c) uint8 picture, for TensorBoard."""
-    if self._board is not None:
+    if self._board is None:
+      return
+    with patiently("tensorboard"):
+      self._need_room()
       self._board.add_image(name, image, step, dataformats="HWC")
       self._board.flush()
+
+  def _append(self):
+    """All lines that wait; part of one is taken back."""
+    try:
+      if self._file.write(self._waiting) < len(self._waiting):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+      self._file.truncate(self._size)
+      raise
+    self._size += len(self._waiting)
+    self._waiting = b""
+
+  def _need_room(self):
+    """Raises on a full disk: TensorBoard's thread would end with the error."""
+    if shutil.disk_usage(self._file.name).free < BOARD_ROOM:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   def __enter__(self):
     return self
@@ -52,7 +85,17 @@ class Writer:
   def __exit__(self, *exc):
     if self._file is not None:
       self._file.close()
-      self._board.close()
+      with patiently("tensorboard"):
+        self._board.close()
+
+
+@contextlib.contextmanager
+def patiently(what):
+  """Lets training go on when a file of the workdir cannot be written."""
+  try:
+    yield
+  except OSError as error:
+    log.warning("%s cannot be written: %s", what, error.strerror or error)
 
 
 def read(workdir):

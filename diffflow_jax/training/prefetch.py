@@ -5,6 +5,8 @@ import queue
 import threading
 import time
 
+from diffflow_jax.cli import Failure
+
 log = logging.getLogger("diffflow_jax")
 
 STALL_SECONDS = 30.0
@@ -15,7 +17,8 @@ class Prefetch:
 
   `make` runs in a thread of its own, at most `ahead` batches before they are
   asked for: reading and copying to the device overlap with the step. A context
-  manager; errors of `make` are raised where the batch is asked for.
+  manager; errors of `make` are raised where the batch is asked for, those of
+  the data as a Failure that names the step.
 
   Attributes:
     waited: seconds spent waiting for batches so far.
@@ -58,6 +61,8 @@ class Prefetch:
           time.monotonic() - start,
         )
     self.waited += time.monotonic() - start
+    if isinstance(error, (OSError, ValueError)):
+      raise Failure(f"the batch of step {step} cannot be read: {error}")
     if error is not None:
       raise error
     if ready != step:

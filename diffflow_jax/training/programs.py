@@ -18,12 +18,14 @@ class Programs:
     like: abstract state, with the shardings that it is restored into.
     init: () -> state at step 0, born sharded.
     step: (state, batch) -> state, `steps_per_dispatch` steps; donates state.
+    reset: state -> state whose sums, those behind a metrics line, are nothing.
     batch: step -> the global batch(es) that start there, on the devices.
   """
 
   like: Any
   init: Callable
   step: Callable
+  reset: Callable
   batch: Callable
 
 
@@ -51,6 +53,10 @@ def build(run):
     label_dropout=config.label_dropout,
     accumulation=config.accumulation,
   )
+
+  # compiled, since an array put on several processes' devices from the host is
+  # one that Orbax cannot save
+  no_sums = jax.jit(state_lib.no_sums, out_shardings=shardings.sums)
 
   def read(step):
     return run.dataset.batch(
@@ -81,5 +87,6 @@ def build(run):
       out_shardings=shardings,
       donate_argnums=0,
     ),
+    reset=lambda state: state.replace(sums=no_sums()),
     batch=batch,
   )

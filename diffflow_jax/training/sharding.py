@@ -11,7 +11,8 @@ The compiler inserts the collectives; the step is the same function everywhere.
 """
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 AXES = ("data", "fsdp")
 # Arrays of fewer numbers stay whole: splitting them saves no memory worth the
@@ -48,13 +49,20 @@ def mesh_shape(data, fsdp, num_devices):
 
 
 def make_mesh(data=-1, fsdp=1):
-  """A mesh of all devices of all processes."""
+  """A mesh of all devices of all processes, each process's side by side.
+
+  Rows of the global batch then belong to the process that reads them, in order.
+  """
+  shape = mesh_shape(data, fsdp, jax.device_count())
   # Auto: jax.make_mesh's default, Explicit, cannot differentiate convolutions
-  return jax.make_mesh(
-    mesh_shape(data, fsdp, jax.device_count()),
-    AXES,
-    axis_types=(AxisType.Auto,) * 2,
-  )
+  types = (AxisType.Auto,) * 2
+  mesh = jax.make_mesh(shape, AXES, axis_types=types)
+  places = [d.process_index for d in mesh.devices.flat]
+  if places == sorted(places):
+    return mesh
+  # the order that suits the wires interleaves the processes
+  devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+  return Mesh(np.array(devices).reshape(shape), AXES, axis_types=types)
 
 
 def state_spec(shape, fsdp):

@@ -51,8 +51,8 @@ class TrainState:
 
 def no_sums():
   """Sums of nothing."""
-  bins = np.zeros(len(BIN_EDGES) + 1, np.float32)
-  zero = np.zeros((), np.float32)
+  bins = jnp.zeros(len(BIN_EDGES) + 1)
+  zero = jnp.zeros(())
   return Sums(zero, zero, zero, bins, bins)
 
 
@@ -66,7 +66,7 @@ def create(network, tx, dataset, averages, seed):
     params=params,
     ema=tuple(jax.tree.map(jnp.copy, params) for _ in averages),
     opt_state=tx.init(params),
-    sums=jax.tree.map(jnp.asarray, no_sums()),
+    sums=no_sums(),
     bad_step=-jnp.ones((), jnp.int32),
   )
 

@@ -11,7 +11,12 @@ compile_cache/       compiled programs, so that a resumed run starts fast
 import json
 import os
 
+import jax
+
 from diffflow_jax.cli import Refusal
+from diffflow_jax.training import distributed
+
+CONFIG = "config.json"
 
 
 def write_atomically(path, text):
@@ -38,10 +43,29 @@ def _flat(tree, prefix=""):
 
 
 def claim(workdir, config):
-  """Makes the workdir this config's, or refuses: it holds another's run."""
+  """Makes the workdir this config's, or refuses: it holds another's run.
+
+  With several processes the first does it, for all.
+  """
   if not workdir:
     raise Refusal("--workdir is empty")
-  path = os.path.join(workdir, "config.json")
+  if "://" in workdir:
+    raise Refusal(
+      f"--workdir must be on a mounted file system, not {workdir}: mount the "
+      "bucket (gcsfuse, s3fs) on every host"
+    )
+  if jax.process_index() == 0:
+    _claim(workdir, config)
+  distributed.agree("configs", json.dumps(_plain(config), sort_keys=True))
+  if not os.path.exists(os.path.join(workdir, CONFIG)):
+    raise Refusal(
+      f"--workdir {workdir} must be shared by all processes: process "
+      f"{jax.process_index()} does not see the {CONFIG} of process 0"
+    )
+
+
+def _claim(workdir, config):
+  path = os.path.join(workdir, CONFIG)
   if os.path.exists(path):
     have = dict(_flat(_plain(load_config(workdir))))
     want = dict(_flat(_plain(config)))
@@ -65,7 +89,7 @@ def load_config(workdir):
   """The config of the run in a workdir, as a ConfigDict."""
   import ml_collections
 
-  path = os.path.join(workdir, "config.json")
+  path = os.path.join(workdir, CONFIG)
   try:
     with open(path) as file:
       return ml_collections.ConfigDict(json.load(file))

@@ -1,0 +1,75 @@
+"""Several processes that train one model, each on its own devices.
+
+On a TPU pod and under SLURM or Open MPI, JAX finds the others by itself;
+anywhere else every process is given --coordinator, --num_processes and
+--process_id. They share the workdir: a file system that all of them mount.
+"""
+
+import contextlib
+import hashlib
+import os
+
+import jax
+import numpy as np
+
+from diffflow_jax import cli
+
+# what a launcher of several processes leaves in the environment
+CLUSTERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def on_a_cluster(environ=os.environ):
+  """Whether this is one of several processes that JAX can find by itself."""
+  if any(int(environ.get(name, "1") or 1) > 1 for name in CLUSTERS):
+    return True
+  return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def initialize(coordinator=None, num_processes=None, process_id=None):
+  """Joins the other processes, if there are any; before any other use of JAX.
+
+  Args:
+    coordinator: host:port of process 0; with it both others are needed.
+  Raises:
+    Refusal: only some of the three are given, or out of range.
+  """
+  given = [x is not None for x in (coordinator, num_processes, process_id)]
+  if any(given) and not all(given):
+    raise cli.Refusal(
+      "--coordinator, --num_processes and --process_id go together"
+    )
+  if all(given):
+    if num_processes < 1 or not 0 <= process_id < num_processes:
+      raise cli.Refusal(
+        f"--process_id must be in [0, {num_processes}), not {process_id}"
+      )
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  elif on_a_cluster():
+    jax.distributed.initialize()
+
+
+@contextlib.contextmanager
+def fail_at_once():
+  """Ends a process of several as soon as it fails.
+
+  Python would first wait for the others, which wait for this one; so they are
+  told by its end, and whoever started them can start them again.
+  """
+  try:
+    yield
+  except BaseException as error:
+    if jax.process_count() > 1:
+      os._exit(cli.exit_status(error))
+    raise
+
+
+def agree(what, text):
+  """Refuses a text that is not the same in all processes; waits for them."""
+  if jax.process_count() == 1:
+    return
+  from jax.experimental import multihost_utils
+
+  digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint32)
+  everyones = multihost_utils.process_allgather(digest)
+  if (everyones != digest).any():
+    raise cli.Refusal(f"the processes were given different {what}")
