@@ -6,12 +6,12 @@ import shutil
 import signal
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from diffflow_jax.training import checkpoints, metrics
 from tests import commands
+from tests.runs import curve, final_arrays
 
 FLAGS = (
   "--config=configs/toy2d.py:smoke",
@@ -22,45 +22,12 @@ FLAGS = (
 )
 
 
-CLOCK = (
-  "steps_per_second",
-  "examples_per_second",
-  "flops_per_second",
-  "input_wait",
-)
-
-
-def _final_arrays(workdir, step=200):
-  """Every array of the last checkpoint, by name."""
-  with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
-    stored = c._inner.checkpointables_metadata(step).metadata
-    like = {
-      name: jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored[name][name]
-      )
-      for name in stored
-      if name != checkpoints.DIGEST
-    }
-    found, items = c.restore(like)
-  assert found == step
-  return {
-    jax.tree_util.keystr(path): np.asarray(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(items)
-  }
-
-
-def _curve(workdir):
-  """The metrics lines, without what depends on the clock."""
-  lines = metrics.read(workdir)
-  return [{k: v for k, v in line.items() if k not in CLOCK} for line in lines]
-
-
 def _assert_same_run(one, two):
-  a, b = _final_arrays(one), _final_arrays(two)
+  a, b = final_arrays(one, 200), final_arrays(two, 200)
   assert a.keys() == b.keys() and len(a) > 50
   for name in a:
     assert np.array_equal(a[name], b[name]), name
-  assert _curve(one) == _curve(two) and len(_curve(one)) == 29
+  assert curve(one) == curve(two) and len(curve(one)) == 29
   name = "samples/step_00000200.png"
   assert (one / name).read_bytes() == (two / name).read_bytes()
 

@@ -140,18 +140,26 @@ def generate(
   chunks = []
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
-    chunks.append(
-      sample(
-        predict,
-        tableau,
-        jax.random.key(seed),
-        (size, *run.dataset.shape),
-        cond=None if labels is None else jnp.asarray(labels[index], jnp.int32),
-        first=first,
-      )
+    cond = None if labels is None else jnp.asarray(labels[index], jnp.int32)
+    z = sample(
+      predict,
+      tableau,
+      jax.random.key(seed),
+      (size, *run.dataset.shape),
+      cond=cond,
+      first=first,
     )
-  samples = np.concatenate([np.asarray(c) for c in chunks])[:num_samples]
-  return samples, labels
+    chunks.append(_to_host(z))
+  return np.concatenate(chunks)[:num_samples], labels
+
+
+def _to_host(x):
+  """An array of all devices as NumPy, in every process."""
+  if x.is_fully_addressable or x.is_fully_replicated:
+    return np.asarray(x)
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(x, tiled=True)
 
 
 def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):

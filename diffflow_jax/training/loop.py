@@ -3,7 +3,6 @@
 import os
 
 import jax
-import optax
 
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.training import (
@@ -82,7 +81,7 @@ def train(config, workdir):
         if log or picture or save:
           _check_finite(state, saved)
         if log:
-          line = _line(state, step, run, progress, meter, batches)
+          line = _line(state, step, run, program, progress, meter, batches)
           writer.write(step, line)
           state = program.reset(state)
         if picture:
@@ -142,11 +141,11 @@ def _check_finite(state, saved):
     )
 
 
-def _line(state, step, run, progress, meter, batches):
+def _line(state, step, run, program, progress, meter, batches):
   """One metrics line: the sums, and how fast it goes."""
   line = state_lib.summarise(state.sums)
   line["learning_rate"] = float(run.learning_rate(step - 1))
-  line["param_norm"] = float(optax.tree.norm(state.params))
+  line["param_norm"] = float(program.param_norm(state))
   rate = progress.update(step, line["loss"])
   line["steps_per_second"] = rate
   return {**line, **meter.line(rate, batches.waited)}

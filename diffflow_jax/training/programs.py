@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from diffflow_jax.training import sharding, state as state_lib
 
@@ -19,6 +20,7 @@ class Programs:
     init: () -> state at step 0, born sharded.
     step: (state, batch) -> state, `steps_per_dispatch` steps; donates state.
     reset: state -> state whose sums, those behind a metrics line, are nothing.
+    param_norm: state -> the L2 norm of the parameters.
     batch: step -> the global batch(es) that start there, on the devices.
   """
 
@@ -26,6 +28,7 @@ class Programs:
   init: Callable
   step: Callable
   reset: Callable
+  param_norm: Callable
   batch: Callable
 
 
@@ -54,9 +57,11 @@ def build(run):
     accumulation=config.accumulation,
   )
 
-  # compiled, since an array put on several processes' devices from the host is
-  # one that Orbax cannot save
+  # Both compiled: an array put on several processes' devices from the host is
+  # one that Orbax cannot save, and programs that run side by side, as those of
+  # an eager norm, may wait for each other's messages for ever.
   no_sums = jax.jit(state_lib.no_sums, out_shardings=shardings.sums)
+  norm = jax.jit(optax.tree.norm, out_shardings=shardings.step)
 
   def read(step):
     return run.dataset.batch(
@@ -88,5 +93,6 @@ def build(run):
       donate_argnums=0,
     ),
     reset=lambda state: state.replace(sums=no_sums()),
+    param_norm=lambda state: norm(state.params),
     batch=batch,
   )
