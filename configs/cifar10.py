@@ -40,6 +40,7 @@ def get_config(size=""):
     split="train",
     flip=True,
   )
+  config.held_out = dict(num=512, split="test")
   config.objective = dict(name="edm")
   config.network = dict(
     name="unet",
@@ -75,6 +76,7 @@ def get_config(size=""):
 
   if size == "smoke":
     config.dataset = dict(name="synthetic", side=32, channels=3)
+    config.held_out = dict(num=16)
     config.num_steps = 4
     config.batch_size = 16
     config.network.channels = (8, 8, 8)

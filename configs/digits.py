@@ -21,6 +21,7 @@ def get_config(size=""):
   config.batch_size = 128
 
   config.dataset = dict(name="digits", split="train")
+  config.held_out = dict(num=320, split="test")
   config.objective = dict(name="flow_matching")
   config.network = dict(name="unet", channels=(32, 64), num_blocks=2)
   config.optimizer = dict(name="adam", b2=0.99)

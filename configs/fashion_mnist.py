@@ -29,6 +29,7 @@ def get_config(size=""):
     split="train",
     flip=True,
   )
+  config.held_out = dict(num=512, split="test")
   config.objective = dict(name="flow_matching")
   config.network = dict(
     name="unet", channels=(32, 64, 64), num_blocks=2, attention=(7,)
@@ -72,6 +73,7 @@ def get_config(size=""):
     config.checkpoint_every = 200
   elif size == "smoke":
     config.dataset = dict(name="synthetic", side=28, channels=1)
+    config.held_out = dict(num=16)
     config.num_steps = 4
     config.batch_size = 16
     config.network = dict(

@@ -42,6 +42,8 @@ def get_config(size=""):
     num_classes=1000,
     scale=0.18215,
   )
+  # with latents of other images: dict(num=512, path=..., labels=...)
+  config.held_out = dict(num=0)
   config.objective = dict(name="flow_matching")
   config.network = dict(name="dit_xl", patch=2, dtype="bfloat16", remat=True)
   config.optimizer = dict(name="adamw", b2=0.999, weight_decay=0.0)
@@ -69,6 +71,7 @@ def get_config(size=""):
 
   if size == "smoke":
     config.dataset = dict(name="synthetic", side=32, channels=4)
+    config.held_out = dict(num=16)
     config.num_steps = 4
     config.batch_size = 8
     config.network = dict(

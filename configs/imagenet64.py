@@ -40,6 +40,7 @@ def get_config(size=""):
     size=64,
     undecodable="skip",
   )
+  config.held_out = dict(num=512, path="data/imagenet/val")
   config.objective = dict(name="edm")
   config.network = dict(
     name="unet",
@@ -80,6 +81,7 @@ def get_config(size=""):
 
   if size == "smoke":
     config.dataset = dict(name="synthetic", side=64, channels=3)
+    config.held_out = dict(num=16)
     config.num_steps = 4
     config.batch_size = 8
     config.network.channels = (8, 8, 8)

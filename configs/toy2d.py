@@ -19,6 +19,7 @@ def get_config(size=""):
   config.batch_size = 512
 
   config.dataset = dict(name="moons")
+  config.held_out = dict(num=2048)
   config.objective = dict(name="flow_matching")
   config.network = dict(name="mlp", width=128, depth=3)
   config.optimizer = dict(name="adam", b2=0.99)

@@ -4,5 +4,6 @@ from diffflow_jax.evaluation.distances import (
   frechet_distance,
   nearest_distances,
 )
+from diffflow_jax.evaluation.held_out import eps_mse_by_logsnr
 
-__all__ = ["frechet_distance", "nearest_distances"]
+__all__ = ["eps_mse_by_logsnr", "frechet_distance", "nearest_distances"]

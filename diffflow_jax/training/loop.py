@@ -8,6 +8,7 @@ from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.training import (
   checkpoints,
   generate,
+  held_out,
   metrics,
   programs,
   state as state_lib,
@@ -80,14 +81,17 @@ def train(config, workdir):
         )
         if log or picture or save:
           _check_finite(state, saved)
+        line = {}
         if log:
           line = _line(state, step, run, program, progress, meter, batches)
-          writer.write(step, line)
           state = program.reset(state)
         if picture:
           progress.pause()
           _picture(state, step, run, writer, workdir, active)
+          line |= held_out.line(run, state.ema[0])
           progress.resume()
+        if line:
+          writer.write(step, line)
         if save:
           saved.save(step, vars(state))
       if step:

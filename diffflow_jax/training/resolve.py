@@ -28,7 +28,7 @@ SECTIONS = (
 FIELDS = {
   *SECTIONS, "seed", "num_steps", "batch_size", "clip_norm", "label_dropout",
   "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-  "sampler", "mesh", "accumulation", "steps_per_dispatch",
+  "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
 }  # fmt: skip
 SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
@@ -40,6 +40,7 @@ class Run:
   Attributes:
     config: the ConfigDict; dataset, objective, network: ours; tx: optax's.
     averages: functions step -> decay, one for each EMA.
+    held_out: (dataset, num) of examples that training does not see, or None.
   """
 
   config: Any
@@ -49,6 +50,7 @@ class Run:
   tx: Any
   learning_rate: Any
   averages: tuple
+  held_out: Any = None
 
 
 def choose(field, spec, table, **given):
@@ -96,7 +98,7 @@ def _need(ok, field, value, allowed):
 def check_ranges(config):
   """Refuses missing and unknown fields, and numbers out of range."""
   _check_fields(FIELDS, config, "")
-  for key in (*SECTIONS, "sampler", "mesh"):
+  for key in (*SECTIONS, "sampler", "mesh", "held_out"):
     _need(isinstance(config[key], Mapping) or hasattr(config[key], "items"),
           key, config[key], "a dict of settings")  # fmt: skip
   _check_fields(SAMPLER_FIELDS, config.sampler, "sampler.")
@@ -112,6 +114,10 @@ def check_ranges(config):
     stride = config.steps_per_dispatch
     allowed = f"a multiple of config.steps_per_dispatch = {stride}"
     _need(config[key] % stride == 0, key, config[key], allowed)
+  num = config.held_out.get("num")
+  _need(
+    isinstance(num, int) and num >= 0, "held_out.num", num, "an integer >= 0"
+  )
   seed = config.seed
   _need(
     isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "in [0, 2^32)"
@@ -159,7 +165,21 @@ def resolve(config):
     "network", config.network, NETWORKS, num_classes=dataset.num_classes
   )
   _check_network(network, dataset)
-  return Run(config, dataset, objective, network, tx, learning_rate, averages)
+  return Run(
+    config, dataset, objective, network, tx, learning_rate, averages,
+    _held_out(config),
+  )  # fmt: skip
+
+
+def _held_out(config):
+  """The dataset with the settings of config.held_out over its own, and num."""
+  from diffflow_jax.data import DATASETS
+
+  settings = dict(config.held_out)
+  num = settings.pop("num")
+  if not num:
+    return None
+  return choose("held_out", {**config.dataset, **settings}, DATASETS), num
 
 
 def _objective(spec):
