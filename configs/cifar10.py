@@ -70,6 +70,7 @@ def get_config(size=""):
   config.sample_every = 5000
   config.checkpoint_every = 2500
   config.keep_checkpoints = 3
+  config.snapshot_every = 0
   config.sampler = dict(
     solver="heun", grid="uniform_t", num_steps=18, guidance=1.0, num_samples=100
   )

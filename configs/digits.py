@@ -44,6 +44,7 @@ def get_config(size=""):
   config.sample_every = 300
   config.checkpoint_every = 100
   config.keep_checkpoints = 3
+  config.snapshot_every = 0
   config.sampler = dict(
     solver="unipc",
     grid="uniform_t",

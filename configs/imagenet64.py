@@ -71,6 +71,7 @@ def get_config(size=""):
   config.sample_every = 5000
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
+  config.snapshot_every = 5000
   config.sampler = dict(
     solver="unipc",
     grid="uniform_t",
@@ -92,6 +93,7 @@ def get_config(size=""):
     config.log_every = 2
     config.sample_every = 4
     config.checkpoint_every = 2
+    config.snapshot_every = 2
     config.sampler.num_steps = 2
     config.sampler.num_samples = 10
   elif size:

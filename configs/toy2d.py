@@ -42,6 +42,7 @@ def get_config(size=""):
   config.sample_every = 1000
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
+  config.snapshot_every = 0
   config.sampler = dict(
     solver="unipc",
     grid="uniform_t",

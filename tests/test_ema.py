@@ -1,10 +1,15 @@
 """Averages of parameters: EDM2's power function and its reconstruction."""
 
+import importlib.util
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.training import ema
+from diffflow_jax import cli
+from diffflow_jax.training import ema, loop, resolve, restore
+from tests import commands
 
 
 def run(decays, xs):
@@ -89,3 +94,52 @@ def test_post_hoc_gives_a_snapshot_back():
 def test_bad_numbers_are_refused(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+@pytest.mark.slow
+def test_sample_rebuilds_an_average_from_a_run_s_snapshots(tmp_path):
+  """A width that was not kept, against a run of the same steps that kept it."""
+  for name, widths in (("two", (0.05, 0.1)), ("one", (0.075,))):
+    config = toy_config(sigma_rel=widths)
+    loop.train(config, str(tmp_path / name))
+  alone = resolve.resolve(toy_config(sigma_rel=(0.075,)))
+  _, want = restore.load_ema(tmp_path / "one", alone)
+  run = resolve.resolve(toy_config(sigma_rel=(0.05, 0.1)))
+  gaps = {}
+  for width in (0.05, 0.075, 0.1):
+    step, got = restore.load_ema(tmp_path / "two", run, width)
+    assert step == 200
+    flat = [
+      np.ravel(a - b)
+      for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True)
+    ]
+    gaps[width] = np.linalg.norm(np.concatenate(flat))
+  nearest = min(gaps[0.05], gaps[0.1])
+  assert gaps[0.075] < 0.1 * nearest, gaps
+  _, first = restore.load_ema(tmp_path / "two", run)
+  _, again = restore.load_ema(tmp_path / "two", run, 0.05)
+  for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  with pytest.raises(cli.Refusal, match="has no snapshots"):
+    restore.load_ema(tmp_path / "one", alone, 0.05)
+
+
+def toy_config(sigma_rel):
+  spec = importlib.util.spec_from_file_location(
+    "toy2d", commands.ROOT / "configs/toy2d.py"
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config("smoke")
+  config.num_steps = 200
+  config.log_every = config.sample_every = config.checkpoint_every = 200
+  config.ema = dict(name="power", sigma_rel=sigma_rel)
+  config.snapshot_every = 20 * (len(sigma_rel) == 2)
+  return config
+
+
+def test_snapshots_of_other_averages_are_refused():
+  config = toy_config((0.05, 0.1))
+  config.ema = dict(name="exponential")
+  with pytest.raises(cli.Refusal, match="snapshot_every needs .* 'power'"):
+    resolve.resolve(config)

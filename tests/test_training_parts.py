@@ -4,10 +4,14 @@ import io
 import logging
 import time
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
+import ml_collections
 import pytest
 
-from diffflow_jax.training import meter, prefetch, sharding
+from diffflow_jax import cli, networks
+from diffflow_jax.training import meter, prefetch, resolve, sharding
 from diffflow_jax.training.progress import Progress, duration
 
 
@@ -27,7 +31,7 @@ def test_prefetch_hands_errors_over_and_ends():
     raise OSError(f"no file for {step}")
 
   with prefetch.Prefetch(make, 0, 5) as p:
-    with pytest.raises(OSError, match="no file for 0"):
+    with pytest.raises(cli.Failure, match="batch of step 0 .* no file for 0"):
       p.get(0)
   assert not p._thread.is_alive()
 
@@ -116,3 +120,27 @@ def test_progress_appends_lines_in_a_log_and_redraws_in_a_terminal():
 def test_durations():
   assert duration(5) == "0:05" and duration(65) == "1:05"
   assert duration(3723) == "1:02:03"
+
+
+def test_weight_decay_acts_on_kernels_alone():
+  """With a zero gradient AdamW moves what decays, and nothing else."""
+  net = networks.DiT(width=32, depth=2, num_heads=2, patch=2, num_classes=10)
+  inputs = (jnp.zeros((1, 8, 8, 1)), jnp.zeros(1), jnp.zeros(1, int))
+  shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)
+  params = jax.tree.map(lambda x: jnp.ones(x.shape), shapes)
+  config = ml_collections.ConfigDict(
+    dict(
+      optimizer=dict(name="adamw", weight_decay=0.1),
+      learning_rate=dict(name="constant_schedule", value=0.1),
+      num_steps=1,
+      clip_norm=1.0,
+    )
+  )
+  tx, _ = resolve._optimizer(config)
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = tx.update(zeros, tx.init(params), params)
+  moved = {"kernel": 0, "other": 0}
+  for path, update in jax.tree_util.tree_leaves_with_path(updates):
+    name = path[-1].key if path[-1].key == "kernel" else "other"
+    moved[name] += float(jnp.abs(update).sum())
+  assert moved["kernel"] > 1.0 and moved["other"] == 0.0

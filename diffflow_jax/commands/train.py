@@ -9,6 +9,9 @@ and Ctrl-C save first. The workdir gets checkpoints/, metrics.jsonl,
 tensorboard/, samples/ and the config. Several processes find each other on TPU
 pods and under SLURM; elsewhere each one is given --coordinator=HOST:PORT,
 --num_processes and --process_id. They share the workdir.
+
+--wandb=PROJECT reports to Weights & Biases as well; --profile=10:15 traces
+those steps into the workdir's profile/, for TensorBoard or Perfetto.
 """
 
 from absl import flags
@@ -24,6 +27,8 @@ def main(argv):
     (flags.DEFINE_string, "coordinator", "host:port of process 0."),
     (flags.DEFINE_integer, "num_processes", "How many processes train."),
     (flags.DEFINE_integer, "process_id", "Which one of them this is."),
+    (flags.DEFINE_string, "wandb", "Weights & Biases project to report to."),
+    (flags.DEFINE_string, "profile", "Steps FIRST:LAST to trace."),
   ):
     define(name, None, text, flag_values=values)
   cli.parse(values, argv, __doc__, required=("config", "workdir"))
@@ -33,7 +38,9 @@ def main(argv):
   distributed.initialize(
     values.coordinator, values.num_processes, values.process_id
   )
+  from diffflow_jax.training import profiler
   from diffflow_jax.training.loop import train
 
   with distributed.fail_at_once():
-    train(config, values.workdir)
+    window = profiler.parse(values.profile)
+    train(config, values.workdir, wandb=values.wandb, profile=window)

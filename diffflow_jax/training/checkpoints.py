@@ -87,7 +87,7 @@ class Checkpoints:
 
   Args:
     directory: created if missing, unless read_only. All processes share it.
-    keep: how many of the newest to keep.
+    keep: how many of the newest to keep, None for all.
     read_only: for sampling; moves and removes nothing.
   """
 
@@ -107,7 +107,9 @@ class Checkpoints:
         policies.save_decision_policies.FixedIntervalPolicy(1)
       ),
       preservation_policy=(
-        None if read_only else policies.preservation_policies.LatestN(keep)
+        None
+        if read_only or keep is None
+        else policies.preservation_policies.LatestN(keep)
       ),
       cleanup_tmp_directories=not read_only,
     )
@@ -201,12 +203,7 @@ class Checkpoints:
     """
     for step in self.steps():
       try:
-        stored = _quietly(
-          lambda step=step: self._inner.checkpointables_metadata(step).metadata
-        )
-        _check_complete(stored)
-        _check_same_arrays(step, stored, like)
-        return step, self._load(step, like, stored[DIGEST])
+        return step, self.load(step, like)
       except OtherArrays:
         raise
       except ValueError as error:
@@ -225,7 +222,17 @@ class Checkpoints:
           ) from error
     return None
 
-  def _load(self, step, like, names):
+  def load(self, step, like):
+    """The items of one checkpoint; `like` as in `restore`.
+
+    Raises:
+      OtherArrays: it holds other arrays; ValueError: it is damaged.
+    """
+    stored = _quietly(
+      lambda: self._inner.checkpointables_metadata(step).metadata
+    )
+    _check_complete(stored)
+    _check_same_arrays(step, stored, like)
     default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(
@@ -233,7 +240,9 @@ class Checkpoints:
       ),
       {name: {name: tree} for name, tree in like.items()},
     )
-    abstract[DIGEST] = {name: np.zeros((), np.uint32) for name in names}
+    abstract[DIGEST] = {
+      name: np.zeros((), np.uint32) for name in stored[DIGEST]
+    }
     loaded = _quietly(lambda: self._inner.load_checkpointables(step, abstract))
     items = {name: loaded[name][name] for name in like}
     for name, tree in items.items():

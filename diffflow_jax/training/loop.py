@@ -1,5 +1,6 @@
 """The training loop: one function, to be read from top to bottom."""
 
+import contextlib
 import os
 
 import jax
@@ -11,12 +12,14 @@ from diffflow_jax.training import (
   held_out,
   metrics,
   programs,
+  snapshots,
   state as state_lib,
   workdir as workdir_lib,
 )
 from diffflow_jax.training.meter import Meter, program_flops
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
+from diffflow_jax.training.profiler import Profiler
 from diffflow_jax.training.progress import Progress
 from diffflow_jax.training.resolve import check_devices, resolve
 
@@ -35,13 +38,19 @@ def use_compile_cache(workdir):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def train(config, workdir):
+def train(config, workdir, *, wandb=None, profile=None):
   """Trains a config in a workdir, or goes on with what is there.
 
   Killed at any moment and started again, it ends with the same bits as if it
   had not been: the state holds all that matters, and batches and noise are
   functions of (seed, step).
 
+  Args:
+    config: a ConfigDict, as those of configs/; workdir: the run's directory.
+    wandb: None, or a Weights & Biases project to report to.
+    profile: None, or (first, last) steps to trace into workdir/profile.
+  Returns:
+    the last TrainState.
   Raises:
     Refusal: the config cannot work, or the workdir is another run's.
     Failure: the loss is not finite, or the state cannot be saved; the last
@@ -58,16 +67,19 @@ def train(config, workdir):
   with (
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, keep=config.keep_checkpoints) as saved,
+    _snapshots(config, workdir) as snapshot,
   ):
     state, step = _restore_or_init(saved, program, workdir)
     progress = Progress(config.num_steps, step, active)
     progress.note(_headline(state, step, workdir))
     with (
-      metrics.Writer(workdir, step, active) as writer,
+      metrics.Writer(workdir, step, active, wandb) as writer,
+      Profiler(workdir, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
       meter = None
       while step < config.num_steps and not stop.at(step // stride):
+        profiler.at(step, state)
         batch = batches.get(step)
         meter = meter or _meter(config, program, state, batch)
         state = program.step(state, batch)
@@ -94,6 +106,8 @@ def train(config, workdir):
           writer.write(step, line)
         if save:
           saved.save(step, vars(state))
+        if config.snapshot_every and step % config.snapshot_every == 0:
+          snapshot(step, state)
       if step:
         _check_finite(state, saved)
         saved.finish(step, vars(state))
@@ -106,6 +120,21 @@ def train(config, workdir):
       f"finished step {step}; see {os.path.join(workdir, 'samples')}"
     )
   return state
+
+
+@contextlib.contextmanager
+def _snapshots(config, workdir):
+  """(step, state) -> None, which keeps the averages of a step for good."""
+  if not config.snapshot_every:
+    yield None
+    return
+  with snapshots.open_in(workdir) as kept:
+
+    def snapshot(step, state):
+      if step not in kept.steps():  # a resumed run comes by the same ones again
+        kept.save(step, {"ema": state.ema})
+
+    yield snapshot
 
 
 def _headline(state, step, workdir):

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import shutil
+import uuid
 
+from diffflow_jax.cli import Refusal
 from diffflow_jax.training import workdir as workdir_lib
 
 log = logging.getLogger("diffflow_jax")
@@ -24,12 +26,15 @@ class Writer:
   Args:
     workdir: of the run; start_step: where the run goes on from.
     active: False on all processes but one.
+    wandb: None, or the Weights & Biases project to write to as well.
   """
 
-  def __init__(self, workdir, start_step, active=True):
-    self._file = self._board = None
+  def __init__(self, workdir, start_step, active=True, wandb=None):
+    self._file = self._board = self._wandb = None
     if not active:
       return
+    if wandb:
+      self._wandb = _start_wandb(wandb, workdir)
     from tensorboardX import SummaryWriter
 
     path = os.path.join(workdir, "metrics.jsonl")
@@ -48,6 +53,8 @@ class Writer:
     self._waiting += json.dumps({"step": step, **values}).encode() + b"\n"
     with patiently("metrics.jsonl"):
       self._append()
+    if self._wandb:
+      self._wandb.log(values, step=step)
     with patiently("tensorboard"):
       self._need_room()
       for name, value in values.items():
@@ -55,9 +62,13 @@ class Writer:
       self._board.flush()
 
   def picture(self, step, name, image):
-    """An (h, w, c) uint8 picture, for TensorBoard."""
+    """An (h, w, c) uint8 picture, for TensorBoard and Weights & Biases."""
     if self._board is None:
       return
+    if self._wandb:
+      import wandb
+
+      self._wandb.log({name: wandb.Image(image)}, step=step)
     with patiently("tensorboard"):
       self._need_room()
       self._board.add_image(name, image, step, dataformats="HWC")
@@ -87,6 +98,32 @@ class Writer:
       self._file.close()
       with patiently("tensorboard"):
         self._board.close()
+    if self._wandb:
+      self._wandb.finish()
+
+
+def _start_wandb(project, workdir):
+  """A Weights & Biases run; the same one when the job is resumed."""
+  try:
+    import wandb
+  except ImportError as error:
+    raise Refusal(
+      "--wandb needs Weights & Biases: pip install wandb"
+    ) from error
+
+  path = os.path.join(workdir, "wandb_id")
+  if not os.path.exists(path):
+    workdir_lib.write_atomically(path, uuid.uuid4().hex)
+  with open(path) as file:
+    run_id = file.read()
+  return wandb.init(
+    project=project,
+    name=os.path.basename(os.path.abspath(workdir)),
+    id=run_id,
+    resume="allow",
+    dir=workdir,
+    config=workdir_lib.load_config(workdir).to_dict(),
+  )
 
 
 @contextlib.contextmanager

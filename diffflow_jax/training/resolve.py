@@ -29,6 +29,7 @@ FIELDS = {
   *SECTIONS, "seed", "num_steps", "batch_size", "clip_norm", "label_dropout",
   "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
+  "snapshot_every",
 }  # fmt: skip
 SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
@@ -110,10 +111,15 @@ def check_ranges(config):
   ):  # fmt: skip
     value = _get(config, key)
     _need(isinstance(value, int) and value >= 1, key, value, "an integer >= 1")
+  stride = config.steps_per_dispatch
+  allowed = f"a multiple of config.steps_per_dispatch = {stride}"
   for key in ("num_steps", "log_every", "sample_every", "checkpoint_every"):
-    stride = config.steps_per_dispatch
-    allowed = f"a multiple of config.steps_per_dispatch = {stride}"
     _need(config[key] % stride == 0, key, config[key], allowed)
+  every = config.snapshot_every
+  _need(isinstance(every, int) and every >= 0 and every % stride == 0,
+        "snapshot_every", every, f"0 for never, or {allowed}")  # fmt: skip
+  if every and config.ema.get("name") != "power":
+    raise Refusal("config.snapshot_every needs config.ema.name = 'power'")
   num = config.held_out.get("num")
   _need(
     isinstance(num, int) and num >= 0, "held_out.num", num, "an integer >= 0"
@@ -226,13 +232,28 @@ def _optimizer(config):
       rate,
       f"finite and >= 0 at step {step}",
     )
-  optimizer = _optax(
-    "optimizer", config.optimizer, OPTIMIZERS, learning_rate=learning_rate
-  )
+  given = {"learning_rate": learning_rate}
+  for mask in ("mask", "weight_decay_mask"):  # as optimisers with decay call it
+    optimizer = getattr(optax, config.optimizer.get("name", ""), None)
+    if optimizer and mask in inspect.signature(optimizer).parameters:
+      given[mask] = decays
+  optimizer = _optax("optimizer", config.optimizer, OPTIMIZERS, **given)
   if math.isfinite(config.clip_norm):
     clip = optax.clip_by_global_norm(config.clip_norm)
     optimizer = optax.chain(clip, optimizer)
   return optimizer, learning_rate
+
+
+def decays(params):
+  """Which arrays weight decay acts on: kernels, not biases, norms, embeddings.
+
+  By their name, since blocks that are scanned stack their biases to matrices.
+  """
+  import jax
+
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: getattr(path[-1], "key", None) == "kernel", params
+  )
 
 
 def _check_sizes(spec):

@@ -9,14 +9,18 @@ from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.training import (
   checkpoints,
   resolve,
+  snapshots,
   state as state_lib,
   workdir as workdir_lib,
 )
 
 
-def load_ema(workdir, run):
+def load_ema(workdir, run, sigma_rel=None):
   """(step, the first EMA) of the newest whole checkpoint of a run.
 
+  Args:
+    sigma_rel: None, or the relative width of another average, which is then
+      rebuilt from the run's snapshots.
   Raises:
     Refusal: there is no checkpoint that can be read.
   """
@@ -26,6 +30,9 @@ def load_ema(workdir, run):
       state_lib.create(run.network, run.tx, run.dataset, run.averages, 0).ema
     )
   )
+  if sigma_rel is not None:
+    widths = run.config.ema.get("sigma_rel", ())
+    return snapshots.rebuild(workdir, like, widths, sigma_rel)
   restored = None
   if os.path.isdir(directory):
     with checkpoints.Checkpoints(directory, read_only=True) as saved:

@@ -1,0 +1,64 @@
+"""Averages of the parameters kept along the way, to choose one's length later.
+
+Snapshots of power-function averages are checkpoints of their own, all of which
+stay. Any other average is a sum of them (Karras et al., arXiv:2312.02696 §3.2).
+"""
+
+import os
+
+import jax
+import numpy as np
+
+from diffflow_jax.cli import Refusal
+from diffflow_jax.training import ema as ema_lib
+from diffflow_jax.training.checkpoints import Checkpoints
+
+
+def open_in(workdir, read_only=False):
+  """The snapshots of a run, as `Checkpoints` that keep all."""
+  directory = os.path.join(workdir, "snapshots")
+  return Checkpoints(directory, keep=None, read_only=read_only)
+
+
+def rebuild(workdir, like, widths, sigma_rel):
+  """(step, params): the average of width sigma_rel at the newest snapshot.
+
+  Args:
+    like: abstract tuple of averages, as a snapshot holds them; widths: theirs.
+    sigma_rel: relative width of the wanted one, from about the smallest of the
+      widths on; much smaller ones were not recorded.
+  Raises:
+    Refusal: there are no snapshots, or sigma_rel is out of range.
+  """
+  if not os.path.isdir(os.path.join(workdir, "snapshots")):
+    raise Refusal(
+      f"{workdir} has no snapshots: config.snapshot_every was 0 or too large"
+    )
+  try:
+    wanted = ema_lib.gamma_of(sigma_rel)
+  except ValueError as error:
+    raise Refusal(f"--ema: {error}") from error
+  gammas = [ema_lib.gamma_of(width) for width in widths]
+  with open_in(workdir, read_only=True) as saved:
+    steps = saved.steps()
+    weights = ema_lib.post_hoc_weights(
+      np.repeat(steps, len(gammas)),
+      np.tile(gammas, len(steps)),
+      steps[0],
+      wanted,
+    ).reshape(len(steps), len(gammas))
+    total = None
+    for step, row in zip(
+      steps, weights, strict=True
+    ):  # one in memory at a time
+      averages = saved.load(step, {"ema": like})["ema"]
+      part = jax.tree.map(
+        lambda *leaves, row=row: sum(
+          w * np.asarray(leaf, np.float64)
+          for w, leaf in zip(row, leaves, strict=True)
+        ),
+        *averages,
+      )
+      total = part if total is None else jax.tree.map(np.add, total, part)
+  params = jax.tree.map(lambda x, a: x.astype(a.dtype), total, like[0])
+  return steps[0], params
