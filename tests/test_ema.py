@@ -73,7 +73,7 @@ def test_post_hoc_rebuilds_an_average_that_was_never_kept():
     np.repeat(steps, 2), np.tile(gammas, len(steps)), n, ema.gamma_of(0.075)
   )
   got = weights @ kept[steps - 1].ravel()
-  assert abs(weights.sum() - 1.0) < 1e-3
+  assert abs(weights.sum() - 1.0) < 1e-9
   gap = np.abs(kept[-1] - want).min()
   assert abs(got - want) < 0.03 * gap, (got, want, gap)
 

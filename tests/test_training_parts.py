@@ -138,7 +138,7 @@ def test_weight_decay_acts_on_kernels_alone():
   )
   tx, _ = resolve._optimizer(config)
   zeros = jax.tree.map(jnp.zeros_like, params)
-  updates, _ = tx.update(zeros, tx.init(params), params)
+  updates, _ = jax.jit(tx.update)(zeros, jax.jit(tx.init)(params), params)
   moved = {"kernel": 0, "other": 0}
   for path, update in jax.tree_util.tree_leaves_with_path(updates):
     name = path[-1].key if path[-1].key == "kernel" else "other"

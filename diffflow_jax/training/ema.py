@@ -93,8 +93,9 @@ def _inner(n_a, gamma_a, n_b, gamma_b):
 def post_hoc_weights(steps, gammas, wanted_step, wanted_gamma):
   """Weights of snapshots whose sum is nearest to a wanted average.
 
-  Least squares between profiles: A w = b with the inner products above
-  (arXiv:2312.02696 Algorithm 3).
+  Least squares between profiles, A w = b with the inner products above
+  (arXiv:2312.02696 Algorithm 3), among weights that sum to 1: parameters are
+  large beside their changes, so that an average of a constant must be exact.
 
   Args:
     steps, gammas: (num,), the step and γ of every snapshot.
@@ -103,6 +104,8 @@ def post_hoc_weights(steps, gammas, wanted_step, wanted_gamma):
     (num,) float64.
   """
   n, g = np.asarray(steps, np.float64), np.asarray(gammas, np.float64)
-  a = _inner(n[:, None], g[:, None], n[None], g[None])
-  b = _inner(n, g, float(wanted_step), float(wanted_gamma))
-  return np.linalg.lstsq(a, b, rcond=1e-12)[0]
+  ones = np.ones((1, len(n)))
+  inner = _inner(n[:, None], g[:, None], n[None], g[None])
+  a = np.block([[inner, ones.T], [ones, np.zeros((1, 1))]])  # Lagrange's system
+  b = np.append(_inner(n, g, float(wanted_step), float(wanted_gamma)), 1.0)
+  return np.linalg.lstsq(a, b, rcond=1e-12)[0][:-1]
