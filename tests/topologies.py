@@ -1,7 +1,8 @@
 """Run on 8 forced CPU devices by test_distributed: every topology, one answer.
 
 Prints one line of JSON: for each topology, the largest difference of losses and
-parameters from one device's after 20 steps, and the bytes of state on device 0.
+parameters from one device's after 20 steps, the bytes of state on device 0, and
+the bytes that a step needs there at most, as the compiler counts them.
 """
 
 import functools
@@ -21,7 +22,7 @@ from diffflow_jax.training.resolve import Run
 STEPS, BATCH = 20, 64
 
 
-def make_run(mesh, accumulation, tx):
+def make_run(mesh, accumulation, tx, remat=False):
   config = ml_collections.ConfigDict(
     dict(
       seed=0,
@@ -36,21 +37,35 @@ def make_run(mesh, accumulation, tx):
     config,
     data.digits(),
     objectives.flow_matching(),
-    networks.DiT(width=64, depth=2, num_heads=2, patch=2, num_classes=10),
+    networks.DiT(
+      width=64, depth=2, num_heads=2, patch=2, num_classes=10, remat=remat
+    ),
     tx,
     None,
     ema.exponential(0.9),
   )
 
 
-def train(mesh, accumulation, tx):
-  """(losses, final state) of 20 steps."""
-  program = programs.build(make_run(mesh, accumulation, tx))
+def train(mesh, accumulation, tx, remat=False):
+  """(losses, final state, peak bytes) of 20 steps."""
+  program = programs.build(make_run(mesh, accumulation, tx, remat))
   state, seen = program.init(), []
+  peak = peak_bytes(program.step, state, program.batch(0))
   for step in range(STEPS):
     state = program.step(state, program.batch(step))
     seen.append(float(state.sums.loss))
-  return np.diff([0.0, *seen]), state
+  return np.diff([0.0, *seen]), state, peak
+
+
+def peak_bytes(step, *args):
+  """Of one device, over a step: arguments, results and what is in between."""
+  m = step.lower(*args).compile().memory_analysis()
+  return (
+    m.argument_size_in_bytes
+    + m.output_size_in_bytes
+    - m.alias_size_in_bytes
+    + m.temp_size_in_bytes
+  )
 
 
 def biggest_difference(a, b):
@@ -110,22 +125,25 @@ def main():
   tx = optax.sgd(0.05, momentum=0.9)
   one = functools.partial(train, dict(data=-1, fsdp=1), 1, tx)
   with jax.default_device(jax.devices()[0]):
-    want_losses, want = _on_one_device(one)
+    want_losses, want, _ = _on_one_device(one)
   result = {}
-  for name, data_axis, fsdp, accumulation in (
-    ("data8", 8, 1, 1),
-    ("fsdp8", 1, 8, 1),
-    ("mixed", 4, 2, 1),
-    ("data8_accumulate4", 8, 1, 4),
-    ("mixed_accumulate4", 4, 2, 4),
+  for name, data_axis, fsdp, accumulation, remat in (
+    ("data8", 8, 1, 1, False),
+    ("fsdp8", 1, 8, 1, False),
+    ("mixed", 4, 2, 1, False),
+    ("data8_remat", 8, 1, 1, True),
+    ("data8_accumulate4", 8, 1, 4, False),
+    ("fsdp8_accumulate4", 1, 8, 4, False),
+    ("mixed_accumulate4_remat", 4, 2, 4, True),
   ):
     mesh = dict(data=data_axis, fsdp=fsdp)
-    seen, state = train(mesh, accumulation, tx)
+    seen, state, peak = train(mesh, accumulation, tx, remat)
     result[name] = dict(
       losses=float(np.abs(seen - want_losses).max()),
       params=biggest_difference(state.params, want.params),
       ema=biggest_difference(state.ema, want.ema),
       bytes=bytes_on_device_0(state),
+      peak=peak,
     )
   run = make_run(dict(data=8, fsdp=1), 1, tx)
   params = jax.tree.map(np.asarray, want.params)

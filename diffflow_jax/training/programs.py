@@ -48,7 +48,7 @@ def build(run):
   split = sharding.batch_sharding(mesh, leading=int(stride > 1))
   step = state_lib.make_train_step(
     run.objective,
-    run.network.apply,
+    sharding.keep_batch_split(run.network.apply, mesh),
     run.tx,
     run.dataset,
     run.averages,

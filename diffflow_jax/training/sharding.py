@@ -10,6 +10,7 @@ state are whole along "data" and split along "fsdp":
 The compiler inserts the collectives; the step is the same function everywhere.
 """
 
+from flax import linen as nn
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -98,3 +99,29 @@ def put_batch(batch, sharding):
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, x), batch
   )
+
+
+def keep_batch_split(apply, mesh):
+  """apply(params, z, ...), with every layer's output split along the batch.
+
+  The arrays of a layer are then gathered where it needs them. Left to itself
+  the compiler may as well gather the batch and split the features, which needs
+  more memory than FSDP is meant to save.
+
+  Args:
+    apply: of a flax module.
+  """
+  split = batch_sharding(mesh)
+
+  def constrained(params, z, *rest):
+    def one(x):
+      fits = isinstance(x, jax.Array) and x.shape[:1] == z.shape[:1]
+      return jax.lax.with_sharding_constraint(x, split) if fits else x
+
+    def after(method, args, kwargs, context):
+      return jax.tree.map(one, method(*args, **kwargs))
+
+    with nn.intercept_methods(after):
+      return apply(params, z, *rest)
+
+  return constrained
