@@ -1,7 +1,7 @@
 """A DiT-XL/2 on latents of ImageNet 256x256 (32x32x4, 1000 classes).
 
   python -m diffflow_jax.train --config=configs/imagenet256_latent.py \
-      --workdir=gs://BUCKET/dit --config.dataset.path=data/latents.npy \
+      --workdir=/mnt/runs/dit --config.dataset.path=data/latents.npy \
       --config.dataset.labels=data/labels.npy
 
 latents.npy holds (num, 32, 32, 4) floats, float16 will do, from Stable

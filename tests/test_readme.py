@@ -31,6 +31,31 @@ def test_the_example_learns_the_moons():
   assert evaluation.frechet_distance(samples, x) < 0.01
 
 
+@pytest.mark.slow
+def test_a_dataset_and_a_network_of_ones_own_train_and_sample(tmp_path):
+  part = TEXT[TEXT.index("## One device to many") : TEXT.index("## Samplers")]
+  code = re.search(r"```python\n(.*?)```", part, re.S).group(1)
+  for definition in re.split(r"\n\n\n", code)[1:]:
+    lines = [l for l in definition.splitlines() if l.strip()]
+    assert len(lines) <= 10, definition
+  (tmp_path / "mine.py").write_text(code)
+  command = re.findall(r"```bash\n(python.*?)```", part, re.S)[-1]
+  flags = command.replace("\\\n", " ").split()[3:]
+  flags = [f.replace("runs/mine", str(tmp_path / "run")) for f in flags]
+  short = ("num_steps", "sample_every", "log_every", "checkpoint_every")
+  path = {"PYTHONPATH": str(tmp_path)}
+  done = commands.run(
+    "train", *flags, *(f"--config.{name}=60" for name in short), **path
+  )
+  assert done.returncode == 0, done.stderr
+  out = tmp_path / "s.npz"
+  done = commands.run(
+    "sample", f"--workdir={tmp_path / 'run'}", f"--out={out}", **path
+  )
+  assert done.returncode == 0, done.stderr
+  assert np.load(out)["samples"].shape == (100, 8, 8, 1)
+
+
 def test_the_part_on_samplers_runs(tmp_path, monkeypatch):
   part = TEXT[TEXT.index("## Samplers") : TEXT.index("## Add your own")]
   blocks = re.findall(r"```python\n(.*?)```", part, re.S)

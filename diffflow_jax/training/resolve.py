@@ -7,6 +7,7 @@ network that does not fit the data.
 
 from collections.abc import Mapping
 import dataclasses
+import importlib
 import inspect
 import math
 from typing import Any
@@ -55,14 +56,20 @@ class Run:
 
 
 def choose(field, spec, table, **given):
-  """Calls table[spec.name] with the other entries of spec as arguments."""
+  """Calls table[spec.name] with the other entries of spec as arguments.
+
+  A name "module:attribute" is imported: that is how a user's own dataset or
+  network is named, from a file beside the config say.
+  """
   spec = dict(spec)
   name = spec.pop("name", None)
-  if name not in table:
+  make = _imported(field, name) if ":" in str(name) else table.get(name)
+  if make is None:
     raise Refusal(
-      f"config.{field}.name is {name!r}; known: {', '.join(sorted(table))}"
+      f"config.{field}.name is {name!r}; known: {', '.join(sorted(table))}, "
+      "or module:attribute"
     )
-  known = set(inspect.signature(table[name]).parameters) - set(given)
+  known = set(inspect.signature(make).parameters) - set(given)
   known -= {"parent", "name"}  # linen's own
   for key in spec:
     if key not in known:
@@ -71,9 +78,18 @@ def choose(field, spec, table, **given):
         f"it has: {', '.join(sorted(known)) or 'none'}"
       )
   try:
-    return table[name](**spec, **given)
+    return make(**spec, **given)
   except (TypeError, ValueError) as error:
     raise Refusal(f"config.{field}: {error}") from error
+
+
+def _imported(field, name):
+  """The attribute of a module that "module:attribute" names."""
+  module, _, attribute = name.partition(":")
+  try:
+    return getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise Refusal(f"config.{field}.name is {name!r}: {error}") from error
 
 
 def named(field, name, table):
