@@ -105,12 +105,12 @@ def train(config, workdir, *, wandb=None, profile=None):
         if line:
           writer.write(step, line)
         if save:
-          saved.save(step, vars(state))
+          saved.save(step, state.items())
         if config.snapshot_every and step % config.snapshot_every == 0:
           snapshot(step, state)
       if step:
         _check_finite(state, saved)
-        saved.finish(step, vars(state))
+        saved.finish(step, state.items())
     progress.close()
   if step < config.num_steps:
     what = f"saved at step {step}" if step else "nothing to save yet"
@@ -149,13 +149,13 @@ def _headline(state, step, workdir):
 def _restore_or_init(saved, program, workdir):
   """(state, step): from the newest whole checkpoint, or from the seed."""
   try:
-    restored = saved.restore(vars(program.like))
+    restored = saved.restore(program.like.items())
   except checkpoints.OtherArrays as error:
     raise Refusal(f"{workdir} cannot be resumed: {error}") from error
   if restored is None:
     return program.init(), 0
   step, items = restored
-  return state_lib.TrainState(**items), step
+  return program.like.replace(**items), step
 
 
 def _meter(config, program, state, batch):

@@ -40,7 +40,7 @@ def build(run):
 
   def create():
     return state_lib.create(
-      run.network, run.tx, run.dataset, run.averages, config.seed
+      run.objective, run.network, run.tx, run.dataset, run.averages, config.seed
     )
 
   abstract = jax.eval_shape(create)

@@ -27,7 +27,9 @@ def load_ema(workdir, run, sigma_rel=None):
   directory = os.path.join(workdir, "checkpoints")
   like = jax.eval_shape(
     lambda: (
-      state_lib.create(run.network, run.tx, run.dataset, run.averages, 0).ema
+      state_lib.create(
+        run.objective, run.network, run.tx, run.dataset, run.averages, 0
+      ).ema
     )
   )
   if sigma_rel is not None:

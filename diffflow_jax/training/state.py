@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from diffflow_jax.objective import densities, losses
+from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.training import ema as ema_lib
 
 # edges of the log-SNR bins that the loss is reported in
@@ -37,7 +38,9 @@ class TrainState:
 
   Attributes:
     step: number of finished steps, int32.
-    params: the network's; ema: averages of them, one for each of the config's.
+    params: the network's variables, and under "objective" what a learned
+      weighting learns; ema: averages of them, one for each of the config's.
+    density: of the levels, if it follows the loss, else ().
     bad_step: the first step whose loss or gradient was not finite, or -1.
   """
 
@@ -45,8 +48,13 @@ class TrainState:
   params: Any
   ema: Any
   opt_state: Any
+  density: Any
   sums: Sums
   bad_step: jax.Array
+
+  def items(self):
+    """{name: pytree} of what is not empty, for a checkpoint."""
+    return {k: v for k, v in vars(self).items() if jax.tree.leaves(v)}
 
 
 def no_sums():
@@ -56,19 +64,37 @@ def no_sums():
   return Sums(zero, zero, zero, bins, bins)
 
 
-def create(network, tx, dataset, averages, seed):
+def create(objective, network, tx, dataset, averages, seed):
   """The state at step 0: a function of the seed."""
   z = jnp.zeros((1, *dataset.shape))
   cond = jnp.zeros((1,), jnp.int32) if dataset.num_classes else None
   params = network.init(jax.random.key(seed), z, jnp.zeros((1,)), cond)
+  if isinstance(objective.weighting, Uncertainty):
+    params = {**params, "objective": {"weights": objective.weighting.weights}}
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     ema=tuple(jax.tree.map(jnp.copy, params) for _ in averages),
     opt_state=tx.init(params),
+    density=objective.density if follows_loss(objective) else (),
     sums=no_sums(),
     bad_step=-jnp.ones((), jnp.int32),
   )
+
+
+def follows_loss(objective):
+  """Whether the density is one that is updated with the losses it drew."""
+  return hasattr(objective.density, "update")
+
+
+def _at(objective, state, params):
+  """The objective as the state and the parameters have it by now."""
+  if follows_loss(objective):
+    objective = objective.replace(density=state.density)
+  if isinstance(objective.weighting, Uncertainty):
+    learned = objective.weighting.replace(**params["objective"])
+    objective = objective.replace(weighting=learned)
+  return objective
 
 
 def drop_labels(key, label, num_classes, rate):
@@ -101,18 +127,19 @@ def make_train_step(
     cond = batch.get("label")
     if cond is not None:
       cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
-    logsnr = densities.draw(objective.density, level_key, x.shape[0])
+    density = _at(objective, state, state.params).density
+    logsnr = densities.draw(density, level_key, x.shape[0])
     return x, logsnr, jax.random.normal(noise_key, x.shape, x.dtype), cond
 
-  def gradient(params, part):
-    def loss_fn(params):
-      terms = losses.terms_at(objective, apply, params, *part)
-      return terms.loss.mean(), terms
-
-    grads, terms = jax.grad(loss_fn, has_aux=True)(params)
-    return grads, terms
-
   def step(state, batch):
+    def gradient(params, part):
+      def loss_fn(params):
+        now = _at(objective, state, params)
+        terms = losses.terms_at(now, apply, params, *part)
+        return terms.loss.mean(), terms
+
+      return jax.grad(loss_fn, has_aux=True)(params)
+
     grads, terms = _accumulate(
       gradient, state.params, draw(state, batch), accumulation
     )
@@ -128,6 +155,7 @@ def make_train_step(
         for average, decay in zip(state.ema, averages, strict=True)
       ),
       opt_state=opt_state,
+      density=(state.density.update(terms) if follows_loss(objective) else ()),
       sums=_add(state.sums, loss, grad_norm, terms),
       bad_step=jnp.where(
         bad & (state.bad_step < 0), state.step, state.bad_step
