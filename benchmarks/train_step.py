@@ -51,16 +51,17 @@ def main(rounds=15, steps=4, batch_size=128):
   dataset = data.digits()
   network = networks.UNet(num_classes=10)
   tx = optax.adam(1e-3)
+  objective, averages = objectives.flow_matching(), ema.exponential(0.99)
   ours = state_lib.make_train_step(
-    objectives.flow_matching(),
+    objective,
     network.apply,
     tx,
     dataset,
+    averages,
     seed=0,
-    ema=0.99,
     label_dropout=0.1,
   )
-  state = state_lib.create(network, tx, dataset, 0)
+  state = state_lib.create(objective, network, tx, dataset, averages, 0)
   copy = lambda tree: jax.tree.map(jnp.copy, tree)
   bare = copy((state.params, state.ema, state.opt_state, state.step))
   batch = jax.tree.map(jnp.asarray, dataset.batch(0, 0, batch_size))

@@ -69,7 +69,7 @@ def get_config(size=""):
   config.log_every = 100
   config.sample_every = 5000
   config.checkpoint_every = 2500
-  config.keep_checkpoints = 3
+  config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
   config.sampler = dict(
     solver="heun", grid="uniform_t", num_steps=18, guidance=1.0, num_samples=100

@@ -43,7 +43,7 @@ def get_config(size=""):
   config.log_every = 25
   config.sample_every = 300
   config.checkpoint_every = 100
-  config.keep_checkpoints = 3
+  config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
   config.sampler = dict(
     solver="unipc",

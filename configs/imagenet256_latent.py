@@ -64,7 +64,7 @@ def get_config(size=""):
   config.log_every = 100
   config.sample_every = 10_000
   config.checkpoint_every = 2500
-  config.keep_checkpoints = 3
+  config.keep = dict(latest=3, every=50_000, best=0)
   config.snapshot_every = 0
   config.sampler = dict(
     solver="unipc", grid="uniform_t", num_steps=50, guidance=1.5, num_samples=16

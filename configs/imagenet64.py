@@ -70,7 +70,7 @@ def get_config(size=""):
   config.log_every = 100
   config.sample_every = 5000
   config.checkpoint_every = 1000
-  config.keep_checkpoints = 3
+  config.keep = dict(latest=3, every=50_000, best=1)
   config.snapshot_every = 5000
   config.sampler = dict(
     solver="unipc",

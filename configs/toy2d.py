@@ -41,7 +41,7 @@ def get_config(size=""):
   config.log_every = 200
   config.sample_every = 1000
   config.checkpoint_every = 1000
-  config.keep_checkpoints = 3
+  config.keep = dict(latest=3, every=0, best=0)
   config.snapshot_every = 0
   config.sampler = dict(
     solver="unipc",

@@ -24,7 +24,7 @@ def _like():
 
 
 def _save(directory, steps):
-  with checkpoints.Checkpoints(directory, keep=2) as saved:
+  with checkpoints.Checkpoints(directory, latest=2) as saved:
     for step in steps:
       saved.save(step, _items(step))
 
@@ -120,3 +120,15 @@ def test_the_digest_sees_every_bit_and_the_order():
   swapped = {"a": jnp.ones(3), "b": jnp.zeros(3)}
   seen |= {int(checkpoints.digest(t)) for t in (two, swapped)}
   assert len(seen) == 16
+
+
+def test_the_best_and_every_nth_stay_beside_the_latest(tmp_path):
+  losses = {1: 5.0, 2: 1.0, 3: 4.0, 4: None, 5: 3.0, 6: 2.0, 7: None}
+  with checkpoints.Checkpoints(tmp_path, latest=1, every=3, best=2) as saved:
+    for step, loss in losses.items():
+      saved.save(step, {"a": {"x": jnp.ones(3)}}, loss)
+  with checkpoints.Checkpoints(tmp_path, latest=1, every=3, best=2) as saved:
+    assert saved.steps() == [7, 6, 3, 2]  # latest; best and third; third; best
+    saved.save(8, {"a": {"x": jnp.ones(3)}}, 0.5)  # goes by losses on disk too
+    assert saved.wait() and saved.steps() == [8, 6, 3, 2]
+    assert saved.restore({"a": {"x": jnp.ones(3)}}, 3)[0] == 3

@@ -107,7 +107,7 @@ def test_sample_rebuilds_an_average_from_a_run_s_snapshots(tmp_path):
   run = resolve.resolve(toy_config(sigma_rel=(0.05, 0.1)))
   gaps = {}
   for width in (0.05, 0.075, 0.1):
-    step, got = restore.load_ema(tmp_path / "two", run, width)
+    step, got = restore.load_ema(tmp_path / "two", run, sigma_rel=width)
     assert step == 200
     flat = [
       np.ravel(a - b)
@@ -117,11 +117,11 @@ def test_sample_rebuilds_an_average_from_a_run_s_snapshots(tmp_path):
   nearest = min(gaps[0.05], gaps[0.1])
   assert gaps[0.075] < 0.1 * nearest, gaps
   _, first = restore.load_ema(tmp_path / "two", run)
-  _, again = restore.load_ema(tmp_path / "two", run, 0.05)
+  _, again = restore.load_ema(tmp_path / "two", run, sigma_rel=0.05)
   for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6)
   with pytest.raises(cli.Refusal, match="has no snapshots"):
-    restore.load_ema(tmp_path / "one", alone, 0.05)
+    restore.load_ema(tmp_path / "one", alone, sigma_rel=0.05)
 
 
 def toy_config(sigma_rel):

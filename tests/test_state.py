@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from diffflow_jax import data, networks
-from diffflow_jax.objective import losses, objectives
+from diffflow_jax.objective import densities, losses, objectives, weightings
 from diffflow_jax.training import ema, generate, state as state_lib
 
 TX = optax.sgd(0.1)
@@ -17,8 +17,9 @@ def _parts(objective=None, accumulation=1, seed=0, decay=0.5, dropout=0.0):
   dataset = data.ring()
   network = networks.MLP(width=8, depth=1)
   averages = ema.exponential(decay)
+  objective = objective or objectives.flow_matching()
   step = state_lib.make_train_step(
-    objective or objectives.flow_matching(),
+    objective,
     network.apply,
     TX,
     dataset,
@@ -27,7 +28,7 @@ def _parts(objective=None, accumulation=1, seed=0, decay=0.5, dropout=0.0):
     label_dropout=dropout,
     accumulation=accumulation,
   )
-  state = state_lib.create(network, TX, dataset, averages, 0)
+  state = state_lib.create(objective, network, TX, dataset, averages, 0)
   return jax.jit(step), state, dataset
 
 
@@ -163,7 +164,7 @@ def test_a_small_network_reaches_the_floor_of_a_known_mixture():
   step = state_lib.make_train_step(
     objective, network.apply, tx, dataset, averages, seed=0, label_dropout=0.0
   )
-  state = state_lib.create(network, tx, dataset, averages, 0)
+  state = state_lib.create(objective, network, tx, dataset, averages, 0)
   several = jax.jit(state_lib.several(step, 100))
   for n in range(6):
     batches = [dataset.batch(0, 100 * n + i, 256) for i in range(100)]
@@ -184,3 +185,66 @@ def test_a_small_network_reaches_the_floor_of_a_known_mixture():
   floor = loss(exact, {})
   got = loss(network.apply, state.ema[0])
   assert floor < got < 1.08 * floor, (floor, got)
+
+
+def test_a_density_that_follows_the_loss_is_updated_and_a_weighting_learned():
+  """After some steps both have moved, and the loss goes by what they are."""
+  recipe = objectives.flow_matching()
+  objective = recipe.replace(
+    density=densities.make("adaptive", recipe, decay=0.9),
+    weighting=weightings.make("uncertainty", recipe, num_channels=16),
+  )
+  states = _run(30, objective=objective)
+  first, last = states[0], states[-1]
+  u = jnp.linspace(0.02, 0.98, 50)
+  moved = jnp.abs(last.density.logsnr(u) - first.density.logsnr(u)).max()
+  assert moved > 0.5, moved
+  assert not np.any(first.params["objective"]["weights"])
+  assert np.abs(last.params["objective"]["weights"]).max() > 1e-3
+  assert jax.tree.structure(last.ema[0]) == jax.tree.structure(last.params)
+  # the next step draws from the density as it is in the state
+  step, _, dataset = _parts(objective=objective)
+  batch = dataset.batch(0, 30, 32)
+  one, two = (
+    step(last.replace(density=s.density), batch).sums.bin_count
+    - last.sums.bin_count
+    for s in (first, last)
+  )
+  assert np.abs(np.asarray(one - two)).sum() >= 2
+  # and its loss is the library's, of the density and weights of that moment
+  assert "density" in last.items() and "density" not in _run(0)[0].items()
+
+
+def test_the_gradient_of_a_learned_weighting_is_that_of_its_penalised_loss():
+  recipe = objectives.flow_matching()
+  objective = recipe.replace(
+    weighting=weightings.make("uncertainty", recipe, num_channels=16)
+  )
+  step, state, dataset = _parts(objective=objective)
+  lr = 1e-3
+  tx = optax.sgd(lr)
+  state = state_lib.create(
+    objective, networks.MLP(width=8, depth=1), tx, dataset, (), 0
+  )
+  step = state_lib.make_train_step(
+    objective, networks.MLP(width=8, depth=1).apply, tx, dataset, (),
+    seed=0, label_dropout=0.0,
+  )  # fmt: skip
+  after = step(state, dataset.batch(0, 0, 4096))
+  got = (
+    state.params["objective"]["weights"] - after.params["objective"]["weights"]
+  ) / lr
+  key = jax.random.fold_in(jax.random.key(0), 0)
+  level_key, noise_key, _, _ = jax.random.split(key, 4)
+  logsnr = densities.draw(objective.density, level_key, 4096)
+  x = jnp.asarray(dataset.batch(0, 0, 4096)["x"])
+  eps = jax.random.normal(noise_key, x.shape)
+  apply = networks.MLP(width=8, depth=1).apply
+  base = losses.terms_at(recipe, apply, state.params, x, logsnr, eps).loss
+
+  def by_hand(weights):  # EDM2 eq. 21: e^-u L + u
+    u = objective.weighting.replace(weights=weights).penalty(logsnr)
+    return jnp.mean(jnp.exp(-u) * base + u)
+
+  want = jax.grad(by_hand)(jnp.zeros(16))
+  np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)

@@ -89,7 +89,7 @@ FULL = (
   TOY,
   "--config.num_steps=60",
   "--config.checkpoint_every=5",
-  "--config.keep_checkpoints=20",
+  "--config.keep.latest=20",
   "--config.sample_every=20",
 )
 

@@ -87,11 +87,13 @@ class Checkpoints:
 
   Args:
     directory: created if missing, unless read_only. All processes share it.
-    keep: how many of the newest to keep, None for all.
+    latest: how many of the newest to keep, None for all.
+    every: those of steps that are multiples of it stay too; 0 for none.
+    best: how many of the lowest `loss` stay too.
     read_only: for sampling; moves and removes nothing.
   """
 
-  def __init__(self, directory, *, keep=3, read_only=False):
+  def __init__(self, directory, *, latest=3, every=0, best=0, read_only=False):
     from orbax.checkpoint import v1 as ocp  # slow to import
 
     # Orbax raises an error and also logs it, several times, with tracebacks
@@ -100,17 +102,15 @@ class Checkpoints:
     )
     self._directory = os.path.abspath(directory)
     self._read_only = read_only
-    policies = ocp.training
-    self._inner = policies.Checkpointer(
+    keep = None
+    if not read_only and latest is not None:
+      keep = _policy(ocp.training.preservation_policies, latest, every, best)
+    self._inner = ocp.training.Checkpointer(
       self._directory,
       save_decision_policy=(
-        policies.save_decision_policies.FixedIntervalPolicy(1)
+        ocp.training.save_decision_policies.FixedIntervalPolicy(1)
       ),
-      preservation_policy=(
-        None
-        if read_only or keep is None
-        else policies.preservation_policies.LatestN(keep)
-      ),
+      preservation_policy=keep,
       cleanup_tmp_directories=not read_only,
     )
     self._started = None  # the step whose save may still be under way
@@ -126,8 +126,11 @@ class Checkpoints:
     """Steps of the finished checkpoints, newest first."""
     return sorted((c.step for c in self._inner.checkpoints), reverse=True)
 
-  def save(self, step, items):
+  def save(self, step, items, loss=None):
     """Starts saving {name: pytree}; they may be donated once this returns.
+
+    Args:
+      loss: what `best` goes by; a step without one is never the best.
 
     If it fails, or has failed in the background, a warning says so and nothing
     else happens: the checkpoints that are there stay, training goes on.
@@ -141,7 +144,9 @@ class Checkpoints:
     stored = {**{k: {k: v} for k, v in items.items()}, DIGEST: crc}
     self._started = int(step)
     try:
-      self._inner.save_checkpointables_async(self._started, stored)
+      self._inner.save_checkpointables_async(
+        self._started, stored, metrics=None if loss is None else {"loss": loss}
+      )
     except (OSError, ValueError) as error:
       self._note_failure(error)
 
@@ -157,7 +162,7 @@ class Checkpoints:
     self._started = None
     return True
 
-  def finish(self, step, items, tries=3, seconds=10.0):
+  def finish(self, step, items, loss=None, tries=3, seconds=10.0):
     """Saves and waits, unless this step is there; tries again if it fails.
 
     Raises:
@@ -168,7 +173,7 @@ class Checkpoints:
         return
       if attempt:
         time.sleep(seconds)
-      self.save(step, items)
+      self.save(step, items, loss)
     if not (self.wait() and step in self.steps()):
       raise SaveFailed(f"step {step} cannot be saved; {self.newest()}")
 
@@ -190,10 +195,11 @@ class Checkpoints:
       if name.endswith(UNFINISHED):
         shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
-  def restore(self, like):
+  def restore(self, like, only=None):
     """The newest checkpoint that is whole, as (step, items), or None.
 
     Args:
+      only: the step to look at, alone.
       like: {name: pytree} of arrays or ShapeDtypeStructs to restore into, any
         part of what was saved; without a sharding, onto one device.
     Raises:
@@ -201,7 +207,7 @@ class Checkpoints:
       Damaged: it is, and there are several processes, of which the others may
         have read their part of it: start them again.
     """
-    for step in self.steps():
+    for step in self.steps() if only is None else [only]:
       try:
         return step, self.load(step, like)
       except OtherArrays:
@@ -259,6 +265,23 @@ class Checkpoints:
     with contextlib.suppress(FileNotFoundError):  # another process was faster
       os.replace(os.path.join(self._directory, str(step)), target)
     self._inner.reload()
+
+
+def _policy(policies, latest, every, best):
+  """What Orbax shall keep; it removes the others after each save."""
+  kinds = [policies.LatestN(latest)]
+  if every:
+    kinds.append(policies.EveryNSteps(every))
+  if best:
+    kinds.append(
+      policies.BestN(
+        get_metric_fn=lambda metrics: metrics["loss"],
+        reverse=True,  # the last ones stay
+        n=best,
+        keep_checkpoints_without_metrics=False,
+      )
+    )
+  return policies.AnyPreservationPolicy(kinds)
 
 
 class SaveFailed(Failure):

@@ -5,13 +5,14 @@ from diffflow_jax.objective.objectives import predictor
 
 
 def line(run, params):
-  """{name: float}: eps-MSE on held-out data, bin by bin, {} without such data.
+  """({name: float}, mean): eps-MSE on held-out data, bin by bin and over them.
 
+  ({}, None) without such data.
   Where the closed form of the data is known, also the gap to the floor: what
   the exact prediction leaves of the same noise.
   """
   if run.held_out is None:
-    return {}
+    return {}, None
   dataset, num = run.held_out
   # data that is drawn without end: a batch of a seed that training cannot have
   batch = dataset.batch(run.config.seed + 2**32, 0, num)
@@ -25,4 +26,4 @@ def line(run, params):
   if exact is not None:
     floor = eps_mse_by_logsnr(exact, x)
     values |= {name("gap", *bin): ours[bin] - floor[bin] for bin in ours}
-  return values
+  return values, sum(ours.values()) / len(ours)

@@ -66,7 +66,7 @@ def train(config, workdir, *, wandb=None, profile=None):
   directory = os.path.join(workdir, "checkpoints")
   with (
     StopRequest() as stop,
-    checkpoints.Checkpoints(directory, keep=config.keep_checkpoints) as saved,
+    checkpoints.Checkpoints(directory, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
     state, step = _restore_or_init(saved, program, workdir)
@@ -77,7 +77,7 @@ def train(config, workdir, *, wandb=None, profile=None):
       Profiler(workdir, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
-      meter = None
+      meter = loss = None
       while step < config.num_steps and not stop.at(step // stride):
         profiler.at(step, state)
         batch = batches.get(step)
@@ -93,24 +93,25 @@ def train(config, workdir, *, wandb=None, profile=None):
         )
         if log or picture or save:
           _check_finite(state, saved)
-        line = {}
+        line, loss = {}, None
         if log:
           line = _line(state, step, run, program, progress, meter, batches)
           state = program.reset(state)
         if picture:
           progress.pause()
           _picture(state, step, run, writer, workdir, active)
-          line |= held_out.line(run, state.ema[0])
+          numbers, loss = held_out.line(run, state.ema[0])
+          line |= numbers
           progress.resume()
         if line:
           writer.write(step, line)
         if save:
-          saved.save(step, state.items())
+          saved.save(step, state.items(), loss)
         if config.snapshot_every and step % config.snapshot_every == 0:
           snapshot(step, state)
       if step:
         _check_finite(state, saved)
-        saved.finish(step, state.items())
+        saved.finish(step, state.items(), loss)
     progress.close()
   if step < config.num_steps:
     what = f"saved at step {step}" if step else "nothing to save yet"

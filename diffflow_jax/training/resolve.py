@@ -28,9 +28,8 @@ SECTIONS = (
 )  # fmt: skip
 FIELDS = {
   *SECTIONS, "seed", "num_steps", "batch_size", "clip_norm", "label_dropout",
-  "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
+  "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep",
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
-  "snapshot_every",
 }  # fmt: skip
 SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
@@ -115,14 +114,15 @@ def _need(ok, field, value, allowed):
 def check_ranges(config):
   """Refuses missing and unknown fields, and numbers out of range."""
   _check_fields(FIELDS, config, "")
-  for key in (*SECTIONS, "sampler", "mesh", "held_out"):
+  for key in (*SECTIONS, "sampler", "mesh", "held_out", "keep"):
     _need(isinstance(config[key], Mapping) or hasattr(config[key], "items"),
           key, config[key], "a dict of settings")  # fmt: skip
   _check_fields(SAMPLER_FIELDS, config.sampler, "sampler.")
   _check_fields({"data", "fsdp"}, config.mesh, "mesh.")
+  _check_fields({"latest", "every", "best"}, config.keep, "keep.")
   for key in (
     "num_steps", "batch_size", "log_every", "sample_every", "checkpoint_every",
-    "keep_checkpoints", "sampler.num_steps", "sampler.num_samples",
+    "keep.latest", "sampler.num_steps", "sampler.num_samples",
     "accumulation", "steps_per_dispatch",
   ):  # fmt: skip
     value = _get(config, key)
@@ -140,6 +140,12 @@ def check_ranges(config):
   _need(
     isinstance(num, int) and num >= 0, "held_out.num", num, "an integer >= 0"
   )
+  for key in ("every", "best"):
+    value = config.keep[key]
+    _need(isinstance(value, int) and value >= 0, f"keep.{key}", value,
+          "an integer >= 0")  # fmt: skip
+  if config.keep.best and not num:
+    raise Refusal("config.keep.best goes by held-out data: set held_out.num")
   seed = config.seed
   _need(
     isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "in [0, 2^32)"

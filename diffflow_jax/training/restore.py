@@ -15,14 +15,15 @@ from diffflow_jax.training import (
 )
 
 
-def load_ema(workdir, run, sigma_rel=None):
+def load_ema(workdir, run, step=None, sigma_rel=None):
   """(step, the first EMA) of the newest whole checkpoint of a run.
 
   Args:
+    step: None, or that of another checkpoint which was kept.
     sigma_rel: None, or the relative width of another average, which is then
       rebuilt from the run's snapshots.
   Raises:
-    Refusal: there is no checkpoint that can be read.
+    Refusal: there is no checkpoint, or not this one, that can be read.
   """
   directory = os.path.join(workdir, "checkpoints")
   like = jax.eval_shape(
@@ -35,15 +36,17 @@ def load_ema(workdir, run, sigma_rel=None):
   if sigma_rel is not None:
     widths = run.config.ema.get("sigma_rel", ())
     return snapshots.rebuild(workdir, like, widths, sigma_rel)
-  restored = None
+  restored, damaged = None, False
   if os.path.isdir(directory):
     with checkpoints.Checkpoints(directory, read_only=True) as saved:
+      damaged = bool(saved.steps())
+      if step not in (None, *saved.steps()):
+        raise Refusal(f"--step must be one of {saved.steps()}, not {step}")
       try:
-        restored = saved.restore({"ema": like})
+        restored = saved.restore({"ema": like}, step)
       except checkpoints.OtherArrays as error:
         raise Refusal(f"{workdir}: {error}") from error
   if restored is None:
-    damaged = os.path.isdir(directory) and os.listdir(directory)
     what = "that can be read" if damaged else "yet"
     raise Refusal(f"{workdir} has no checkpoint {what}")
   step, items = restored

@@ -17,7 +17,7 @@ from diffflow_jax.training.checkpoints import Checkpoints
 def open_in(workdir, read_only=False):
   """The snapshots of a run, as `Checkpoints` that keep all."""
   directory = os.path.join(workdir, "snapshots")
-  return Checkpoints(directory, keep=None, read_only=read_only)
+  return Checkpoints(directory, latest=None, read_only=read_only)
 
 
 def rebuild(workdir, like, widths, sigma_rel):

@@ -1,7 +1,8 @@
 """The files of a run: its config, its metrics, its pictures.
 
 config.json          what was asked for; a run never changes it
-checkpoints/<step>   Orbax; the newest `keep_checkpoints` of them
+checkpoints/<step>   Orbax; those that config.keep names
+snapshots/<step>     averages of the parameters, every `snapshot_every` steps
 metrics.jsonl        one line of numbers every `log_every` steps
 tensorboard/         the same as event files
 samples/             a picture every `sample_every` steps
