@@ -16,14 +16,14 @@ import optax
 
 from diffflow_jax import data, networks
 from diffflow_jax.objective import objectives
-from diffflow_jax.training import state as state_lib
+from diffflow_jax.training import ema, state as state_lib
 
 
 def minimal_step(apply, tx, dataset):
   """Flow matching in a few lines: what one would write without a library."""
 
   def step(state, batch):
-    params, ema, opt_state, n = state
+    params, average, opt_state, n = state
     key = jax.random.fold_in(jax.random.key(0), n)
     t_key, eps_key, drop_key = jax.random.split(key, 3)
     x = batch["x"].astype(jnp.float32) / 8.0 - 1.0
@@ -41,8 +41,8 @@ def minimal_step(apply, tx, dataset):
     grads = jax.grad(loss)(params)
     updates, opt_state = tx.update(grads, opt_state, params)
     params = optax.apply_updates(params, updates)
-    ema = optax.incremental_update(params, ema, 0.01)
-    return params, ema, opt_state, n + 1
+    average = optax.incremental_update(params, average, 0.01)
+    return params, average, opt_state, n + 1
 
   return step
 
@@ -63,7 +63,7 @@ def main(rounds=15, steps=4, batch_size=128):
   )
   state = state_lib.create(objective, network, tx, dataset, averages, 0)
   copy = lambda tree: jax.tree.map(jnp.copy, tree)
-  bare = copy((state.params, state.ema, state.opt_state, state.step))
+  bare = copy((state.params, state.ema[0], state.opt_state, state.step))
   batch = jax.tree.map(jnp.asarray, dataset.batch(0, 0, batch_size))
   runs = {
     "library": [jax.jit(ours, donate_argnums=0), state],
