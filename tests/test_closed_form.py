@@ -49,7 +49,7 @@ def test_score_is_the_gradient_of_log_prob(x64):
 
 
 def test_flow_map_follows_the_probability_flow_ode(x64):
-  """RK4 on dz/dlogsnr = alpha' x̂ + sigma' ε̂ on vp, 400 steps."""
+  """MATH 9.4: RK4 on dz/dlogsnr = alpha' x̂ + sigma' ε̂ on vp, 400 steps."""
   mix = closed_form.mixture(**MIX)
 
   def slope(z, l):

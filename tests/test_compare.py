@@ -1,5 +1,7 @@
 """compare: what recipes share, in words and numbers, and as a command."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,7 +32,10 @@ def test_flow_matching_and_v_diffusion_share_their_weighting():
   p = 1 / np.cosh(lam / 4) ** 2 / 8
   q = 1 / np.cosh(lam / 2) / (2 * np.pi)
   percent = 100 * 0.5 * np.trapezoid(np.abs(p - q), lam)
-  assert f"{percent:.0f} % of the draws fall elsewhere" in c.density.text
+  said = float(c.density.text.split(" % of the draws fall elsewhere")[0])
+  np.testing.assert_allclose(said, percent, rtol=0.01)  # two digits
+  # the outputs u ~ (-1, 1) and v ~ (-sigma, alpha): angles apart, by hand
+  assert "up to 45 degrees apart" in c.network_output.text
 
 
 def test_each_aspect_alone_is_found():
@@ -67,6 +72,21 @@ def test_scales_alone_and_proportional_outputs():
   v = objectives.v_diffusion()
   c = compare(v, v.replace(target=targets.F(1.0)))
   np.testing.assert_allclose(c.network_output.constant, -1.0, rtol=1e-6)
+
+
+def test_small_differences_are_said_in_their_size():
+  """No "0 %", and no stretch of a single level."""
+  base = objectives.sd3()
+  near = base.replace(density=densities.Normal(0.0, 2.01))
+  text = compare(base, near).density.text
+  # total variation of N(0, 2²) and N(0, 2.01²): slope √(2/πe) per log std
+  percent = 100 * np.log(2.01 / 2.0) * np.sqrt(2 / (np.pi * np.e))
+  said = float(text.split(" %")[0])
+  np.testing.assert_allclose(said, percent, rtol=0.05)
+  assert "draws more" not in text
+  text = str(compare(*(objectives.make(n) for n in ("ddpm", "iddpm"))))
+  spans = re.findall(r"(-?[0-9.]+) to (-?[0-9.]+)", text)
+  assert spans and all(a != b for a, b in spans)
 
 
 def test_every_pair_of_recipes_has_a_report():

@@ -5,8 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.objective import densities, losses, objectives
-from diffflow_jax.process import schedules
+from diffflow_jax.objective import (
+  densities,
+  losses,
+  objectives,
+  uncertainty,
+)
 from tests.tables import LOGSNR, SCHEDULES
 
 LAMBDA = np.linspace(-7.0, 9.0, 33)
@@ -143,26 +147,57 @@ def test_float32_log_prob_to_high_and_low_noise(name):
   np.testing.assert_allclose(got[on], want[on], rtol=5e-7, atol=1e-5)
 
 
-def test_one_trace_and_gradients_through_densities():
-  """Every number is a leaf, for each kind of density."""
-  for make in (
-    lambda c: densities.Normal(c, 2.0 * c),
-    lambda c: densities.UniformTime(schedules.Karras(rho=7.0 * c)),
-    lambda c: densities.UniformTime(schedules.Mode(c)),
-    lambda c: densities.UniformTime(schedules.Shift(schedules.Cosine(), c)),
-  ):
-    traces = []
+# of one number near 1, for every name in the table; those of schedules move
+# with the numbers of the schedule, whose test asks for log_speed too
+BY_NUMBER = {
+  "log_normal": lambda c: densities.log_normal(-c, c),
+  "logit_normal": lambda c: densities.logit_normal(c, c, 3.0 * c),
+  "mode": densities.mode,
+  "cosmap": None,  # has no number
+  "uniform": lambda c: densities.uniform(-9.0 * c, 12.0 * c),
+  "sech": densities.sech,
+  "uniform_time": lambda c: densities.uniform_time(
+    objectives.vp_sde(0.1 * c, 20.0 * c)
+  ),
+  "adaptive": lambda c: _adapted().replace(
+    logsnr_min=-8.0 * c, logsnr_max=9.0 * c
+  ),
+}
+assert set(BY_NUMBER) == set(densities.DENSITIES)
 
-    def f(c, make=make, traces=traces):
-      traces.append(1)
-      return make(c).log_prob(0.7) + make(c).logsnr(0.3)
 
-    g = jax.jit(jax.vmap(jax.value_and_grad(f)))
-    value, slope = g(jnp.array([1.0, 1.01, 0.99]))
-    g(jnp.array([1.1, 1.2, 1.3]))
-    assert len(traces) == 1
-    want = (value[1] - value[2]) / 0.02
-    np.testing.assert_allclose(slope[0], want, rtol=0.02, atol=1e-3)
+@pytest.mark.parametrize("name", [n for n, make in BY_NUMBER.items() if make])
+def test_one_trace_and_gradients_through_densities(name, x64):
+  """Every number is a leaf: one trace, grad and vmap, for each density."""
+  traces, make = [], BY_NUMBER[name]
+
+  def f(c):
+    traces.append(1)
+    d = make(c)
+    return d.log_prob(jnp.array(0.7)) + d.logsnr(jnp.array(0.3))
+
+  g = jax.jit(jax.vmap(jax.value_and_grad(f)))
+  value, slope = g(jnp.array([1.0, 1.0 + 1e-5, 1.0 - 1e-5]))
+  g(jnp.array([1.1, 1.05, 0.95]))
+  assert len(traces) == 1
+  want = (value[1] - value[2]) / 2e-5
+  np.testing.assert_allclose(slope[0], want, rtol=1e-3, atol=1e-5)
+
+
+@ALL
+def test_the_mass_is_one(name):
+  """∫ p dλ by quadrature: nothing outside of a schedule's range, where an
+  inverse that stops at its ends could look as if it were inside."""
+  lam = jnp.linspace(-60.0, 60.0, 60001, dtype=jnp.float32)
+  p = np.exp(np.float64(_density(DENSITIES[name], lam)))
+  step = 120.0 / 60000
+  # a jump of p to 0 between two nodes costs at most half a step of it
+  np.testing.assert_allclose(p.sum() * step, 1.0, atol=1e-4 + p.max() * step)
+
+
+@jax.jit
+def _density(d, logsnr):
+  return d.log_prob(logsnr)
 
 
 def test_a_density_is_zero_outside_its_schedules_range():
@@ -230,6 +265,53 @@ def test_an_unvisited_bin_counts_as_average_and_nothing_is_uniform():
   np.testing.assert_allclose(np.exp(d.log_prob(jnp.array([-4.0, 2.2]))), 0.1)
 
 
+def test_the_adaptive_density_follows_the_error_not_the_penalty():
+  """A learned weighting's penalty u may be negative and outweigh the error; a
+  loss that is NaN or inf says nothing, and forgets nothing."""
+  d = densities.adaptive(10, -5.0, 5.0, decay=0.5)
+  logsnr = jnp.array([-4.5, -4.5, 2.5, 2.5])
+  error, u = jnp.array([1.0, 1.0, 3.0, 3.0]), -9.0
+  terms = losses.Terms(error + u, error, logsnr, u * jnp.ones(4))
+  plain = d.update(losses.Terms(error, error, logsnr))
+  for got in (
+    d.update(terms),
+    plain.update(losses.Terms(jnp.full(4, jnp.nan), error, logsnr)),
+    plain.update(losses.Terms(jnp.full(4, jnp.inf), error, logsnr)),
+  ):
+    np.testing.assert_allclose(got.total, plain.total, rtol=1e-5)
+    np.testing.assert_allclose(got.weight, plain.weight, rtol=1e-5)
+  # two draws in a bin at decay ½ leave a quarter of what was there
+  np.testing.assert_allclose(plain.weight[jnp.array([0, 7])], 0.75)
+  p = np.exp(plain.log_prob(jnp.array([-4.5, 2.5])))
+  assert p[1] > 2.0 * p[0]
+
+
+def test_adaptive_and_uncertainty_work_together():
+  """Through weighted_mse: the draws go where the error is, though the mean of
+  error and penalty is below zero."""
+  base = objectives.flow_matching()
+  learned = uncertainty.uncertainty(base.weighting, 16)
+  learned = learned.replace(weights=-20.0 * jnp.ones(16))
+  o = base.replace(weighting=learned, density=densities.adaptive(4, -8.0, 8.0))
+  x = jnp.linspace(-1.0, 1.0, 64)[:, None]
+  terms = losses.weighted_mse(
+    o, lambda p, z, l, c: 0.0 * z, {}, jax.random.key(0), x
+  )
+  np.testing.assert_allclose(terms.penalty, learned.penalty(terms.logsnr))
+  d = o.density.update(terms)
+  p = np.exp(d.log_prob(jnp.array([-6.0, -2.0, 2.0, 6.0])))
+  assert terms.penalty.min() < 0 and p.max() > 1.5 * p.min()
+
+
+@pytest.mark.parametrize("name", ["vdm", "flow_matching", "simple_diffusion"])
+def test_the_adaptive_density_of_a_recipe_covers_its_schedule(name):
+  o = objectives.make(name)
+  d = densities.make("adaptive", o, num_bins=8)
+  ends = np.sort(np.clip(o.schedule.logsnr(jnp.array([0.0, 1.0])), -99, 99))
+  want = np.where(np.abs(ends) > 90, np.sign(ends) * 15.0, ends)
+  np.testing.assert_allclose([d.logsnr_min, d.logsnr_max], want, rtol=1e-6)
+
+
 def test_the_adaptive_density_does_not_move_the_expected_loss(x64):
   """The factor holds 1/p: the loss is E_p[w/2p ‖·‖²] for any state of it."""
   base = objectives.v_diffusion().replace(density=_adapted())
@@ -259,7 +341,11 @@ def test_the_adaptive_density_does_not_move_the_expected_loss(x64):
     (lambda: densities.uniform(3.0, -3.0), "must be below logsnr_max = -3.0"),
     (lambda: densities.log_normal(p_std=0.0), "p_std must be above 0, not 0.0"),
     (lambda: densities.logit_normal(shift=-1.0), "shift must be above 0"),
-    (lambda: densities.mode(2.0), "spread must be between -1 and 1.752, not 2"),
+    (
+      lambda: densities.mode(2.0),
+      "spread must be between -1 and 1.752, not 2.0",
+    ),
+    (lambda: densities.make("adaptive"), "'adaptive' is one of a recipe"),
     (lambda: densities.make("gauss"), "unknown density 'gauss': known are"),
     (lambda: densities.make("sech", m=1.0), "'sech' takes no 'm'"),
   ],

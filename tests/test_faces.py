@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.objective import coupling, losses, objectives
+from diffflow_jax.objective.objective import plain_mse
 from diffflow_jax.process import closed_form, levels, schedules, targets
 
 N = 4096
@@ -58,7 +59,7 @@ def test_conditional_and_marginal_losses_differ_by_a_constant(x64):
     )
     floor, loss = run(exact), run(wrong)
     # both sides at the same draws of tau and x
-    objective = losses._Plain(schedule, target, scale)
+    objective = plain_mse(schedule, target, scale)
     terms = losses.weighted_mse(
       objective, lambda p, z, l, c: 0.0 * z, {}, key, z
     )

@@ -1,6 +1,7 @@
 """A network of one schedule and scale called from another: MATH.md 1.18."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,6 +81,53 @@ def test_levels_outside_the_trained_range_are_clipped(target, x64):
     (x_hat, eps_hat), targets.to_x_eps(TARGETS[target], z, z, lv), strict=True
   ):
     np.testing.assert_allclose(got, w, rtol=1e-12)
+
+
+def test_a_bf16_state_is_asked_at_its_level_in_float32():
+  """logsnr = 7.77 is 7.78125 in bf16: another level than the state's."""
+  seen = []
+
+  def apply(params, z, logsnr, cond):
+    seen.append((z.dtype, logsnr))
+    return z
+
+  predict = predictors.Predictor(
+    {}, schedules.Karras(), apply, targets.F(0.5), levels.Unit(0.5)
+  )
+  lv = levels.at_logsnr(levels.ve, jnp.float32(7.77))
+  x_hat, eps_hat = predict(jnp.asarray(Z, jnp.bfloat16), lv)
+  dtype, logsnr = seen[0]
+  assert dtype == x_hat.dtype == eps_hat.dtype == jnp.bfloat16
+  assert logsnr.dtype == jnp.float32
+  np.testing.assert_allclose(logsnr, 7.77, rtol=1e-7)
+
+
+def test_a_predictor_is_an_argument_of_jit():
+  """Its numbers are leaves, bare functions and sigma_data alike."""
+  traces = []
+
+  @jax.jit
+  def ask(predict, logsnr):
+    traces.append(1)
+    return predict(jnp.asarray(Z), levels.at_logsnr(levels.vp, logsnr))[0]
+
+  apply = lambda params, z, logsnr, cond: 0.5 * z
+  out = [
+    ask(
+      predictors.Predictor(
+        {}, schedules.Karras(), apply, targets.F(sd), levels.Unit(sd)
+      ),
+      1.3,
+    )
+    for sd in (0.5, 0.7)
+  ]
+  assert len(traces) == 1 and not np.allclose(*out)
+  own = predictors.Predictor({}, schedules.Cosine(), apply, _half, levels.vp)
+  assert np.isfinite(ask(own, 1.3)).all()
+
+
+def _half(lv):
+  return 0.5 * jnp.ones_like(lv.alpha), -0.5 * jnp.ones_like(lv.alpha)
 
 
 def test_velocity_is_transported_by_the_chain_rule(x64):

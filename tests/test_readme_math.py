@@ -41,3 +41,7 @@ def test_the_blocks_run_and_what_they_make_trains(capsys):
     o, apply, w, jax.random.key(0), x
   ).loss.mean()
   assert np.isfinite(jax.grad(loss)(0.3)) and loss(0.3) > 0
+  # it is an argument of jit, and the schedule went to all of its places
+  got = jax.jit(lambda o: losses.log_factor(o, jnp.array([0.3])))(o)
+  np.testing.assert_allclose(got, losses.log_factor(o, jnp.array([0.3])))
+  assert o.schedule.top == 12.0

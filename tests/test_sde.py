@@ -1,4 +1,4 @@
-"""SDE and ODE view: MATH.md 0.2, 4.1 to 4.6, 6.1 and 6.3."""
+"""SDE and ODE view: MATH.md 0.2, 0.3, 4.1 to 4.6, 6.1 to 6.3."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from diffflow_jax.process import closed_form, levels, schedules, sde, targets
+from diffflow_jax.sampling import solvers
+from diffflow_jax.sampling.introspection import contributions
 from tests.tables import SCALES, SCHEDULES
 
 T = np.linspace(0.05, 0.95, 10)
@@ -67,7 +69,7 @@ def test_alpha_and_sigma_come_back_from_f_and_g(eta, x64):
 
 @pytest.mark.parametrize("scale", ["vp", "linear", "ve"])
 def test_velocity_and_score_are_one_prediction(scale, x64):
-  """MATH 4.3: u = f z - ½ g² s and back; and in the lecture's time."""
+  """MATH 4.3: u = f z - ½ g² s and back; in the lecture's time, MATH 4.6."""
   mix = closed_form.mixture(**MIX)
   lv = levels.level(schedules.Cosine(), SCALES[scale], 0.4)
   s = mix.score(Z, lv)
@@ -82,7 +84,7 @@ def test_velocity_and_score_are_one_prediction(scale, x64):
   a, b, da, db = lec.alpha, lec.sigma, lec.dalpha, lec.dsigma
   want = (b**2 * da / a - db * b) * s + da / a * Z
   np.testing.assert_allclose(u_lec, want, atol=1e-12)
-  np.testing.assert_allclose(u_lec, -u, atol=1e-12)  # MATH 4.6
+  np.testing.assert_allclose(u_lec, -u, atol=1e-12)
 
 
 def test_the_marginal_field_moves_the_density(x64):
@@ -99,8 +101,8 @@ def test_the_marginal_field_moves_the_density(x64):
     return p(z, t) * targets.from_x_eps(targets.u, x_hat, eps_hat, lv)[0, 0]
 
   z, t = jnp.asarray(Z[:, 0]), 0.4
-  dp = jax.vmap(jax.grad(p, 1), (0, None))(z, t)
-  dflux = jax.vmap(jax.grad(flux, 0), (0, None))(z, t)
+  dp = jax.jit(jax.vmap(jax.grad(p, 1), (0, None)))(z, t)
+  dflux = jax.jit(jax.vmap(jax.grad(flux, 0), (0, None)))(z, t)
   np.testing.assert_allclose(dp, -dflux, atol=1e-12)
 
 
@@ -125,6 +127,37 @@ def test_marginals_are_kept_for_every_eta(schedule, eta, noising, x64):
   # generation runs with dt < 0, so its noise counts as -e²
   noise = e**2 if noising else -(e**2)
   np.testing.assert_allclose(2 * slope * var(lv) + noise, dvar, atol=1e-6)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("schedule", ["vp_linear", "flow"])
+def test_generation_in_the_lectures_time_keeps_the_marginals(
+  schedule, eta, x64
+):
+  """MATH 4.4, third line, by moment equations in tau: dX = (u_lec + ½e²s) dtau
+  + e dW has dV/dtau = 2 A V + e² and dm/dtau = A m + b, tau rising."""
+  g = closed_form.gaussian([0.4], 0.6)
+  s, tau, h = SCHEDULES[schedule], 0.6, 1e-6
+  at = lambda tau: levels.level(s, levels.vp, 1 - tau)
+  lv = at(tau)
+  e = sde.noise_rate(lv, eta)
+  move = lambda z: sde.lecture_drift(
+    *g(z[None, None], lv), s, levels.vp, tau, e
+  )[0, 0]
+  offset, slope = jax.value_and_grad(move)(jnp.zeros(()))
+  mean = lambda tau: at(tau).alpha * 0.4
+  var = lambda tau: at(tau).alpha ** 2 * 0.36 + at(tau).sigma ** 2
+  dmean = (mean(tau + h) - mean(tau - h)) / (2 * h)
+  dvar = (var(tau + h) - var(tau - h)) / (2 * h)
+  np.testing.assert_allclose(slope * mean(tau) + offset, dmean, atol=1e-7)
+  np.testing.assert_allclose(2 * slope * var(tau) + e**2, dvar, atol=1e-6)
+  # and term by term, u_lec from the lecture's own level
+  lec = levels.lecture_level(s, levels.vp, tau)
+  x_hat, eps_hat = g(jnp.asarray(Z), lv)
+  u_lec = targets.from_x_eps(targets.u, x_hat, eps_hat, lec)
+  want = u_lec + 0.5 * e**2 * g.score(jnp.asarray(Z), lv)
+  got = sde.lecture_drift(x_hat, eps_hat, s, levels.vp, tau, e)
+  np.testing.assert_allclose(got, want, atol=1e-12)
 
 
 def test_eta_one_is_the_reverse_of_the_forward_process(x64):
@@ -174,3 +207,26 @@ def test_conditional_fields_are_the_papers(x64):
   np.testing.assert_allclose(got, want, atol=1e-12)
   eps = (Z - lec.alpha * x) / lec.sigma
   np.testing.assert_allclose(got, lec.dalpha * x + lec.dsigma * eps, atol=1e-12)
+
+
+def test_kappa_eta_and_churn_are_one_dial(x64):
+  """MATH 6.2 and 0.3: a step of kappa = eta² h is DDIM to ell_t + kappa and the
+  forward transition back to ell_t, σ²_{s|t} = σ_s² (1 - e^-2κ); it undoes the
+  share c = κ/(h + κ), eta² = c/(1 - c); EDM's churn has gamma = e^κ - 1."""
+  h, ell = 0.3, np.array([-0.4, -0.1])
+  grid = levels.at_logsnr(levels.vp, 2 * jnp.asarray(ell))
+  for share in (0.2, 0.5):  # ½ is DDPM
+    eta = np.sqrt(share / (1 - share))
+    kappa = share / (1 - share) * h
+    over = levels.at_logsnr(levels.vp, 2 * (ell[1] + kappa))
+    back = grid.alpha[1] / over.alpha
+    said = contributions(solvers.sde_dpmpp_1(grid, eta))
+    start = back * over.sigma / grid.sigma[0]  # DDIM at a constant x̂
+    np.testing.assert_allclose(said["start"], start, rtol=1e-9)
+    var = grid.sigma[1] ** 2 - (back * over.sigma) ** 2
+    np.testing.assert_allclose(np.sum(said["noise"] ** 2), var, rtol=1e-9)
+    forward = grid.sigma[1] ** 2 * -np.expm1(-2 * kappa)
+    np.testing.assert_allclose(var, forward, rtol=1e-9)
+  noisier = levels.at_logsnr(levels.ve, 2 * (ell[0] - h)).sigma
+  gamma = np.expm1(h)
+  np.testing.assert_allclose(noisier, (1 + gamma) * np.exp(-ell[0]))

@@ -1,5 +1,7 @@
 """Weightings: MATH.md 3.2, 3.4, 3.5, 3.7 and 3.12."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,11 @@ from diffflow_jax.objective import (
   uncertainty,
   weightings,
 )
-from diffflow_jax.process import levels, schedules, targets
+from diffflow_jax.process import gaussians, levels, schedules, targets
 
 LAMBDA = np.linspace(-7.0, 9.0, 33)
 FLOW, COSINE, VP = schedules.Flow(), schedules.Cosine(), schedules.VPLinear()
+FM = objectives.flow_matching()
 
 
 def _mse(target, schedule, scale=levels.vp, density=None, log_omega=None):
@@ -99,13 +102,23 @@ IMPLIED = {
     False,
   ),
   "soft_min_snr": (
-    _mse(targets.eps, COSINE, log_omega=weightings.SoftMinSNR(5.0)),
+    _mse(targets.eps, COSINE, log_omega=weightings.soft_min_snr(5.0)),
     2 * _P * 5 / (5 + 1 / _E),
+    False,
+  ),
+  "soft_min_snr 2": (
+    _mse(targets.eps, COSINE, log_omega=weightings.soft_min_snr(2.0)),
+    2 * _P * 2 / (2 + 1 / _E),
     False,
   ),
   "p2": (
     _mse(targets.eps, COSINE, log_omega=weightings.P2(1.0, 0.5)),
     2 * _P * (1 + 1 / _E) ** -0.5,
+    False,
+  ),
+  "p2 of k = 3": (
+    _mse(targets.eps, COSINE, log_omega=weightings.P2(3.0, 0.7)),
+    2 * _P * (3 + 1 / _E) ** -0.7,
     False,
   ),
   "truncated_snr": (
@@ -159,6 +172,47 @@ def test_the_gain_is_the_ratio_of_errors(schedule, target, x64):
   )
 
 
+# name: (numbers, the same as IMPLIED has it by hand), of the v_diffusion recipe
+BY_NAME = {
+  "elbo": ({}, "elbo"),
+  "sigmoid": ({"bias": 2.0}, "sigmoid"),
+  "edm": ({}, "F edm"),
+  "edm_monotonic": ({}, "edm monotonic"),
+  "sd3": ({"mean": 0.3, "std": 0.8}, "u sd3"),
+  "x_mse": ({}, "x cosine"),
+  "eps_mse": ({}, "eps cosine"),
+  "v_mse": ({}, "v cosine"),
+  "u_mse": ({}, "u cosine"),
+  "min_snr": ({"gamma": 5.0}, "min_snr"),
+  "soft_min_snr": ({"gamma": 2.0}, "soft_min_snr 2"),
+  "p2": ({"k": 3.0, "gamma": 0.7}, "p2 of k = 3"),
+  "truncated_snr": ({}, "truncated_snr"),
+  "snr_plus_one": ({}, "snr_plus_one"),
+  "monotonic": ({}, "v cosine"),  # which falls
+  "uncertainty": ({"num_channels": 8}, "v cosine"),  # where it starts
+}
+
+
+@pytest.mark.parametrize("name", weightings.WEIGHTINGS)
+def test_weightings_by_name_are_their_closed_forms(name, x64):
+  """Every name of the table, with the numbers that its signature says."""
+  recipe = objectives.v_diffusion()
+  if name not in BY_NAME:  # the other rows of MATH 3.2, by their determinants
+    got = np.exp(weightings.make(name, recipe)(jnp.asarray(LAMBDA)))
+    sigma2 = _sig(-LAMBDA)
+    ratio = {"score": 1 / sigma2, "F": (0.25 + _E) / 0.25}[name[:-4]]
+    np.testing.assert_allclose(got, 2 * _P * ratio, rtol=1e-8)
+    return
+  numbers, same = BY_NAME[name]
+  taken = inspect.signature(weightings.WEIGHTINGS[name]).parameters
+  assert set(numbers) <= set(taken)
+  got = weightings.make(name, recipe, **numbers)(jnp.asarray(LAMBDA))
+  weighting, want, _ = IMPLIED[same]
+  want = np.log(want) if want is not None else weighting(jnp.asarray(LAMBDA))
+  # a monotone one is flat within 1e-6 of its maximum
+  np.testing.assert_allclose(got, want, atol=2e-6 if "mono" in name else 1e-8)
+
+
 def test_flow_matching_weighs_as_v_and_cosine(x64):
   """The identity of the field: w is the same up to π/2."""
   flow = objectives.flow_matching().weighting(LAMBDA)
@@ -207,35 +261,62 @@ def test_u_mse_is_half_g_squared_and_likelihood_weighting(x64):
 
 
 def test_a_falling_weighting_is_an_average_of_bounds(x64):
-  """MATH 3.5: L_w = w(λmax) L(0) + ∫ dw/dt L(t) dt, on a Gaussian."""
-  w = lambda l: np.exp(-l / 2)
-  lam = np.linspace(-6.0, 7.0, 20001)
-  mse = 0.36 * np.exp(lam) / (1 + 0.36 * np.exp(lam))  # mmse of eps
-  step = lam[1] - lam[0]
-  mid = 0.5 * (mse[1:] + mse[:-1])
-  bound = np.concatenate([[0.0], 0.5 * np.cumsum(mid) * step])  # L at λ
-  want = 0.5 * np.trapezoid(w(lam) * mse, lam)
-  # dw/dt dt = dw over levels, from noise up: -w'(λ) dλ >= 0
-  got = w(7.0) * bound[-1] + np.trapezoid(bound * 0.5 * w(lam), lam)
-  np.testing.assert_allclose(got, want, rtol=1e-6)
+  """MATH 3.5 on a Gaussian: L_w = w(λmax) L(0) + ∫ dw(λ_t)/dt L(t) dt, with L
+  the path KL of `Gaussian.path_kl` and dw/dλ of the library's weightings."""
+  g = gaussians.gaussian([0.4], [[0.36]])
+  x, low, high = jnp.array([[1.1]]), -6.0, 7.0
+  nodes, weights = np.polynomial.legendre.leggauss(120)
+  lam = jnp.asarray(low + 0.5 * (high - low) * (nodes + 1))
+  weights = 0.5 * (high - low) * weights
+  mse = jax.jit(jax.vmap(lambda l: g.eps_mse(x, l[None])[0]))(lam)
+  path = lambda l: g.path_kl(x, low, l)[0]
+
+  @jax.jit
+  def both(weighting):
+    w = lambda l: jnp.exp(weighting(l))
+    dw = jax.vmap(jax.grad(w))(lam)  # from noise up in t: dw/dt dt = -dw/dλ dλ
+    bounds = weights @ (-dw * jax.vmap(path)(lam))
+    bounds += w(jnp.asarray(high)) * path(high)
+    return 0.5 * weights @ (w(lam) * mse), bounds, dw
+
+  for weighting in (_mse(targets.v, COSINE), weightings.Sigmoid(1.0)):
+    loss, bounds, dw = both(weighting)
+    assert np.all(dw < 0)
+    np.testing.assert_allclose(loss, bounds, rtol=1e-9)
 
 
 def test_the_best_density_follows_the_second_moment(x64):
-  """MATH 3.7: the estimator's variance is least at p ∝ w √E‖·‖⁴, and 3.1's
-  mean does not move."""
-  lam = np.linspace(-6, 6, 4001)
-  step = lam[1] - lam[0]
-  w, second = np.exp(-lam / 2), np.exp(-0.3 * (lam - 1) ** 2)
-  moment = lambda p: np.sum((w / (2 * p)) ** 2 * second * p) * step
-  norm = lambda p: p / (p.sum() * step)
-  best = norm(w * np.sqrt(second))
+  """MATH 3.7: of all densities the second moment E_p[factor² E‖·‖⁴] is least at
+  p ∝ w √E‖·‖⁴, and 3.1's mean is the same for all: the error as a function of
+  λ is given, the factor is the library's."""
+  base, error = objectives.flow_matching(), lambda l: jnp.exp(-0.15 * (l - 1))
+  spread = lambda l: error(l) * (1 + 0.5 * jnp.sin(l))  # √E‖·‖⁴ > mean or not
+  fine = jnp.linspace(-8.95, 8.95, 180)
+  # ‖eps - ε̂‖² is e^gain ‖y - ŷ‖²
+  gain = lambda l: weightings.log_gain(base.target, base.scale, l, FLOW)
+  best = densities.adaptive(180, -9.0, 9.0, floor=1e-9)
+  share = jnp.exp(base.weighting(fine)) * spread(fine)
+  best = best.replace(total=share, weight=jnp.ones(180))
+  nodes = (np.arange(40000) + 0.5) / 40000
+
+  def moments(density):
+    o, lam = base.replace(density=density), density.logsnr(jnp.asarray(nodes))
+    log_f = losses.log_factor(o, lam) - gain(lam)
+    inside = jnp.abs(lam) < 8.9
+    first = jnp.where(inside, jnp.exp(log_f) * error(lam), 0.0)
+    second = jnp.where(inside, (jnp.exp(log_f) * spread(lam)) ** 2, 0.0)
+    return float(first.mean()), float(second.mean())
+
+  mean, least = moments(best)
   for other in (
-    np.ones_like(lam),
-    w,
-    np.sqrt(second),
-    best * (1 + 0.1 * lam**2),
+    densities.uniform(-9.0, 9.0),
+    densities.UniformTime(FLOW),
+    densities.Normal(0.0, 4.0),
+    best.replace(total=share * (1 + 0.1 * fine**2)),
   ):
-    assert moment(best) < moment(norm(other))
+    m, second = moments(other)
+    np.testing.assert_allclose(m, mean, rtol=0.01)
+    assert second > 1.001 * least
 
 
 @ALL
@@ -251,30 +332,55 @@ def test_float32_weightings_to_high_and_low_noise(name):
   np.testing.assert_allclose(got, want, rtol=5e-7, atol=1e-5)
 
 
-def test_one_trace_and_gradients_through_weightings():
+# of one number near 1, for every name of both tables that has numbers
+BY_NUMBER = {
+  "sigmoid": weightings.Sigmoid,
+  "edm": lambda c: weightings.edm(0.5 * c, -1.2 * c, c),
+  "edm_monotonic": lambda c: weightings.edm_monotonic(0.5 * c, -1.2 * c, c),
+  "sd3": lambda c: weightings.sd3(c, c, 3.0 * c),
+  "monotonic": lambda c: weightings.make("monotonic", objectives.edm(c)),
+  "uncertainty": lambda c: uncertainty.Uncertainty(
+    weightings.Sigmoid(c), c * jnp.linspace(-1.0, 1.0, 8)
+  ),
+  "p2": lambda c: weightings.make("p2", FM, k=c, gamma=0.5 * c),
+  **{
+    name: lambda c, name=name: weightings.make(name, FM, gamma=c)
+    for name in ("min_snr", "soft_min_snr")
+  },
+  # those without numbers of their own: the recipe's
+  **{
+    name: lambda c, name=name: weightings.make(name, _recipe(c))
+    for name in (
+      "x_mse", "eps_mse", "v_mse", "u_mse", "score_mse", "truncated_snr",
+      "snr_plus_one",
+    )
+  },
+  "F_mse": lambda c: weightings.mse(_recipe(c), targets.F(c)),
+  "elbo": None,
+}  # fmt: skip
+
+
+def _recipe(c):
+  return objectives.flow_matching(0.01 * c)
+
+
+@pytest.mark.parametrize("name", weightings.WEIGHTINGS)
+def test_one_trace_and_gradients_through_weightings(name, x64):
   """Every number of a weighting is a leaf; grad and vmap go through."""
-  for make in (
-    weightings.Sigmoid,
-    weightings.MinSNR,
-    weightings.SoftMinSNR,
-    lambda c: weightings.P2(c, 0.5 * c),
-    lambda c: weightings.Monotonic(_mse(
-      targets.eps, COSINE, density=densities.Normal(c, 2.0)
-    )),
-    lambda c: _mse(targets.u, schedules.Flow(0.01 * c), levels.linear),
-  ):  # fmt: skip
-    traces = []
+  make, traces = BY_NUMBER[name], []
+  if make is None:  # w = 1
+    return
 
-    def f(c, make=make, traces=traces):
-      traces.append(1)
-      return make(c)(jnp.array(2.7))
+  def f(c):
+    traces.append(1)
+    return make(c)(jnp.array(2.7))
 
-    g = jax.jit(jax.vmap(jax.value_and_grad(f)))
-    value, slope = g(jnp.array([1.5, 1.51, 1.49]))
-    g(jnp.array([1.1, 1.2, 1.3]))
-    assert len(traces) == 1
-    want = (value[1] - value[2]) / 0.02
-    np.testing.assert_allclose(slope[0], want, rtol=0.02, atol=2e-4)
+  g = jax.jit(jax.vmap(jax.value_and_grad(f)))
+  value, slope = g(jnp.array([1.0, 1.0 + 1e-5, 1.0 - 1e-5]))
+  g(jnp.array([1.1, 1.2, 1.3]))
+  assert len(traces) == 1
+  want = (value[1] - value[2]) / 2e-5
+  np.testing.assert_allclose(slope[0], want, rtol=1e-3, atol=1e-6)
 
 
 def test_learned_uncertainty_finds_the_log_of_the_loss(x64):
@@ -298,6 +404,13 @@ def test_learned_uncertainty_finds_the_log_of_the_loss(x64):
   learned = uncertainty.Uncertainty(weightings.elbo, w)
   np.testing.assert_allclose(learned.penalty(lam), log_loss(lam), atol=2e-3)
   np.testing.assert_allclose(learned(lam), -log_loss(lam), atol=2e-3)
+  # one channel: √(2/num) cos(2π (f c_noise + phase)) of c_noise = -λ/8
+  from scipy.special import ndtri
+
+  one = uncertainty.Uncertainty(weightings.elbo, jnp.eye(4)[3])
+  angle = ndtri(3.5 / 4) * -lam / 8 + (3 * 0.5 * (np.sqrt(5) - 1)) % 1
+  want = np.sqrt(2 / 4) * np.cos(2 * np.pi * angle)
+  np.testing.assert_allclose(one.penalty(lam), want, atol=1e-12)
   start = uncertainty.uncertainty(weightings.Sigmoid(1.0))
   np.testing.assert_allclose(start(lam), weightings.Sigmoid(1.0)(lam))
 
@@ -331,8 +444,21 @@ def test_the_penalty_is_in_the_loss_and_trains():
 @pytest.mark.parametrize(
   "make,message",
   [
+    (lambda: weightings.make("min_snr", gamma=5.0), "is one of a recipe: make"),
+    (
+      lambda: weightings.make("min_snr", FM, gamma=-1.0),
+      "gamma must be above 0",
+    ),
+    (lambda: weightings.make("p2", FM, k=-1.0), "k must be above 0, not -1.0"),
+    (
+      lambda: FM.replace(weighting=weightings.MinSNR(5.0)),
+      "MinSNR is a factor",
+    ),
     (lambda: weightings.make("minsnr"), "unknown weighting 'minsnr': known"),
-    (lambda: weightings.make("min_snr", g=5.0), "takes no 'g': its arguments"),
+    (
+      lambda: weightings.make("min_snr", FM, g=5.0),
+      "takes no 'g': its arguments",
+    ),
   ],
 )
 def test_bad_names_are_refused(make, message):

@@ -31,7 +31,7 @@ class Adaptive:
   floor: float
 
   def _masses(self):
-    """Probability of each bin, (B,); unvisited bins count as average."""
+    """Probability of each bin, (B,), of sum 1; unvisited bins are average."""
     seen = self.weight > 0.0
     average = self.total / jnp.where(seen, self.weight, 1.0)
     mean = jnp.sum(average) / jnp.maximum(jnp.sum(seen), 1)
@@ -68,13 +68,17 @@ class Adaptive:
   def update(self, terms):
     """The density after a step's Terms, whose levels this density drew.
 
-    A term's loss is w‖eps - ε̂‖²/(2p): times p it is what the bin averages.
+    A term's error is w‖eps - ε̂‖²/(2p): times p it is what the bin averages.
+    The penalty of a learned weighting is no part of it, and a loss that is not
+    finite says nothing about its bin.
     """
-    loss = jax.lax.stop_gradient(terms.loss)
-    value = loss * jnp.exp(self.log_prob(terms.logsnr))
+    error = jax.lax.stop_gradient(terms.loss - terms.penalty)
+    value = error * jnp.exp(self.log_prob(terms.logsnr))
+    known = jnp.isfinite(value)
     b, zeros = self._bin(terms.logsnr), jnp.zeros_like(self.total)
-    count = zeros.at[b].add(1.0)
-    mean = zeros.at[b].add(value) / jnp.maximum(count, 1.0)
+    count = zeros.at[b].add(jnp.where(known, 1.0, 0.0))
+    total = zeros.at[b].add(jnp.where(known, value, 0.0))
+    mean = total / jnp.maximum(count, 1.0)
     keep = self.decay**count
     return self.replace(
       total=keep * self.total + (1.0 - keep) * mean,
@@ -85,7 +89,7 @@ class Adaptive:
 def adaptive(
   num_bins=100, logsnr_min=-15.0, logsnr_max=15.0, decay=0.999, floor=0.1
 ):
-  """An Adaptive density that starts uniform.
+  """An Adaptive density that starts uniform, Kingma & Gao, arXiv:2303.00848.
 
   Raises:
     ValueError: a number outside its range.
@@ -102,3 +106,12 @@ def adaptive(
     raise ValueError(f"floor must be in (0, 1], not {floor}")
   zeros = jnp.zeros(num_bins)
   return Adaptive(zeros, zeros, logsnr_min, logsnr_max, decay, floor)
+
+
+def adaptive_for(recipe, num_bins=100, decay=0.999, floor=0.1):
+  """`adaptive` on the levels of a recipe's schedule, ±15 at infinite ends."""
+  noisy, clean = recipe.schedule.logsnr(jnp.array([1.0, 0.0]))
+  finite = lambda end, limit: float(jnp.where(jnp.isfinite(end), end, limit))
+  return adaptive(
+    num_bins, finite(noisy, -15.0), finite(clean, 15.0), decay, floor
+  )

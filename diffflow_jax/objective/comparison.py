@@ -114,6 +114,7 @@ def _span(mask, logsnr):
   runs = [
     f"{logsnr[i]:.1f} to {logsnr[j - 1]:.1f}"
     for i, j in zip(edges[::2], edges[1::2], strict=True)
+    if j - i > 1  # a single level is a crossing, not a stretch
   ]
   more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
   return ", ".join(runs[:3]) + more
@@ -139,7 +140,8 @@ def _of_logs(what, a, b, logsnr):
     f"ratio {low:.3g} (at logsnr {at_low:.1f}) to {high:.3g} (at {at_high:.1f})"
   )
   if not both.all():
-    text += f"; one of them is zero on {_span(~both, logsnr)}"
+    where = _span(~both, logsnr) or f"{logsnr[~both][0]:.1f}"
+    text += f"; one of them is zero on {where}"
   return Aspect(False, None, text, np.exp(a), np.exp(b))
 
 
@@ -152,12 +154,10 @@ def _of_densities(a, b, logsnr, names):
   step = logsnr[1] - logsnr[0]
   apart = 0.5 * np.sum(np.abs(p - q)) * step
   more = np.abs(p - q) > 0.05 * max(p.max(), q.max())
-  where = lambda m: _span(m, logsnr) or "none"
-  text = (
-    f"{100 * apart:.0f} % of the draws fall elsewhere; "
-    f"{names[0]} draws more on {where(more & (p > q))}, "
-    f"{names[1]} on {where(more & (q > p))}"
-  )
+  text = f"{100 * apart:.2g} % of the draws fall elsewhere"
+  for name, mask in ((names[0], p > q), (names[1], q > p)):
+    if where := _span(more & mask, logsnr):
+      text += f"; {name} draws more on {where}"
   return Aspect(False, None, text, p, q)
 
 
@@ -185,8 +185,8 @@ def _of_rows(a, b, logsnr):
     f"different mixtures of x and eps, up to {degrees[i]:.0f} degrees apart "
     f"(at logsnr {logsnr[i]:.1f})"
   )
-  if meet.any():
-    text += f", meeting on {_span(meet, logsnr)}"
+  if where := _span(meet, logsnr):
+    text += f", meeting on {where}"
   return Aspect(False, None, text, a, b)
 
 

@@ -16,9 +16,13 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.objective.adaptive import Adaptive, adaptive
+from diffflow_jax.objective.adaptive import (
+  Adaptive,
+  adaptive,
+  adaptive_for,
+)
 from diffflow_jax.process import schedules
-from diffflow_jax.process.names import make_from
+from diffflow_jax.process.names import check_above_0, make_from
 from diffflow_jax.process.schedule import log_product
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
   "Normal",
   "UniformTime",
   "adaptive",
+  "adaptive_for",
   "cosmap",
   "draw",
   "log_normal",
@@ -35,6 +40,7 @@ __all__ = [
   "mode",
   "sech",
   "uniform",
+  "uniform_time",
   "uniforms",
 ]
 
@@ -71,8 +77,10 @@ class UniformTime:
   def log_prob(self, logsnr):
     """log p = log(½ a s / (dphi/dt)), -inf outside the schedule's range."""
     logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
-    t = self.schedule.t(logsnr)
-    inside = (t > -1e-5) & (t < 1.0 + 1e-5)
+    # by levels: a schedule's t(logsnr) may stop at its ends, as a table's does
+    hi, lo = self.schedule.logsnr(jnp.array([0.0, 1.0], logsnr.dtype))
+    slack = 1e-5 * (1.0 + jnp.minimum(jnp.abs(logsnr), 60.0))
+    inside = (logsnr <= hi + slack) & (logsnr >= lo - slack)
     log_speed = self.schedule.log_speed(logsnr)
     log_prob = log_product(logsnr) - log_speed - math.log(2.0)
     return jnp.where(inside, log_prob, -jnp.inf)
@@ -94,7 +102,7 @@ class Normal:
 
 def log_normal(p_mean=-1.2, p_std=1.2):
   """EDM: ln(sigma/alpha) ~ N(p_mean, p_std²), arXiv:2206.00364 Table 1."""
-  _check_positive("p_std", p_std)
+  check_above_0("p_std", p_std)
   return Normal(-2.0 * p_mean, 2.0 * p_std)
 
 
@@ -104,18 +112,14 @@ def logit_normal(mean=0.0, std=1.0, shift=1.0):
   Esser et al., arXiv:2403.03206 eq. 19 and 23; t = 1 is noise, as in theirs.
   Papers whose time runs the other way mean -mean.
   """
-  _check_positive("std", std)
-  _check_positive("shift", shift)
-  return Normal(-2.0 * mean - 2.0 * math.log(shift), 2.0 * std)
+  check_above_0("std", std)
+  check_above_0("shift", shift)
+  return Normal(-2.0 * mean - 2.0 * _of_number("log", shift), 2.0 * std)
 
 
 def mode(spread=1.29):
   """SD3's mode sampling, arXiv:2403.03206 eq. 20: uniform t on `Mode`."""
-  if not -1.0 <= spread <= 2.0 / (math.pi - 2.0):
-    raise ValueError(
-      f"spread must be between -1 and {2.0 / (math.pi - 2.0):.4g}, not {spread}"
-    )
-  return UniformTime(schedules.Mode(spread))
+  return UniformTime(schedules.check(schedules.Mode(spread)))
 
 
 def cosmap():
@@ -128,33 +132,56 @@ def cosmap():
 
 
 def uniform(logsnr_min=-15.0, logsnr_max=15.0):
-  """Uniform between two levels."""
+  """p = 1/(logsnr_max - logsnr_min) between two levels.
+
+  VDM's draws, arXiv:2107.00630 §6 with its linear schedule.
+  """
   return UniformTime(
     schedules.check(schedules.LinearLogSNR(logsnr_min, logsnr_max))
   )
 
 
 def sech(mean=0.0):
-  """p = sech((logsnr - mean)/2)/(2π): uniform t on a shifted cosine."""
-  return UniformTime(schedules.Shift(schedules.Cosine(), math.exp(-0.5 * mean)))
+  """p = sech((logsnr - mean)/2)/(2π): uniform t on a shifted cosine.
+
+  Nichol & Dhariwal's cosine, arXiv:2102.09672 §3.2 with no offset, moved as in
+  arXiv:2301.11093 §3.1.
+  """
+  return UniformTime(
+    schedules.Shift(schedules.Cosine(), _of_number("exp", -0.5 * mean))
+  )
 
 
-def _check_positive(name, value):
-  if not value > 0:
-    raise ValueError(f"{name} must be above 0, not {value}")
+def _of_number(function, value):
+  """math's log or exp of a plain number, to all its digits; jnp's of arrays."""
+  where = jnp if isinstance(value, jax.Array) else math
+  return getattr(where, function)(value)
 
 
+def uniform_time(recipe):
+  """Times uniform on a recipe's schedule, `UniformTime`."""
+  return UniformTime(recipe.schedule)
+
+
+# name -> factory of plain numbers; where its first argument is `recipe`, the
+# density is on the levels of that Objective's schedule
 DENSITIES = {
+  "uniform_time": uniform_time,
   "log_normal": log_normal,
   "logit_normal": logit_normal,
   "mode": mode,
   "cosmap": cosmap,
   "uniform": uniform,
   "sech": sech,
-  "adaptive": adaptive,
+  "adaptive": adaptive_for,
 }
 
 
-def make(name, **kwargs):
-  """The density of a name: make("logit_normal", mean=0.5)."""
-  return make_from(DENSITIES, "density", name, kwargs)
+def make(name, recipe=None, **kwargs):
+  """The density of a name: make("sech", mean=1.0), make("adaptive", recipe).
+
+  Raises:
+    ValueError: unknown name or argument, a recipe that is missing, or a number
+      out of its range.
+  """
+  return make_from(DENSITIES, "density", name, kwargs, recipe)

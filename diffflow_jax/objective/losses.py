@@ -1,11 +1,16 @@
 """Losses: the weighted MSE, in the network's own output space."""
 
+from typing import Any
+
 from flax import struct
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.objective import densities, weightings
+from diffflow_jax.objective import densities
+from diffflow_jax.objective.objective import plain_mse
+from diffflow_jax.objective.weighting import log_gain
 from diffflow_jax.process import levels, schedules, targets
+from diffflow_jax.process.schedule import clip_far
 
 
 @struct.dataclass
@@ -13,32 +18,49 @@ class Terms:
   """One loss term per example, all (batch,).
 
   Attributes:
-    loss: its weighted squared error (and the penalty of a learned weighting);
-      the mean over the batch is the loss.
+    loss: its weighted squared error and the penalty; the mean over the batch is
+      what to minimise.
     eps_mse: mean over dimensions of (eps - ε̂)², comparable between objectives.
     logsnr: the level that it was drawn at.
+    penalty: what a learned weighting adds to the error, of any sign.
   """
 
   loss: jax.Array
   eps_mse: jax.Array
   logsnr: jax.Array
+  penalty: Any = 0.0
+
+
+def variance(terms):
+  """mean of loss²: what a learned schedule's inside is trained to lower.
+
+  The expectation of the loss does not depend on the path between the ends, so
+  its second moment is its variance up to a constant (VDM, arXiv:2107.00630
+  app. I). Differentiate it in the leaves between the ends alone; the ends
+  and the network follow `terms.loss.mean()`.
+  """
+  return jnp.mean(terms.loss**2)
 
 
 def log_factor(objective, logsnr):
   """log of what multiplies ‖y - ŷ‖²:  w(λ)/(2 p(λ)) · alpha²/D².
 
   Where logsnr is infinite, or so large that its exponentials are, the factor
-  of |logsnr| = 60 is taken: a float32 cannot tell it from the limit.
+  of |logsnr| = 60 is taken: a float32 cannot tell it from the limit. Levels
+  that are never drawn, p = 0, have factor 0. In float32 it is good to 1e-5, and
+  4e-7 of |log w| + |log p| where these are far tails of a normal law.
   """
-  logsnr = jnp.clip(logsnr, -60.0, 60.0)
-  return (
-    objective.weighting(logsnr)
-    - jnp.log(2.0)
-    - objective.density.log_prob(logsnr)
-    + weightings.log_gain(
-      objective.target, objective.scale, logsnr, objective.schedule
-    )
-  )
+  gain = log_gain(objective.target, objective.scale, logsnr, objective.schedule)
+  return _log_factor(objective, logsnr, gain)
+
+
+def _log_factor(objective, logsnr, gain):
+  logsnr = clip_far(logsnr)
+  log_p = objective.density.log_prob(logsnr)
+  drawn = log_p > -jnp.inf
+  log_2p = jnp.log(2.0) + jnp.where(drawn, log_p, 0.0)
+  log_w = objective.weighting(logsnr)
+  return jnp.where(drawn, log_w - log_2p + gain, -jnp.inf)
 
 
 def weighted_mse(objective, apply, params, key, x, cond=None, couple=None):
@@ -80,15 +102,14 @@ def terms_at(objective, apply, params, x, logsnr, eps, cond=None):
     )
   error = (y - y_hat.astype(y.dtype)) ** 2
   error = error.reshape(x.shape[0], -1).mean(axis=1)
-  gain = weightings.log_gain(
-    objective.target, objective.scale, logsnr, objective.schedule
-  )
-  loss = jnp.exp(log_factor(objective, logsnr)) * error
-  penalty = getattr(objective.weighting, "penalty", None)
+  gain = log_gain(objective.target, objective.scale, logsnr, objective.schedule)
+  weighted = jnp.exp(_log_factor(objective, logsnr, gain)) * error
+  added = getattr(objective.weighting, "penalty", jnp.zeros_like)(logsnr)
   return Terms(
-    loss=loss if penalty is None else loss + penalty(logsnr),
+    loss=weighted + added,
     eps_mse=jnp.exp(gain) * error,
     logsnr=logsnr,
+    penalty=added,
   )
 
 
@@ -111,7 +132,7 @@ def conditional_flow_matching(
   """
   schedule = schedules.Flow() if schedule is None else schedule
   apply = lambda _, x, logsnr, cond: -u_theta(x, 1.0 - schedule.t(logsnr))
-  objective = _Plain(schedule, targets.u, scale)
+  objective = plain_mse(schedule, targets.u, scale)
   return weighted_mse(objective, apply, {}, key, z).loss
 
 
@@ -122,14 +143,5 @@ def denoising_score_matching(s_theta, key, z, schedule, scale=levels.vp):
   use a schedule with sigma > 0 at the data end. Arguments as above.
   """
   apply = lambda _, x, logsnr, cond: s_theta(x, 1.0 - schedule.t(logsnr))
-  objective = _Plain(schedule, targets.score, scale)
+  objective = plain_mse(schedule, targets.score, scale)
   return weighted_mse(objective, apply, {}, key, z).loss
-
-
-class _Plain:
-  """The objective of a paper's plain MSE: t uniform, no other weight."""
-
-  def __init__(self, schedule, target, scale):
-    self.schedule, self.target, self.scale = schedule, target, scale
-    self.density = densities.UniformTime(schedule)
-    self.weighting = weightings.TargetMSE(schedule, self.density, target, scale)

@@ -16,87 +16,76 @@ simple_diffusion   v       vp       t uniform, shifted cosine    eps-MSE
 sid2               v       vp       t uniform, interpolated      sigmoid
 """
 
-from collections.abc import Callable
-from typing import Any
-
-from flax import struct
-
-from diffflow_jax.objective import densities, weightings
+from diffflow_jax.objective import densities
+from diffflow_jax.objective.objective import (
+  Objective,
+  on_schedule,
+  plain_mse,
+  predictor,
+)
+from diffflow_jax.objective.weighting import Sigmoid, elbo
 from diffflow_jax.process import levels, schedules, targets
-from diffflow_jax.process.names import make_from
-from diffflow_jax.process.predictors import Predictor
+from diffflow_jax.process.names import check_above_0, make_from
 
-
-@struct.dataclass
-class Objective:
-  """What a network learns, and on which scale it sees its input.
-
-  Attributes:
-    schedule: the clock (for target u) and the levels that sampling walks over.
-    density: how training draws levels, p(logsnr).
-    weighting: logsnr -> log w, what is minimised.
-    target: row of the network's output; scale: of its input.
-  """
-
-  schedule: Any
-  density: Any
-  weighting: Any
-  target: Callable = struct.field(pytree_node=False)
-  scale: Callable = struct.field(pytree_node=False)
-
-
-def predictor(objective, apply, params):
-  """The Predictor of a network that was trained on an objective."""
-  return Predictor(
-    params, objective.schedule, apply, objective.target, objective.scale
-  )
-
-
-def _mse(schedule, target, scale, *, loss_target=None, density=None):
-  """Draw levels from the density and take the MSE of loss_target."""
-  schedules.check(schedule)
-  density = densities.UniformTime(schedule) if density is None else density
-  loss_target = target if loss_target is None else loss_target
-  weighting = weightings.TargetMSE(schedule, density, loss_target, scale)
-  return Objective(schedule, density, weighting, target, scale)
+__all__ = [
+  "OBJECTIVES",
+  "Objective",
+  "ddpm",
+  "edm",
+  "flow_matching",
+  "iddpm",
+  "make",
+  "on_schedule",
+  "predictor",
+  "rectified_flow",
+  "sd3",
+  "sid2",
+  "simple_diffusion",
+  "stochastic_interpolant",
+  "v_diffusion",
+  "vdm",
+  "ve",
+  "vp_sde",
+]
 
 
 def ddpm(num=1000, beta_start=1e-4, beta_end=0.02):
   """DDPM: L_simple on the linear beta table, by a network that predicts eps.
 
-  Ho et al., arXiv:2006.11239 eq. 14 and §4. The table is read on continuous
-  time.
+  Ho et al., arXiv:2006.11239 eq. 14, Table 2's last row; betas of §4. The table
+  of betas is read on continuous time.
   """
   table = schedules.ddpm_table(num, beta_start, beta_end)
-  return _mse(table, targets.eps, levels.vp)
+  return plain_mse(table, targets.eps, levels.vp)
 
 
-def iddpm(num=1000, offset=0.008):
+def iddpm(num=4000, offset=0.008):
   """Improved DDPM: L_simple on the clipped cosine table.
 
-  Nichol & Dhariwal, arXiv:2102.09672 eq. 17; the learned variances of their
-  L_hybrid are not part of it.
+  Nichol & Dhariwal, arXiv:2102.09672 eq. 17 and Table 1, which trains T = 4000;
+  the learned variances of their L_hybrid are not part of it.
   """
-  return _mse(schedules.iddpm_table(num, offset), targets.eps, levels.vp)
+  return plain_mse(schedules.iddpm_table(num, offset), targets.eps, levels.vp)
 
 
 def ve(sigma_min=0.01, sigma_max=50.0):
   """NCSN and the VE SDE: sigma² times the score-MSE, which is the eps-MSE.
 
   Song & Ermon, arXiv:1907.05600 eq. 6 with lambda = sigma²; Song et al.,
-  arXiv:2011.13456 app. C. Their output is sigma times the score: -eps.
+  arXiv:2011.13456 Table 3 "VE" and app. C. Their output is sigma times the
+  score: -eps.
   """
   schedule = schedules.Geometric(sigma_min, sigma_max)
-  return _mse(schedule, targets.eps, levels.ve)
+  return plain_mse(schedule, targets.eps, levels.ve)
 
 
 def vp_sde(beta_min=0.1, beta_max=20.0):
   """The VP SDE: sigma² times the score-MSE on linear beta(t).
 
-  Song et al., arXiv:2011.13456 eq. 7 and 33.
+  Song et al., arXiv:2011.13456 eq. 7 and 33, Table 3 "VP".
   """
   schedule = schedules.VPLinear(beta_min, beta_max)
-  return _mse(schedule, targets.eps, levels.vp)
+  return plain_mse(schedule, targets.eps, levels.vp)
 
 
 def vdm(logsnr_min=-5.0, logsnr_max=13.3):
@@ -109,7 +98,7 @@ def vdm(logsnr_min=-5.0, logsnr_max=13.3):
   return Objective(
     schedule,
     densities.UniformTime(schedule),
-    weightings.elbo,
+    elbo,
     targets.eps,
     levels.vp,
   )
@@ -118,10 +107,11 @@ def vdm(logsnr_min=-5.0, logsnr_max=13.3):
 def v_diffusion():
   """v-prediction on the cosine schedule, v-MSE: SNR + 1 on the x-MSE.
 
-  Salimans & Ho, arXiv:2202.00512 §4 and app. D (progressive distillation's
-  teacher). w = (2/π) exp(-logsnr/2), flow matching's up to the constant.
+  Salimans & Ho, arXiv:2202.00512 §4, Table 1 and app. D, the teacher of
+  progressive distillation. w = (2/π) exp(-logsnr/2), flow matching's up to the
+  constant.
   """
-  return _mse(schedules.Cosine(), targets.v, levels.vp)
+  return plain_mse(schedules.Cosine(), targets.v, levels.vp)
 
 
 def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
@@ -129,9 +119,8 @@ def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
 
   Karras et al., arXiv:2206.00364 eq. 8 and Table 1.
   """
-  if not sigma_data > 0:
-    raise ValueError(f"sigma_data must be above 0, not {sigma_data}")
-  return _mse(
+  check_above_0("sigma_data", sigma_data)
+  return plain_mse(
     schedules.Karras(),
     targets.F(sigma_data),
     levels.Unit(sigma_data),
@@ -142,12 +131,12 @@ def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
 def flow_matching(sigma_min=0.0):
   """Conditional flow matching on straight lines, t uniform, u-MSE.
 
-  Lipman et al., arXiv:2210.02747 eq. 23; w = exp(-logsnr/2) for sigma_min = 0.
+  Lipman et al., arXiv:2210.02747 eq. 23, Table 1 "FM w/ OT"; w =
+  exp(-logsnr/2) for sigma_min = 0.
   """
-  if not 0.0 <= sigma_min < 1.0:
-    raise ValueError(f"sigma_min must be in [0, 1), not {sigma_min}")
-  scale = levels.CondOT(sigma_min) if sigma_min else levels.linear
-  return _mse(schedules.Flow(sigma_min), targets.u, scale)
+  return plain_mse(
+    schedules.Flow(sigma_min), targets.u, levels.CondOT(sigma_min)
+  )
 
 
 def rectified_flow():
@@ -164,7 +153,7 @@ def stochastic_interpolant():
   Albergo & Vanden-Eijnden, arXiv:2209.15571 §2; SiT's "GVP",
   arXiv:2401.08740 §2. w = (π/2) exp(-logsnr/2).
   """
-  return _mse(schedules.Cosine(), targets.u, levels.vp)
+  return plain_mse(schedules.Cosine(), targets.u, levels.vp)
 
 
 def sd3(mean=0.0, std=1.0, shift=1.0):
@@ -175,14 +164,7 @@ def sd3(mean=0.0, std=1.0, shift=1.0):
   """
   density = densities.logit_normal(mean, std, shift)
   schedule = schedules.Shift(schedules.Flow(), shift)
-  return _mse(schedule, targets.flow, levels.linear, density=density)
-
-
-def _resolution(image_size, base_size):
-  for name, size in (("image_size", image_size), ("base_size", base_size)):
-    if not size > 0:
-      raise ValueError(f"{name} must be above 0, not {size}")
-  return image_size / base_size
+  return plain_mse(schedule, targets.flow, levels.linear, density=density)
 
 
 def simple_diffusion(image_size=64, base_size=64):
@@ -191,9 +173,8 @@ def simple_diffusion(image_size=64, base_size=64):
   Hoogeboom et al., arXiv:2301.11093 §3.1 and app. A: logsnr in [-15, 15] before
   the shift of 2 log(base_size/image_size).
   """
-  factor = _resolution(image_size, base_size)
-  schedule = schedules.Shift(schedules.TruncatedCosine(), factor)
-  return _mse(schedule, targets.v, levels.vp, loss_target=targets.eps)
+  schedule = schedules.shifted_cosine(image_size, base_size)
+  return plain_mse(schedule, targets.v, levels.vp, loss_target=targets.eps)
 
 
 def sid2(image_size=512, bias=-3.0, noise_low=32, noise_high=256):
@@ -202,15 +183,11 @@ def sid2(image_size=512, bias=-3.0, noise_low=32, noise_high=256):
   Hoogeboom et al., arXiv:2410.19324 eq. 4: w = sigmoid(bias - logsnr), whatever
   the schedule; the interpolation is arXiv:2301.11093 app. A.
   """
-  schedule = schedules.InterpolatedShift(
-    schedules.TruncatedCosine(),
-    clean=_resolution(image_size, noise_high),
-    noisy=_resolution(image_size, noise_low),
-  )
+  schedule = schedules.interpolated_cosine(image_size, noise_low, noise_high)
   return Objective(
     schedules.check(schedule),
     densities.UniformTime(schedule),
-    weightings.Sigmoid(bias),
+    Sigmoid(bias),
     targets.v,
     levels.vp,
   )

@@ -20,6 +20,9 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import nodes
+from diffflow_jax.process.schedule import clip_far
+
 
 @struct.dataclass
 class Uncertainty:
@@ -33,13 +36,16 @@ class Uncertainty:
   base: Any
   weights: jax.Array
 
+  def __post_init__(self):
+    nodes.hold_nodes(self, "base")
+
   def penalty(self, logsnr):
     """u(logsnr), which losses add to the weighted error."""
     num = self.weights.shape[0]
     j = jnp.arange(num)
     freqs = jax.scipy.special.ndtri((j + 0.5) / num)
     phases = (j * 0.5 * (math.sqrt(5.0) - 1.0)) % 1.0
-    c_noise = -jnp.clip(logsnr, -60.0, 60.0) / 8.0
+    c_noise = -clip_far(logsnr) / 8.0
     angle = 2.0 * math.pi * (c_noise[..., None] * freqs + phases)
     return jnp.cos(angle) @ self.weights * math.sqrt(2.0 / num)
 

@@ -2,198 +2,135 @@
 
     L_w = ½ ∫ w(λ) E‖eps - ε̂‖² dλ        (Kingma & Gao, arXiv:2303.00848 §2)
 
-w = 1 is the ELBO. A weighting is a function logsnr -> **log w**: losses combine
-logs, so that nothing overflows at high or low noise. Your own takes two lines:
+A weighting is a function logsnr -> **log w**. Your own takes two lines:
 
     def my_weighting(logsnr):
       return jax.nn.log_sigmoid(2.0 - logsnr)
 
-Papers write another thing, "draw t from p and multiply the MSE of y by omega".
-That implies w = 2 p omega D²/alpha², and `TargetMSE` is this product; the
-factors omega of min-SNR and others are functions logsnr -> log omega as well,
-relative to the eps-MSE.
+See `objective.weighting` for the contract, and `objective.omegas` for factors
+such as min-SNR's, which become a w with the density that levels are drawn from.
 """
 
-from collections.abc import Callable
-from typing import Any
+import inspect
 
-from flax import struct
-import jax
-import jax.numpy as jnp
-
+from diffflow_jax.objective import objectives
+from diffflow_jax.objective.omegas import (
+  OMEGAS,
+  P2,
+  MinSNR,
+  SNRPlusOne,
+  TruncatedSNR,
+  min_snr,
+  p2,
+  soft_min_snr,
+)
 from diffflow_jax.objective.uncertainty import Uncertainty, uncertainty
-from diffflow_jax.process import levels, targets
+from diffflow_jax.objective.weighting import (
+  ELBO,
+  Monotonic,
+  Sigmoid,
+  TargetMSE,
+  elbo,
+  log_gain,
+)
+from diffflow_jax.process import targets
 from diffflow_jax.process.names import make_from
 
 __all__ = [
   "ELBO",
   "MinSNR",
   "Monotonic",
+  "OMEGAS",
   "P2",
   "SNRPlusOne",
   "Sigmoid",
-  "SoftMinSNR",
   "TargetMSE",
   "TruncatedSNR",
   "Uncertainty",
   "WEIGHTINGS",
+  "edm",
+  "edm_monotonic",
   "elbo",
   "log_gain",
   "make",
+  "min_snr",
+  "mse",
+  "p2",
+  "sd3",
+  "soft_min_snr",
   "uncertainty",
 ]
 
 
-def log_gain(target, scale, logsnr, schedule=None):
-  """log(alpha²/D²): ‖eps - ε̂‖² is this many times ‖y - ŷ‖² (in logs).
+def mse(recipe, target=None, omega=elbo):
+  """w of omega times a target's MSE, levels drawn as the recipe draws them.
 
-  D = alpha b - sigma a is the target's determinant.
+  The recipe gives schedule, density and scale, and the target if that is None:
+  `mse(recipe, targets.v)` is the v-MSE on the recipe's schedule,
+  `mse(recipe, targets.eps, min_snr(5.0))` is min-SNR's. What it draws from
+  later does not change w.
   """
-  lv = levels.at_logsnr(scale, logsnr, schedule)
-  return 2.0 * jnp.log(lv.alpha / jnp.abs(targets.determinant(target, lv)))
+  target = recipe.target if target is None else target
+  return TargetMSE(recipe.schedule, recipe.density, target, recipe.scale, omega)
 
 
-@struct.dataclass
-class ELBO:
-  """w = 1: the variational bound (arXiv:2107.00630 eq. 13). As omega: none."""
-
-  def __call__(self, logsnr):
-    return jnp.zeros_like(logsnr)
+def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
+  """w = 2 N(λ; -2 P_m, 4 P_s²) (e^-λ + s_d²)/s_d², `objectives.edm`'s."""
+  return objectives.edm(sigma_data, p_mean, p_std).weighting
 
 
-elbo = ELBO()  # a pytree, where a bare function could not enter jit
+def edm_monotonic(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
+  """EDM's above its maximum, the maximum below: arXiv:2303.00848."""
+  return Monotonic(edm(sigma_data, p_mean, p_std))
 
 
-@struct.dataclass
-class TargetMSE:
-  """w of omega times a target's MSE when levels are drawn from a density.
-
-      w(λ) = 2 p(λ) omega(λ) D²/alpha²        E_p[omega ‖y - ŷ‖²] = L_w
-
-  What a paper that writes "we regress y with t ~ p" minimises. Levels may then
-  be drawn from another density, and the network may predict another target,
-  without changing the expected loss.
-  """
-
-  schedule: Any
-  density: Any
-  target: Callable = struct.field(pytree_node=False)
-  scale: Callable = struct.field(pytree_node=False)
-  log_omega: Any = elbo
-
-  def __call__(self, logsnr):
-    gain = log_gain(self.target, self.scale, logsnr, self.schedule)
-    log_p = self.density.log_prob(logsnr)
-    return jnp.log(2.0) + log_p + self.log_omega(logsnr) - gain
+def sd3(mean=0.0, std=1.0, shift=1.0):
+  """w = 2 N(λ; -2 mean - 2 log shift, 4 std²)(1 + e^(-λ/2))², SD3's."""
+  return objectives.sd3(mean, std, shift).weighting
 
 
-@struct.dataclass
-class Sigmoid:
-  """w = sigmoid(bias - logsnr): Kingma & Gao, arXiv:2303.00848.
-
-  On the x-MSE it is e^bias sigmoid(logsnr - bias): SiD2, arXiv:2410.19324 eq.
-  4. As omega with bias = log gamma it is soft-min-SNR, gamma/(gamma + SNR).
-  """
-
-  bias: Any = 0.0
-
-  def __call__(self, logsnr):
-    return jax.nn.log_sigmoid(self.bias - logsnr)
+def _mse_of(target):
+  return lambda recipe: mse(recipe, target)
 
 
-@struct.dataclass
-class SoftMinSNR:
-  """omega = gamma/(gamma + SNR), a smooth min-SNR (arXiv:2401.11605)."""
+def _omega(factory):
+  """omega on the eps-MSE: takes the recipe, then the factory's numbers."""
 
-  gamma: Any = 5.0
+  def make(recipe, **numbers):
+    return mse(recipe, targets.eps, factory(**numbers))
 
-  def __call__(self, logsnr):
-    return jax.nn.log_sigmoid(jnp.log(self.gamma) - logsnr)
-
-
-@struct.dataclass
-class MinSNR:
-  """omega = min(1, gamma/SNR): Hang et al., arXiv:2303.09556.
-
-  min(SNR, gamma) on the x-MSE, min(SNR, gamma)/(SNR + 1) on the v-MSE of vp.
-  """
-
-  gamma: Any = 5.0
-
-  def __call__(self, logsnr):
-    return jnp.minimum(0.0, jnp.log(self.gamma) - logsnr)
+  given = inspect.signature(make).parameters["recipe"]
+  numbers = inspect.signature(factory).parameters.values()
+  make.__signature__ = inspect.Signature([given, *numbers])
+  return make
 
 
-@struct.dataclass
-class P2:
-  """omega = (k + SNR)^-gamma on the eps-MSE: Choi et al., arXiv:2204.00227."""
-
-  k: Any = 1.0
-  gamma: Any = 1.0
-
-  def __call__(self, logsnr):
-    return -self.gamma * jnp.logaddexp(jnp.log(self.k), logsnr)
-
-
-@struct.dataclass
-class TruncatedSNR:
-  """omega = max(1, 1/SNR), max(SNR, 1) on x: arXiv:2202.00512 §4."""
-
-  def __call__(self, logsnr):
-    return jnp.maximum(0.0, -logsnr)
-
-
-@struct.dataclass
-class SNRPlusOne:
-  """omega = 1 + 1/SNR, SNR + 1 on x: v-MSE on vp, arXiv:2202.00512 §4."""
-
-  def __call__(self, logsnr):
-    return jnp.logaddexp(0.0, -logsnr)
-
-
-@struct.dataclass
-class Monotonic:
-  """The base weighting, held at its maximum at all noisier levels.
-
-      w(λ) = base(max(λ, argmax base))
-
-  EDM-monotonic, Kingma & Gao, arXiv:2303.00848: non-increasing in logsnr,
-  so that the loss is an average of ELBOs, if base falls after its maximum. The
-  maximum is looked for in |logsnr| <= 20.
-  """
-
-  base: Any
-
-  def _peak(self):
-    grid = jnp.linspace(-20.0, 20.0, 401)
-    start = grid[jnp.argmax(self.base(grid))]
-    lo, hi = start - 0.1, start + 0.1
-    third = lambda lo, hi: (lo + (hi - lo) / 3, hi - (hi - lo) / 3)
-
-    def shrink(_, bracket):
-      lo, hi = bracket
-      a, b = third(lo, hi)
-      right = self.base(a) < self.base(b)
-      return jnp.where(right, a, lo), jnp.where(right, hi, b)
-
-    lo, hi = jax.lax.fori_loop(0, 20, shrink, (lo, hi))
-    return jax.lax.stop_gradient(0.5 * (lo + hi))
-
-  def __call__(self, logsnr):
-    return self.base(jnp.maximum(logsnr, self._peak()))
-
-
+# name -> factory of plain numbers. Where the first argument is `recipe`, w is
+# of the Objective that is given there: its density, schedule and scale, or the
+# weighting that is changed. Give it the recipe before its density is exchanged.
 WEIGHTINGS = {
   "elbo": ELBO,
   "sigmoid": Sigmoid,
-  "soft_min_snr": SoftMinSNR,
-  "min_snr": MinSNR,
-  "p2": P2,
-  "truncated_snr": TruncatedSNR,
-  "snr_plus_one": SNRPlusOne,
+  "edm": edm,
+  "edm_monotonic": edm_monotonic,
+  "sd3": sd3,
+  "monotonic": lambda recipe: Monotonic(recipe.weighting),
+  "uncertainty": lambda recipe, num_channels=128: uncertainty(
+    recipe.weighting, num_channels
+  ),
+  **{
+    f"{name}_mse": _mse_of(targets.TARGETS[name])
+    for name in ("x", "eps", "v", "u", "score", "F")
+  },
+  **{name: _omega(make) for name, make in OMEGAS.items() if name != "one"},
 }
 
 
-def make(name, **kwargs):
-  """The weighting or omega of a name: make("sigmoid", bias=2.0)."""
-  return make_from(WEIGHTINGS, "weighting", name, kwargs)
+def make(name, recipe=None, **kwargs):
+  """The weighting of a name: make("sigmoid", bias=2.0), make("v_mse", recipe).
+
+  Raises:
+    ValueError: unknown name or argument, a recipe that is missing, or a number
+      out of its range.
+  """
+  return make_from(WEIGHTINGS, "weighting", name, kwargs, recipe)

@@ -18,7 +18,7 @@ def _two(ax, x, comparison, aspect, ylabel):
 
 def plot_comparison(comparison):
   """A figure of a `Comparison`: returns the matplotlib Figure."""
-  figure, axes = subplots(2, 3, figsize=(12.0, 6.4))
+  figure, axes = subplots(2, 3, figsize=(12.0, 7.6))
   (density, weighting, clock), (output, scaling, words) = axes
   c, x = comparison, comparison.logsnr
   _two(density, x, c, c.density, "density")
@@ -36,10 +36,10 @@ def plot_comparison(comparison):
     output.plot(x, rows[:, 0], style, color="tab:blue", label=f"{name}: x")
     output.plot(x, rows[:, 1], style, color="tab:red", label=f"{name}: eps")
   output.set_title(f"network output: {'same' if aspect.same else 'differ'}")
-  output.legend(fontsize="small")
+  _legend(output)
   for ax in (density, weighting, output, scaling):
     ax.set_xlabel("logsnr")
-  density.legend(fontsize="small")
+  _legend(density)
   words.axis("off")
   words.text(
     0.0,
@@ -51,6 +51,17 @@ def plot_comparison(comparison):
     transform=words.transAxes,
   )
   return figure
+
+
+def _legend(ax):
+  """Under the axis, where no curve is covered."""
+  ax.legend(
+    fontsize="small",
+    ncols=2,
+    loc="upper center",
+    bbox_to_anchor=(0.5, -0.2),
+    frameon=False,
+  )
 
 
 def _wrapped(report, width=58):

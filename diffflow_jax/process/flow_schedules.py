@@ -8,7 +8,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.schedule import log_product, schedule
+from diffflow_jax.process.schedule import (
+  ABOVE_0,
+  FROM_0_BELOW_1,
+  clip_far,
+  log_product,
+  schedule,
+)
 
 
 @schedule
@@ -22,6 +28,7 @@ class Flow:
   """
 
   sigma_min: float = 0.0
+  _allowed = {"sigma_min": FROM_0_BELOW_1}
 
   def pair(self, t):
     t = jnp.asarray(t)
@@ -43,6 +50,7 @@ class Polynomial:
   """
 
   power: float = 2.0
+  _allowed = {"power": ABOVE_0}
 
   def pair(self, t):
     t = jnp.asarray(t, jnp.result_type(float, t))
@@ -57,10 +65,13 @@ class Polynomial:
 
   def log_speed(self, logsnr):
     # |dlogsnr/dt| = 2 power/((1 - t)(1 - alpha)), all from logsnr
-    half = 0.5 * jnp.clip(logsnr, -60.0, 60.0)
+    half = 0.5 * clip_far(logsnr)
     log_left = jax.nn.log_sigmoid(half) / self.power
     log_rate = jnp.log(self.power) - log_left - jax.nn.log_sigmoid(-half)
     return log_product(2.0 * half) + log_rate
+
+
+_MOST = 2.0 / (math.pi - 2.0)  # of Mode's spread, beyond which it turns back
 
 
 @schedule
@@ -74,6 +85,9 @@ class Mode:
   """
 
   spread: float = 1.29
+  _allowed = {
+    "spread": (lambda s: -1.0 <= s <= _MOST, f"between -1 and {_MOST:.4g}")
+  }
 
   def pair(self, t):
     t = jnp.asarray(t)

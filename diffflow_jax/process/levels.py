@@ -7,12 +7,13 @@ c(t) (alpha, sigma) is the same level, and a state moves from one scale to
 another by the factor `rescale` (Kingma & Gao, arXiv:2303.00848 app. D).
 """
 
-import dataclasses
+from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.names import with_numbers
 from diffflow_jax.process.schedule import unit_pair
 
 
@@ -61,21 +62,21 @@ def sub_vp(a, s):
   return a / norm, s / norm
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class CondOT:
   """(1 - sigma_min) alpha + sigma = 1: alpha = 1 - t on `Flow(sigma_min)`.
 
   Lipman et al., arXiv:2210.02747 eq. 20; CondOT(0) is linear.
   """
 
-  sigma_min: float = 1e-4
+  sigma_min: Any = 1e-4
 
   def __call__(self, a, s):
     norm = (1.0 - self.sigma_min) * a + s
     return a / norm, s / norm
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Unit:
   """alpha² sigma_data² + sigma² = 1: unit variance if Var x = sigma_data².
 
@@ -83,7 +84,7 @@ class Unit:
   Table 1): preconditioning the input is choosing this scale. Unit(1) is vp.
   """
 
-  sigma_data: float = 0.5
+  sigma_data: Any = 0.5
 
   def __call__(self, a, s):
     norm = jnp.sqrt((a * self.sigma_data) ** 2 + s * s)
@@ -161,5 +162,15 @@ SCALES = {
   "ve": ve,
   "linear": linear,
   "sub_vp": sub_vp,
+  "cond_ot": CondOT(),
   "unit": Unit(),
 }
+
+
+def make(name, **numbers):
+  """The scale of a name: make("vp"), make("unit", sigma_data=0.7).
+
+  Raises:
+    ValueError: an unknown name, or a number that the scale does not have.
+  """
+  return with_numbers(SCALES, "scale", name, numbers)

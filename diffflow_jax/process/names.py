@@ -1,22 +1,66 @@
-"""Things by name: one sentence for a name or an argument that is not known."""
+"""Things by name, and numbers in their range: one sentence for each mistake."""
 
+import functools
 import inspect
 
+from diffflow_jax.process.nodes import concrete
 
-def make_from(table, what, name, kwargs):
-  """table[name](**kwargs).
+
+def known_as(table, what, name):
+  """table[name].
 
   Raises:
-    ValueError: an unknown name, or an argument that the entry does not take.
+    ValueError: an unknown name, with the known ones.
   """
   if name not in table:
     known = ", ".join(sorted(table))
     raise ValueError(f"unknown {what} {name!r}: known are {known}")
-  taken = inspect.signature(table[name]).parameters
+  return table[name]
+
+
+def make_from(table, what, name, kwargs, recipe=None):
+  """table[name](**kwargs), with the recipe where the entry takes one.
+
+  Raises:
+    ValueError: an unknown name, an argument that the entry does not take, or
+      no recipe for an entry that needs one.
+  """
+  entry = known_as(table, what, name)
+  taken = dict(inspect.signature(entry).parameters)
+  if taken.pop("recipe", None) is not None:
+    if recipe is None:
+      raise ValueError(
+        f"{what} {name!r} is one of a recipe: make({name!r}, recipe)"
+      )
+    entry = functools.partial(entry, recipe)
   for argument in kwargs:
     if argument not in taken:
       known = ", ".join(taken) or "none"
       raise ValueError(
         f"{what} {name!r} takes no {argument!r}: its arguments are {known}"
       )
-  return table[name](**kwargs)
+  return entry(**kwargs)
+
+
+def with_numbers(table, what, name, numbers):
+  """table[name], a function or a dataclass, with these numbers of its own.
+
+  Raises:
+    ValueError: an unknown name, a number that it does not have, or not above 0.
+  """
+  entry = known_as(table, what, name)
+  has = [f.name for f in getattr(entry, "__dataclass_fields__", {}).values()]
+  for number, value in numbers.items():
+    if number not in has:
+      known = ", ".join(has) or "none"
+      raise ValueError(
+        f"{what} {name!r} takes no {number!r}: its arguments are {known}"
+      )
+    check_above_0(number, value)
+  return entry.replace(**numbers) if numbers else entry
+
+
+def check_above_0(name, value):
+  """Says so where a number is known and not above 0."""
+  if concrete(value) and not value > 0:
+    raise ValueError(f"{name} must be above 0, not {value}")

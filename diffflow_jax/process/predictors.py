@@ -13,7 +13,7 @@ from typing import Any
 from flax import struct
 import jax.numpy as jnp
 
-from diffflow_jax.process import levels, targets
+from diffflow_jax.process import levels, nodes, targets
 
 
 @struct.dataclass
@@ -26,20 +26,31 @@ class Predictor:
 
       z_own = z rescale(lv, own),  ŷ = apply(z_own),  (x̂, ε̂) from ŷ's row
 
-  x̂ and ε̂ do not depend on the scale, so they carry over unchanged.
+  x̂ and ε̂ do not depend on the scale, so they carry over unchanged. They are of
+  z's dtype; levels and the conversion are of float32 or wider.
   """
 
   params: Any
   schedule: Any
   apply: Callable = struct.field(pytree_node=False)
-  target: Callable = struct.field(pytree_node=False)
-  scale: Callable = struct.field(pytree_node=False)
+  target: Any
+  scale: Any
+
+  def __post_init__(self):
+    nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
-    lo, hi = self.schedule.logsnr(jnp.array([1.0, 0.0], z.dtype))
-    logsnr = jnp.clip(jnp.asarray(lv.logsnr, z.dtype), lo, hi)
+    # levels in float32 at least: a bf16 logsnr has lost its second decimal
+    wide = jnp.promote_types(z.dtype, jnp.float32)
+    lo, hi = self.schedule.logsnr(jnp.array([1.0, 0.0], wide))
+    logsnr = jnp.clip(jnp.asarray(lv.logsnr, wide), lo, hi)
     own = levels.at_logsnr(self.scale, logsnr, self.schedule)
-    z = levels.bcast(levels.rescale(lv, own), z).astype(z.dtype) * z
-    logsnr = jnp.broadcast_to(logsnr, z.shape[:1])
-    y = self.apply(self.params, z, logsnr, cond)
-    return targets.to_x_eps(self.target, y, z, own)
+    z_own = levels.bcast(levels.rescale(lv, own), z).astype(wide) * z
+    y = self.apply(
+      self.params,
+      z_own.astype(z.dtype),
+      jnp.broadcast_to(logsnr, z.shape[:1]),
+      cond,
+    )
+    both = targets.to_x_eps(self.target, y, z_own, own)
+    return tuple(part.astype(z.dtype) for part in both)

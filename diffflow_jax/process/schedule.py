@@ -19,11 +19,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process.nodes import concrete
+
 BOUNDS = (
   ("logsnr_min", "logsnr_max"),
   ("sigma_min", "sigma_max"),
   ("beta_min", "beta_max"),
+  ("start", "end"),
 )
+# what a class may say of its fields in `_allowed`: a test, and it in words
+ABOVE_0 = (lambda value: value > 0.0, "above 0")
+FROM_0_BELOW_1 = (lambda value: 0.0 <= value < 1.0, "in [0, 1)")
+
+
+FAR = 60.0  # |logsnr| that a float32 cannot tell from the limit
+
+
+def clip_far(logsnr):
+  """logsnr within ±60, so that its exponentials are finite numbers, not 0/0."""
+  return jnp.clip(logsnr, -FAR, FAR)
 
 
 def unit_pair(logsnr):
@@ -79,7 +93,7 @@ def _bisect(self, logsnr):
 
 def _time_of(self, logsnr):
   logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
-  logsnr = jnp.clip(logsnr, -60.0, 60.0)
+  logsnr = clip_far(logsnr)
   return jnp.clip(self.t(logsnr), 0.0, 1.0), logsnr
 
 
@@ -133,19 +147,38 @@ def schedule(cls):
 def check(schedule, num=1001):
   """Returns a schedule that can be trained with, or says what is wrong with it.
 
-  For concrete values, where a user's choice is resolved; not under jit.
+  For concrete values, where a user's choice is resolved: under jit, where they
+  are not known, it passes.
 
   Raises:
-    ValueError: inverted bounds, NaN, the wrong shape, logsnr not decreasing.
+    ValueError: a number out of its range, inverted bounds, NaN, the wrong
+      shape, logsnr not decreasing.
   """
+  if not concrete(schedule):
+    return schedule
+  _check_fields(schedule)
+  _check_curve(schedule, num)
+  return schedule
+
+
+def _check_fields(schedule):
   name = type(schedule).__name__
+  for field, (is_allowed, words) in getattr(schedule, "_allowed", {}).items():
+    value = getattr(schedule, field)
+    if not is_allowed(value):
+      raise ValueError(f"{name}: {field} must be {words}, not {value}")
   for low, high in BOUNDS:
     if hasattr(schedule, low) and hasattr(schedule, high):
       lo, hi = getattr(schedule, low), getattr(schedule, high)
       if not np.all(np.asarray(lo) < np.asarray(hi)):
         raise ValueError(f"{name}: {low} = {lo} must be below {high} = {hi}")
+
+
+def _check_curve(schedule, num):
+  name = type(schedule).__name__
   t = np.linspace(0.0, 1.0, num)
-  logsnr = np.asarray(schedule.logsnr(jnp.asarray(t)))
+  with jax.ensure_compile_time_eval():  # a known schedule within a trace
+    logsnr = np.asarray(schedule.logsnr(jnp.asarray(t)))
   if logsnr.shape != t.shape:
     raise ValueError(
       f"{name}: logsnr(t) must be elementwise, but t of shape {t.shape} gave "
@@ -162,4 +195,3 @@ def check(schedule, num=1001):
       f"but it is {logsnr[i]:g} at t = {t[i]:g} and {logsnr[i + 1]:g} at "
       f"t = {t[i + 1]:g}"
     )
-  return schedule

@@ -5,7 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.schedule import root, schedule, unit_pair
+from diffflow_jax.process.schedule import (
+  ABOVE_0,
+  root,
+  schedule,
+  unit_pair,
+)
 
 
 @schedule
@@ -20,6 +25,7 @@ class Shift:
 
   base: Any
   factor: float = 1.0
+  _allowed = {"factor": ABOVE_0}
 
   def pair(self, t):
     a, s = self.base.pair(t)
@@ -46,6 +52,7 @@ class InterpolatedShift:
   base: Any
   clean: float = 1.0
   noisy: float = 1.0
+  _allowed = {"clean": ABOVE_0, "noisy": ABOVE_0}
 
   def pair(self, t):
     a, s = self.base.pair(t)

@@ -5,9 +5,16 @@ business: `levels` normalises the pair. Write your own with `schedule`, and see
 `process.schedule` for the contract.
 """
 
+import jax
+
+from diffflow_jax.process.cosine_schedules import (
+  Cosine,
+  OffsetCosine,
+  TruncatedCosine,
+)
 from diffflow_jax.process.flow_schedules import Flow, Mode, Polynomial
 from diffflow_jax.process.learned import Learned, learned
-from diffflow_jax.process.names import make_from
+from diffflow_jax.process.names import check_above_0, make_from
 from diffflow_jax.process.schedule import (
   check,
   pair_logsnr,
@@ -28,12 +35,9 @@ from diffflow_jax.process.tables import (
 )
 from diffflow_jax.process.ve_schedules import Geometric, Karras, LogNormal
 from diffflow_jax.process.vp_schedules import (
-  Cosine,
   LinearLogSNR,
-  OffsetCosine,
   Sigmoid,
   SubVP,
-  TruncatedCosine,
   VPLinear,
 )
 
@@ -61,14 +65,64 @@ __all__ = [
   "check",
   "ddpm_table",
   "iddpm_table",
+  "interpolated_cosine",
   "learned",
   "make",
   "pair_logsnr",
   "scaled_linear_table",
   "schedule",
+  "shift",
+  "shifted_cosine",
   "unit_pair",
+  "zero_terminal",
 ]
 
+
+def _named(base):
+  return make(base) if isinstance(base, str) else base
+
+
+def shift(base="flow", factor=1.0):
+  """`Shift` of a schedule or of a name: SD3's is shift("flow", 3.0)."""
+  return Shift(_named(base), factor)
+
+
+def zero_terminal(base="ddpm_table"):
+  """`ZeroTerminal` of a schedule or of a name."""
+  return ZeroTerminal(_named(base))
+
+
+def shifted_cosine(image_size=64, base_size=64):
+  """logsnr of `TruncatedCosine` + 2 log(base_size/image_size).
+
+  Hoogeboom et al., arXiv:2301.11093 §3.1: sides of images in pixels.
+  """
+  check_above_0("image_size", image_size)
+  check_above_0("base_size", base_size)
+  return Shift(TruncatedCosine(), image_size / base_size)
+
+
+def interpolated_cosine(image_size=512, noise_low=32, noise_high=256):
+  """`TruncatedCosine` shifted from side noise_high at the data to noise_low.
+
+  Hoogeboom et al., arXiv:2301.11093 app. A.
+  """
+  check_above_0("image_size", image_size)
+  check_above_0("noise_low", noise_low)
+  check_above_0("noise_high", noise_high)
+  return InterpolatedShift(
+    TruncatedCosine(),
+    clean=image_size / noise_high,
+    noisy=image_size / noise_low,
+  )
+
+
+def _learned_by_seed(seed=0, num_hidden=64, logsnr_min=-5.0, logsnr_max=13.3):
+  """`learned` with a seed in place of a key."""
+  return learned(jax.random.key(seed), num_hidden, logsnr_min, logsnr_max)
+
+
+# name -> factory of plain numbers and, for `base`, another name
 SCHEDULES = {
   "vp_linear": VPLinear,
   "sub_vp": SubVP,
@@ -86,6 +140,11 @@ SCHEDULES = {
   "flow": Flow,
   "polynomial": Polynomial,
   "mode": Mode,
+  "shift": shift,
+  "shifted_cosine": shifted_cosine,
+  "interpolated_cosine": interpolated_cosine,
+  "zero_terminal": zero_terminal,
+  "learned": _learned_by_seed,
 }
 
 

@@ -9,16 +9,24 @@ Every diffusion coefficient e >= 0 keeps the marginals, e = eta g:
     generation, t falling:   dz = (u - ½ e² s) dt + e dw                    (3)
     noising, t rising:       dz = (u + ½ e² s) dt + e dw                    (4)
 
+and in the lecture's time tau = 1 - t, from noise to data, eq. 3 reads
+
+    dX = (u_lec + ½ e² s) dtau + e dw,      u_lec = -u                      (5)
+
 with u the flow velocity and s the score (Song et al., arXiv:2011.13456 eq. 6
 and 13; Albergo et al., arXiv:2303.08797). eta = 0 is the probability-flow ODE
 and eta = 1 the reverse of (f, g). u and s are rows of one prediction: convert
 them with `targets.convert(y, z, lv, targets.score, targets.u)`.
+
+f, g, e and `drift` are of t: give them a `level` or `at_logsnr`. At a
+`lecture_level`, whose clock runs backwards, g² would be negative and eta NaN:
+use `lecture_drift`.
 """
 
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import targets
+from diffflow_jax.process import levels, targets
 from diffflow_jax.process.levels import bcast
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
@@ -72,6 +80,20 @@ def drift(x_hat, eps_hat, lv, e=0.0, noising=False):
   sign = 1.0 if noising else -1.0
   pull = bcast(sign * 0.5 * jnp.asarray(e) ** 2 / lv.sigma, eps_hat)
   return u - pull * eps_hat  # s = -ε̂/sigma
+
+
+def lecture_drift(x_hat, eps_hat, schedule, scale, tau, e=0.0):
+  """u_lec + ½ e² s of eq. 5: what generation follows as tau rises from 0 to 1.
+
+  The SDE extension of Holderrieth & Erives, arXiv:2506.02070: -`drift` at the
+  level of t = 1 - tau. e² is a variance per unit of either time.
+
+  Args:
+    x_hat, eps_hat: a prediction at that level, (batch, ...); tau, e: () or
+      (batch,).
+  """
+  lv = levels.level(schedule, scale, 1.0 - jnp.asarray(tau))
+  return -drift(x_hat, eps_hat, lv, e)
 
 
 def conditional_field(z, x, lv):

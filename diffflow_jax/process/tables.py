@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process.names import check_above_0
 from diffflow_jax.process.schedule import schedule
 
 
@@ -80,6 +81,8 @@ def ddpm_table(num=1000, beta_start=1e-4, beta_end=0.02):
 def scaled_linear_table(num=1000, beta_start=0.00085, beta_end=0.012):
   """√beta linear in k: Stable Diffusion, arXiv:2112.10752."""
   _check_length(num)
+  check_above_0("beta_start", beta_start)
+  check_above_0("beta_end", beta_end)
   return beta_table(np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2)
 
 

@@ -17,11 +17,13 @@ Everything else follows from the rows and z = alpha x + sigma eps: a target is
 any function Level -> (a, b), and one 2x2 solve is every conversion.
 """
 
-import dataclasses
+from typing import Any
 
+from flax import struct
 import jax.numpy as jnp
 
 from diffflow_jax.process.levels import bcast
+from diffflow_jax.process.names import with_numbers
 
 
 def x(lv):
@@ -63,7 +65,7 @@ def score(lv):
   return jnp.zeros_like(lv.sigma), -1.0 / lv.sigma
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class F:
   """EDM's network output: x̂ = c_skip z + c_out F, of unit variance.
 
@@ -71,7 +73,7 @@ class F:
   sigma_data = 1 on vp, F = -v.
   """
 
-  sigma_data: float = 0.5
+  sigma_data: Any = 0.5
 
   def __call__(self, lv):
     s = jnp.sqrt((lv.alpha * self.sigma_data) ** 2 + lv.sigma**2)
@@ -124,14 +126,24 @@ def to_x_eps(target, y, z, lv):
 
 
 def from_x_eps(target, x_hat, eps_hat, lv):
-  """ŷ = a x̂ + b ε̂."""
+  """ŷ = a x̂ + b ε̂, where an infinite row times an exact zero is zero.
+
+  The score's b is -inf at sigma = 0: a prediction that knows no eps there (x)
+  gives score 0, not NaN.
+  """
   a, b = target(lv)
-  return bcast(a, x_hat) * x_hat + bcast(b, x_hat) * eps_hat
+  return _times(a, x_hat) + _times(b, eps_hat)
+
+
+def _times(c, y):
+  c = bcast(c, y)
+  # finite c are left alone: at y = 0 they are still the derivative
+  return jnp.where(jnp.isinf(c) & (y == 0.0), 0.0, c) * y
 
 
 def convert(y, z, lv, source, wanted):
   """The prediction ŷ of target `source` at (z, lv), as target `wanted`."""
-  if source == wanted:
+  if source is wanted:  # exact, also where the score's row is infinite
     return y
   return from_x_eps(wanted, *to_x_eps(source, y, z, lv), lv)
 
@@ -145,3 +157,12 @@ TARGETS = {
   "score": score,
   "F": F(),
 }
+
+
+def make(name, **numbers):
+  """The row of a name: make("v"), make("F", sigma_data=0.7).
+
+  Raises:
+    ValueError: an unknown name, or a number that the row does not have.
+  """
+  return with_numbers(TARGETS, "target", name, numbers)

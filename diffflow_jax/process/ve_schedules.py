@@ -5,7 +5,12 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.schedule import log_product, schedule
+from diffflow_jax.process.schedule import (
+  ABOVE_0,
+  clip_far,
+  log_product,
+  schedule,
+)
 
 
 @schedule
@@ -19,6 +24,7 @@ class Geometric:
 
   sigma_min: float = 0.01
   sigma_max: float = 50.0
+  _allowed = {"sigma_min": ABOVE_0}
 
   def logsnr(self, t):
     t = jnp.asarray(t)
@@ -47,6 +53,7 @@ class Karras:
   sigma_min: float = 0.002
   sigma_max: float = 80.0
   rho: float = 7.0
+  _allowed = {"sigma_min": ABOVE_0}
 
   def _root_ends(self):
     return self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (
@@ -81,6 +88,7 @@ class LogNormal:
 
   p_mean: float = -1.2
   p_std: float = 1.2
+  _allowed = {"p_std": ABOVE_0}
 
   def logsnr(self, t):
     t = jnp.asarray(t, jnp.result_type(float, t))
@@ -96,7 +104,7 @@ class LogNormal:
     return jax.scipy.special.ndtr(self._xi(logsnr))
 
   def log_speed(self, logsnr):
-    logsnr = jnp.clip(logsnr, -60.0, 60.0)
+    logsnr = clip_far(logsnr)
     xi = self._xi(logsnr)
     log_slope = 0.5 * xi * xi + 0.5 * math.log(2.0 * math.pi)
     return jnp.log(self.p_std) + log_slope + log_product(logsnr)

@@ -1,4 +1,4 @@
-"""Schedules of variance preserving papers: betas, cosines, sigmoids.
+"""Schedules of variance preserving papers: linear betas, sigmoids, log-SNR.
 
 Each docstring gives (alpha, sigma) as its paper does, on the vp scale; the
 pairs that are computed may differ by a common factor, and are written so that
@@ -10,7 +10,24 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.schedule import log_product, root, schedule
+from diffflow_jax.process.schedule import (
+  ABOVE_0,
+  clip_far,
+  log_product,
+  root,
+  schedule,
+)
+
+
+def _integral(beta_min, beta_max, t):
+  """B(t) = ∫ beta = beta_min t + ½ (beta_max - beta_min) t²."""
+  return (beta_min + 0.5 * (beta_max - beta_min) * t) * t
+
+
+def _time_of_integral(beta_min, beta_max, b):
+  """Its inverse, the root of the quadratic that does not cancel."""
+  slope = 2.0 * (beta_max - beta_min)
+  return 2.0 * b / (beta_min + jnp.sqrt(beta_min**2 + slope * b))
 
 
 @schedule
@@ -27,17 +44,15 @@ class VPLinear:
   beta_min: float = 0.1
   beta_max: float = 20.0
 
-  def _integral(self, t):
-    return (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t) * t
+  _allowed = {"beta_min": ABOVE_0}
 
   def pair(self, t):
-    b = self._integral(jnp.asarray(t))
+    b = _integral(self.beta_min, self.beta_max, jnp.asarray(t))
     return jnp.exp(-0.5 * b), root(-jnp.expm1(-b))
 
   def t(self, logsnr):
-    l = jax.nn.softplus(-jnp.asarray(logsnr))
-    slope = 2.0 * (self.beta_max - self.beta_min)
-    return 2.0 * l / (self.beta_min + jnp.sqrt(self.beta_min**2 + slope * l))
+    b = jax.nn.softplus(-jnp.asarray(logsnr))
+    return _time_of_integral(self.beta_min, self.beta_max, b)
 
 
 @schedule
@@ -51,96 +66,16 @@ class SubVP:
   beta_min: float = 0.1
   beta_max: float = 20.0
 
+  _allowed = {"beta_min": ABOVE_0}
+
   def pair(self, t):
-    b = VPLinear._integral(self, jnp.asarray(t))
+    b = _integral(self.beta_min, self.beta_max, jnp.asarray(t))
     return jnp.exp(-0.5 * b), -jnp.expm1(-b)
 
   def t(self, logsnr):
     # sigma/alpha = 2 sinh(B/2)
     b = 2.0 * jnp.arcsinh(0.5 * jnp.exp(-0.5 * jnp.asarray(logsnr)))
-    slope = 2.0 * (self.beta_max - self.beta_min)
-    return 2.0 * b / (self.beta_min + jnp.sqrt(self.beta_min**2 + slope * b))
-
-
-@schedule
-class Cosine:
-  """alpha : sigma = cos(πt/2) : sin(πt/2).
-
-      logsnr = -2 log tan(πt/2)      t = (2/π) atan exp(-logsnr/2)
-
-  Nichol & Dhariwal, arXiv:2102.09672 §3.2, with offset s = 0.
-  """
-
-  def pair(self, t):
-    # Both as sines: the cosine's float32 rounding would leave alpha(1) != 0.
-    t = jnp.asarray(t)
-    return jnp.sin(0.5 * math.pi * (1.0 - t)), jnp.sin(0.5 * math.pi * t)
-
-  def t(self, logsnr):
-    return jnp.arctan(jnp.exp(-0.5 * jnp.asarray(logsnr))) * (2.0 / math.pi)
-
-
-@schedule
-class TruncatedCosine:
-  """The cosine schedule between two levels: phi = phi_0 + t (phi_1 - phi_0).
-
-      phi_0 = atan e^(-logsnr_max/2),   phi_1 = atan e^(-logsnr_min/2)
-
-  Hoogeboom et al., arXiv:2301.11093 app. A; Kingma & Gao, arXiv:2303.00848.
-  """
-
-  logsnr_min: float = -15.0
-  logsnr_max: float = 15.0
-
-  def _angles(self, sign):
-    angle = lambda l: jnp.arctan(jnp.exp(sign * 0.5 * jnp.asarray(l)))
-    return angle(self.logsnr_max), angle(self.logsnr_min)
-
-  def pair(self, t):
-    t = jnp.asarray(t)
-    clean, noisy = self._angles(-1.0)
-    co_clean, co_noisy = self._angles(1.0)  # π/2 - phi, to its own last digit
-    return (
-      jnp.sin((1.0 - t) * co_clean + t * co_noisy),
-      jnp.sin((1.0 - t) * clean + t * noisy),
-    )
-
-  def t(self, logsnr):
-    clean, noisy = self._angles(-1.0)
-    phi = jnp.arctan(jnp.exp(-0.5 * jnp.asarray(logsnr)))
-    return (phi - clean) / (noisy - clean)
-
-
-@schedule
-class OffsetCosine:
-  """alpha = cos(theta)/cos(theta_0), theta = (t + s)/(1 + s) · π/2.
-
-  Nichol & Dhariwal, arXiv:2102.09672 eq. 17, offset s = 0.008. With
-  cos² A - cos² B = sin(B - A) sin(B + A),
-
-      alpha : sigma = cos(theta) : √(sin(theta - theta_0) sin(theta + theta_0))
-  """
-
-  offset: float = 0.008
-
-  def pair(self, t):
-    t = jnp.asarray(t)
-    unit = 0.5 * math.pi / (1.0 + self.offset)
-    sin_minus = jnp.sin(t * unit)
-    sin_plus = jnp.sin((t + 2.0 * self.offset) * unit)
-    return jnp.sin((1.0 - t) * unit), root(sin_minus * sin_plus)
-
-  def t(self, logsnr):
-    logsnr = jnp.asarray(logsnr)
-    unit = 0.5 * math.pi / (1.0 + self.offset)
-    sin_0 = jnp.sin(self.offset * unit)
-    cos_0 = jnp.cos(self.offset * unit)
-    alpha2, sigma2 = jax.nn.sigmoid(logsnr), jax.nn.sigmoid(-logsnr)
-    cos = cos_0 * jnp.sqrt(alpha2)
-    sin = jnp.sqrt(sigma2 + sin_0**2 * alpha2)
-    # theta - theta_0, whose sine is cos_0² sigma²/sin(theta + theta_0)
-    sin_minus = cos_0**2 * sigma2 / (sin * cos_0 + cos * sin_0)
-    return jnp.arctan2(sin_minus, cos * cos_0 + sin * sin_0) / unit
+    return _time_of_integral(self.beta_min, self.beta_max, b)
 
 
 @schedule
@@ -157,6 +92,7 @@ class Sigmoid:
   start: float = -3.0
   end: float = 3.0
   tau: float = 0.9
+  _allowed = {"tau": ABOVE_0}
 
   def _width(self):
     return 0.5 * (self.end - self.start) / self.tau
@@ -186,7 +122,7 @@ class Sigmoid:
 
   def log_speed(self, logsnr):
     # |dlogsnr/dt| = w sinh w/(sinh(tw) sinh((1-t)w)); infinite at both ends
-    w, logsnr = self._width(), jnp.clip(logsnr, -60.0, 60.0)
+    w, logsnr = self._width(), clip_far(logsnr)
     r, angle = self._from_the_near_end(logsnr)
     log_larger = jnp.log(jnp.sinh(w - angle))
     log_rate = jnp.log(w * jnp.sinh(w)) - 2.0 * log_larger + jnp.abs(r)

@@ -217,8 +217,7 @@ def _objective(spec):
   training draws, where the recipe draws times uniformly, and those that
   sampling walks over.
   """
-  from diffflow_jax.objective import densities
-  from diffflow_jax.objective.objectives import OBJECTIVES
+  from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
   from diffflow_jax.process.levels import SCALES
   from diffflow_jax.process.schedules import SCHEDULES
   from diffflow_jax.process.targets import TARGETS
@@ -232,9 +231,7 @@ def _objective(spec):
   }
   objective = choose("objective", spec, OBJECTIVES)
   if "schedule" in other:
-    other["schedule"] = other["schedule"]()
-    if isinstance(objective.density, densities.UniformTime):
-      other["density"] = densities.UniformTime(other["schedule"])
+    objective = on_schedule(objective, other.pop("schedule")())
   return objective.replace(**other)
 
 

@@ -1,0 +1,92 @@
+"""Factors omega(logsnr) that papers put on the eps-MSE, as log omega.
+
+    E_{λ~p}[omega(λ) ‖eps - ε̂‖²]          implies w = 2 p omega
+
+They are no weightings: w needs the p that the paper draws levels from.
+`weightings.mse(recipe, targets.eps, omega)` makes the product. A factor on the
+x-MSE is one of 1/SNR as much on eps: max(SNR, 1) on x is max(1, 1/SNR) here.
+"""
+
+import math
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from diffflow_jax.objective.weighting import ELBO, Sigmoid
+from diffflow_jax.process.names import check_above_0
+
+
+@struct.dataclass
+class MinSNR:
+  """omega = min(1, gamma/SNR): Hang et al., arXiv:2303.09556.
+
+  min(SNR, gamma) on the x-MSE, min(SNR, gamma)/(SNR + 1) on the v-MSE of vp.
+  """
+
+  gamma: Any = 5.0
+
+  def __call__(self, logsnr):
+    return jnp.minimum(0.0, jnp.log(self.gamma) - logsnr)
+
+
+@struct.dataclass
+class P2:
+  """omega = (k + SNR)^-gamma on the eps-MSE: Choi et al., arXiv:2204.00227."""
+
+  k: Any = 1.0
+  gamma: Any = 1.0
+
+  def __call__(self, logsnr):
+    return -self.gamma * jnp.logaddexp(jnp.log(self.k), logsnr)
+
+
+@struct.dataclass
+class TruncatedSNR:
+  """omega = max(1, 1/SNR), max(SNR, 1) on x: arXiv:2202.00512 §4."""
+
+  def __call__(self, logsnr):
+    return jnp.maximum(0.0, -logsnr)
+
+
+@struct.dataclass
+class SNRPlusOne:
+  """omega = 1 + 1/SNR, SNR + 1 on x: v-MSE on vp, arXiv:2202.00512 §4."""
+
+  def __call__(self, logsnr):
+    return jnp.logaddexp(0.0, -logsnr)
+
+
+FACTORS = (MinSNR, P2, TruncatedSNR, SNRPlusOne)
+
+
+def min_snr(gamma=5.0):
+  """MinSNR, checked."""
+  check_above_0("gamma", gamma)
+  return MinSNR(gamma)
+
+
+def soft_min_snr(gamma=5.0):
+  """omega = gamma/(gamma + SNR), a smooth min-SNR (arXiv:2401.11605).
+
+  Another name for a sigmoid: it is `Sigmoid(log gamma)`.
+  """
+  check_above_0("gamma", gamma)
+  return Sigmoid((jnp if isinstance(gamma, jax.Array) else math).log(gamma))
+
+
+def p2(k=1.0, gamma=1.0):
+  """P2, checked: gamma may be of either sign, 0 is none."""
+  check_above_0("k", k)
+  return P2(k, gamma)
+
+
+OMEGAS = {
+  "one": ELBO,
+  "min_snr": min_snr,
+  "soft_min_snr": soft_min_snr,
+  "p2": p2,
+  "truncated_snr": TruncatedSNR,
+  "snr_plus_one": SNRPlusOne,
+}
