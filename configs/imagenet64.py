@@ -41,7 +41,7 @@ def get_config(size=""):
     undecodable="skip",
   )
   config.held_out = dict(num=512, path="data/imagenet/val")
-  config.objective = dict(name="edm")
+  config.objective = dict(name="edm", weighting="uncertainty")
   config.network = dict(
     name="unet",
     channels=(192, 384, 576, 768),

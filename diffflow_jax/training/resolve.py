@@ -12,7 +12,7 @@ import inspect
 import math
 from typing import Any
 
-from diffflow_jax.cli import Refusal
+from diffflow_jax.cli import Refusal, parse_spec
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "adafactor", "lamb", "radam")
 LEARNING_RATES = (
@@ -211,12 +211,14 @@ def _held_out(config):
 
 
 def _objective(spec):
-  """A recipe by name, with its schedule, target or scale exchanged by name.
+  """A recipe by name, with what the config exchanges of it.
 
-  What is minimised stays the recipe's. Another schedule moves the levels that
-  training draws, where the recipe draws times uniformly, and those that
-  sampling walks over.
+  Schedule, target, scale are names; weighting and density too, or "name:
+  setting=value". What is minimised stays the recipe's unless the weighting is
+  exchanged. Another schedule moves the levels that training draws, where the
+  recipe draws times uniformly, and those that sampling walks over.
   """
+  from diffflow_jax.objective import densities, weightings
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
   from diffflow_jax.process.levels import SCALES
   from diffflow_jax.process.schedules import SCHEDULES
@@ -229,10 +231,21 @@ def _objective(spec):
     for key, table in tables.items()
     if key in spec
   }
+  # the weighting first: its formula may be of the recipe's own density
+  makers = {"weighting": weightings.make, "density": densities.make}
+  made = {key: spec.pop(key) for key in makers if key in spec}
   objective = choose("objective", spec, OBJECTIVES)
   if "schedule" in other:
     objective = on_schedule(objective, other.pop("schedule")())
-  return objective.replace(**other)
+  objective = objective.replace(**other)
+  for key, text in made.items():
+    name, settings = parse_spec(text, f"config.objective.{key}")
+    try:
+      one = makers[key](name, objective, **settings)
+    except (TypeError, ValueError) as error:
+      raise Refusal(f"config.objective.{key}: {error}") from error
+    objective = objective.replace(**{key: one})
+  return objective
 
 
 def _optimizer(config):
