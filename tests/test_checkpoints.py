@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diffflow_jax.training import checkpoints
+from diffflow_jax.training.digest import digest
 
 
 def _items(value):
@@ -106,19 +107,19 @@ def test_another_networks_checkpoint_is_refused_and_left_alone(tmp_path):
 
 def test_the_digest_sees_every_bit_and_the_order():
   base = {"a": jnp.arange(8.0), "b": jnp.array([True, False])}
-  seen = {int(checkpoints.digest(base))}
+  seen = {int(digest(base))}
   for i in range(8):
     bits = base["a"].view(jnp.uint32).at[i].add(1).view(jnp.float32)
-    seen.add(int(checkpoints.digest({**base, "a": bits})))
-  seen.add(int(checkpoints.digest({**base, "a": base["a"][::-1]})))
-  seen.add(int(checkpoints.digest({**base, "b": ~base["b"]})))
+    seen.add(int(digest({**base, "a": bits})))
+  seen.add(int(digest({**base, "a": base["a"][::-1]})))
+  seen.add(int(digest({**base, "b": ~base["b"]})))
   for signs in ([0, 1], [2, 5], [0, 1, 2, 3]):  # top bits in pairs
     flipped = base["a"] + 1.0
     flipped = flipped.at[jnp.array(signs)].multiply(-1.0)
-    seen.add(int(checkpoints.digest({**base, "a": flipped})))
+    seen.add(int(digest({**base, "a": flipped})))
   two = {"a": jnp.zeros(3), "b": jnp.ones(3)}
   swapped = {"a": jnp.ones(3), "b": jnp.zeros(3)}
-  seen |= {int(checkpoints.digest(t)) for t in (two, swapped)}
+  seen |= {int(digest(t)) for t in (two, swapped)}
   assert len(seen) == 16
 
 

@@ -166,6 +166,18 @@ def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
     ("ema.decay=1.0", "config.ema: decay must be in"),
     ("objective.schedule=foo", "config.objective.schedule is 'foo'; known: "),
     ("objective.target=y", "config.objective.target is 'y'; known: F, eps"),
+    (
+      "objective.density=flat",
+      "config.objective.density: unknown .*'flat': known",
+    ),
+    ("objective.weighting=uncertainty:num=3", "config.objective.weighting: "),
+    ("network.name=nowhere:Net", "config.network.name is .*No module named"),
+    (
+      "held_out.num=0 --config.keep.best=1",
+      "config.keep.best goes by held-out data",
+    ),
+    ("snapshot_every=5", "config.snapshot_every needs config.ema.name"),
+    ("held_out.num=-1", "config.held_out.num must be an integer >= 0, not -1"),
     ("objective.scale=vq", "config.objective.scale is 'vq'; known: "),
     ("objective.name=edm --config.objective.sigma_data=-1", "sigma_data must"),
     ("network.width=0", "config.network.width must be at least 1, not 0"),

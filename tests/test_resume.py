@@ -164,3 +164,27 @@ def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     (10, 0.1),
     (15, 0.5),
   ]
+
+
+def test_what_the_objective_learned_is_resumed_to_the_same_bits(tmp_path):
+  """An adaptive density and a learned weighting are part of the state."""
+  from diffflow_jax.commands import train
+
+  flags = (
+    "--config=configs/toy2d.py:smoke",
+    "--config.objective.density=adaptive:decay=0.9",
+    "--config.objective.weighting=uncertainty:num_channels=16",
+    "--config.checkpoint_every=5",
+  )
+  whole, cut = tmp_path / "whole", tmp_path / "cut"
+  train.main(["train", *flags, f"--workdir={whole}"])
+  shutil.copytree(whole, cut)
+  for step in (20, 15):
+    shutil.rmtree(cut / "checkpoints" / str(step))
+  train.main(["train", *flags, f"--workdir={cut}"])
+  one, two = final_arrays(whole, 20), final_arrays(cut, 20)
+  assert one.keys() == two.keys()
+  for name in one:
+    assert np.array_equal(one[name], two[name]), name
+  learned = [n for n in one if "'density'" in n or "'objective'" in n]
+  assert len(learned) >= 7 and all(np.any(one[n]) for n in learned), learned

@@ -11,7 +11,7 @@ import ml_collections
 import pytest
 
 from diffflow_jax import cli, networks
-from diffflow_jax.training import meter, prefetch, resolve, sharding
+from diffflow_jax.training import meter, optimizers, prefetch, sharding
 from diffflow_jax.training.progress import Progress, duration
 
 
@@ -136,7 +136,7 @@ def test_weight_decay_acts_on_kernels_alone():
       clip_norm=1.0,
     )
   )
-  tx, _ = resolve._optimizer(config)
+  tx, _ = optimizers.make_optimizer(config)
   zeros = jax.tree.map(jnp.zeros_like, params)
   updates, _ = jax.jit(tx.update)(zeros, jax.jit(tx.init)(params), params)
   moved = {"kernel": 0, "other": 0}

@@ -21,7 +21,7 @@ KINDS = (".png", ".pdf", ".svg")
 def _objective(name):
   """The objective of a recipe's name or of a config file."""
   from diffflow_jax.objective import objectives
-  from diffflow_jax.training import resolve
+  from diffflow_jax.training import lookup
 
   path, _, size = name.partition(":")
   spec = {"name": name}
@@ -38,7 +38,7 @@ def _objective(name):
   elif name not in objectives.OBJECTIVES:
     known = ", ".join(sorted(objectives.OBJECTIVES))
     raise Refusal(f"--configs names {name!r}; known: {known}, or a .py file")
-  return resolve.choose("objective", spec, objectives.OBJECTIVES)
+  return lookup.choose("objective", spec, objectives.OBJECTIVES)
 
 
 def main(argv):

@@ -7,79 +7,23 @@ disk that is full costs a warning: the next save is the next try.
 """
 
 import contextlib
-import gc
-import io
 import logging
 import os
-import re
 import shutil
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.cli import Failure
+from diffflow_jax.training.digest import digest, name_of
+from diffflow_jax.training.orbax_errors import quietly, root_cause
 
 log = logging.getLogger("diffflow_jax")
 
 DIGEST = "digest"  # the item that holds the checksums of the others
 KEPT_ASIDE = "damaged"  # where checkpoints that cannot be read are moved
 UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax calls a save under way
-
-
-@jax.jit
-def digest(tree):
-  """A 32-bit checksum of all bits of a pytree of arrays.
-
-  Sums in integer arithmetic, so it is the same on any number of devices.
-  """
-
-  def one(leaf):
-    leaf = jnp.asarray(leaf)
-    size = leaf.dtype.itemsize
-    bits = jax.lax.bitcast_convert_type(
-      leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf,
-      {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[size],
-    )
-    bits = bits.astype(jnp.uint32).ravel()
-    place = jnp.arange(bits.size, dtype=jnp.uint32)
-    return jnp.sum(_scramble(bits ^ _scramble(place)), dtype=jnp.uint32)
-
-  total = jnp.zeros((), jnp.uint32)
-  # by name, so that a dataclass and the dict that it is stored as agree
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  named = {_join(path): leaf for path, leaf in leaves}
-  for name in sorted(named):
-    total = _scramble(total) + one(named[name])
-  return total
-
-
-def _scramble(h):
-  """MurmurHash3's 32-bit finaliser: every input bit moves half of them all."""
-  h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
-  h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-  return h ^ (h >> 16)
-
-
-def _quietly(load):
-  """load(); if it fails, a ValueError of one line.
-
-  Orbax's threads print thousands of lines about a damaged file, and go on for a
-  moment after the error, until what they hold is collected.
-  """
-  asyncio_log = logging.getLogger("asyncio")
-  level = asyncio_log.level
-  with contextlib.redirect_stderr(io.StringIO()):
-    try:
-      return load()
-    except Exception as error:  # whatever a damaged file makes Orbax raise
-      reason = _root_cause(error)
-    asyncio_log.setLevel(logging.CRITICAL + 1)
-    time.sleep(1.0)
-    gc.collect()
-    asyncio_log.setLevel(level)
-  raise ValueError(reason)
 
 
 class Checkpoints:
@@ -185,7 +129,7 @@ class Checkpoints:
   def _note_failure(self, error):
     """Says what went wrong, and makes room for the next try."""
     step, self._started = self._started, None
-    reason = _root_cause(error)
+    reason = root_cause(error)
     if jax.process_count() > 1:
       raise SaveFailed(f"step {step} cannot be saved: {reason}")
     log.warning(
@@ -234,7 +178,7 @@ class Checkpoints:
     Raises:
       OtherArrays: it holds other arrays; ValueError: it is damaged.
     """
-    stored = _quietly(
+    stored = quietly(
       lambda: self._inner.checkpointables_metadata(step).metadata
     )
     _check_complete(stored)
@@ -249,7 +193,7 @@ class Checkpoints:
     abstract[DIGEST] = {
       name: np.zeros((), np.uint32) for name in stored[DIGEST]
     }
-    loaded = _quietly(lambda: self._inner.load_checkpointables(step, abstract))
+    loaded = quietly(lambda: self._inner.load_checkpointables(step, abstract))
     items = {name: loaded[name][name] for name in like}
     for name, tree in items.items():
       if int(loaded[DIGEST][name]) != int(digest(tree)):
@@ -323,19 +267,4 @@ def _check_same_arrays(step, stored, like):
 
 def _shapes(tree):
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {_join(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def _join(path):
-  return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _root_cause(error):
-  """The first line of the innermost error, where Orbax wraps them."""
-  while error.__cause__ is not None:
-    error = error.__cause__
-  code = re.search(r"os_error_code='(\d+)'", str(error))
-  if code:
-    return os.strerror(int(code[1]))
-  lines = str(error).strip().splitlines() or [type(error).__name__]
-  return lines[0][:200]
+  return {name_of(path): tuple(leaf.shape) for path, leaf in leaves}

@@ -13,15 +13,16 @@ from diffflow_jax.training import (
   metrics,
   programs,
   snapshots,
-  state as state_lib,
+  sums,
   workdir as workdir_lib,
 )
+from diffflow_jax.training.checks import check_devices
 from diffflow_jax.training.meter import Meter, program_flops
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.profiler import Profiler
 from diffflow_jax.training.progress import Progress
-from diffflow_jax.training.resolve import check_devices, resolve
+from diffflow_jax.training.resolve import resolve
 
 
 def use_compile_cache(workdir):
@@ -177,7 +178,7 @@ def _check_finite(state, saved):
 
 def _line(state, step, run, program, progress, meter, batches):
   """One metrics line: the sums, and how fast it goes."""
-  line = state_lib.summarise(state.sums)
+  line = sums.summarise(state.sums)
   line["learning_rate"] = float(run.learning_rate(step - 1))
   line["param_norm"] = float(program.param_norm(state))
   rate = progress.update(step, line["loss"])

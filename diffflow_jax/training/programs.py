@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from diffflow_jax.training import sharding, state as state_lib
+from diffflow_jax.training import sharding, state as state_lib, sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def build(run):
   # Both compiled: an array put on several processes' devices from the host is
   # one that Orbax cannot save, and programs that run side by side, as those of
   # an eager norm, may wait for each other's messages for ever.
-  no_sums = jax.jit(state_lib.no_sums, out_shardings=shardings.sums)
+  no_sums = jax.jit(sums.no_sums, out_shardings=shardings.sums)
   norm = jax.jit(optax.tree.norm, out_shardings=shardings.step)
 
   def read(step):

@@ -10,26 +10,11 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from diffflow_jax.objective import densities, losses
 from diffflow_jax.objective.uncertainty import Uncertainty
-from diffflow_jax.training import ema as ema_lib
-
-# edges of the log-SNR bins that the loss is reported in
-BIN_EDGES = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
-
-
-@struct.dataclass
-class Sums:
-  """Running sums since the last metrics line."""
-
-  steps: jax.Array
-  loss: jax.Array
-  grad_norm: jax.Array
-  bin_count: jax.Array  # (len(BIN_EDGES) + 1,)
-  bin_eps_mse: jax.Array
+from diffflow_jax.training import ema as ema_lib, sums as sums_lib
 
 
 @struct.dataclass
@@ -49,19 +34,12 @@ class TrainState:
   ema: Any
   opt_state: Any
   density: Any
-  sums: Sums
+  sums: sums_lib.Sums
   bad_step: jax.Array
 
   def items(self):
     """{name: pytree} of what is not empty, for a checkpoint."""
     return {k: v for k, v in vars(self).items() if jax.tree.leaves(v)}
-
-
-def no_sums():
-  """Sums of nothing."""
-  bins = jnp.zeros(len(BIN_EDGES) + 1)
-  zero = jnp.zeros(())
-  return Sums(zero, zero, zero, bins, bins)
 
 
 def create(objective, network, tx, dataset, averages, seed):
@@ -77,7 +55,7 @@ def create(objective, network, tx, dataset, averages, seed):
     ema=tuple(jax.tree.map(jnp.copy, params) for _ in averages),
     opt_state=tx.init(params),
     density=objective.density if follows_loss(objective) else (),
-    sums=no_sums(),
+    sums=sums_lib.no_sums(),
     bad_step=-jnp.ones((), jnp.int32),
   )
 
@@ -156,7 +134,7 @@ def make_train_step(
       ),
       opt_state=opt_state,
       density=(state.density.update(terms) if follows_loss(objective) else ()),
-      sums=_add(state.sums, loss, grad_norm, terms),
+      sums=sums_lib.add(state.sums, loss, grad_norm, terms),
       bad_step=jnp.where(
         bad & (state.bad_step < 0), state.step, state.bad_step
       ),
@@ -194,30 +172,3 @@ def several(step, num):
   return lambda state, batches: jax.lax.scan(
     lambda state, batch: (step(state, batch), None), state, batches
   )[0]
-
-
-def _add(sums, loss, grad_norm, terms):
-  index = jnp.searchsorted(jnp.array(BIN_EDGES), terms.logsnr)
-  inside = jax.nn.one_hot(index, len(BIN_EDGES) + 1)
-  return Sums(
-    steps=sums.steps + 1.0,
-    loss=sums.loss + loss,
-    grad_norm=sums.grad_norm + grad_norm,
-    bin_count=sums.bin_count + inside.sum(0),
-    bin_eps_mse=sums.bin_eps_mse + terms.eps_mse @ inside,
-  )
-
-
-def summarise(sums):
-  """Sums as the numbers of one metrics line (on the host)."""
-  sums = jax.tree.map(np.asarray, sums)
-  line = {
-    "loss": float(sums.loss / sums.steps),
-    "grad_norm": float(sums.grad_norm / sums.steps),
-  }
-  edges = ["-inf", *(f"{e:g}" for e in BIN_EDGES), "inf"]
-  for i, count in enumerate(sums.bin_count):
-    if count:
-      name = f"eps_mse/logsnr_{edges[i]}_{edges[i + 1]}"
-      line[name] = float(sums.bin_eps_mse[i] / count)
-  return line

@@ -1,0 +1,133 @@
+"""What is refused before anything is made: fields, ranges, shapes, devices."""
+
+from collections.abc import Mapping
+import math
+
+from diffflow_jax.cli import Refusal
+
+SECTIONS = (
+  "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
+)  # fmt: skip
+FIELDS = {
+  *SECTIONS, "seed", "num_steps", "batch_size", "clip_norm", "label_dropout",
+  "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep",
+  "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
+}  # fmt: skip
+SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
+
+
+def need(ok, field, value, allowed):
+  if not ok:
+    raise Refusal(f"config.{field} must be {allowed}, not {value!r}")
+
+
+def check_ranges(config):
+  """Refuses missing and unknown fields, and numbers out of range."""
+  _check_fields(FIELDS, config, "")
+  for key in (*SECTIONS, "sampler", "mesh", "held_out", "keep"):
+    need(isinstance(config[key], Mapping) or hasattr(config[key], "items"),
+          key, config[key], "a dict of settings")  # fmt: skip
+  _check_fields(SAMPLER_FIELDS, config.sampler, "sampler.")
+  _check_fields({"data", "fsdp"}, config.mesh, "mesh.")
+  _check_fields({"latest", "every", "best"}, config.keep, "keep.")
+  for key in (
+    "num_steps", "batch_size", "log_every", "sample_every", "checkpoint_every",
+    "keep.latest", "sampler.num_steps", "sampler.num_samples",
+    "accumulation", "steps_per_dispatch",
+  ):  # fmt: skip
+    value = _get(config, key)
+    need(isinstance(value, int) and value >= 1, key, value, "an integer >= 1")
+  stride = config.steps_per_dispatch
+  allowed = f"a multiple of config.steps_per_dispatch = {stride}"
+  for key in ("num_steps", "log_every", "sample_every", "checkpoint_every"):
+    need(config[key] % stride == 0, key, config[key], allowed)
+  every = config.snapshot_every
+  need(isinstance(every, int) and every >= 0 and every % stride == 0,
+        "snapshot_every", every, f"0 for never, or {allowed}")  # fmt: skip
+  if every and config.ema.get("name") != "power":
+    raise Refusal("config.snapshot_every needs config.ema.name = 'power'")
+  num = config.held_out.get("num")
+  need(
+    isinstance(num, int) and num >= 0, "held_out.num", num, "an integer >= 0"
+  )
+  for key in ("every", "best"):
+    value = config.keep[key]
+    need(isinstance(value, int) and value >= 0, f"keep.{key}", value,
+          "an integer >= 0")  # fmt: skip
+  if config.keep.best and not num:
+    raise Refusal("config.keep.best goes by held-out data: set held_out.num")
+  seed = config.seed
+  need(
+    isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "in [0, 2^32)"
+  )
+  rate = config.label_dropout
+  need(0 <= rate <= 1, "label_dropout", rate, "in [0, 1]")
+  clip = config.clip_norm
+  need(clip > 0, "clip_norm", clip, "> 0 (inf for none)")
+  w = config.sampler.guidance
+  need(math.isfinite(w), "sampler.guidance", w, "finite")
+
+
+def _check_fields(fields, config, prefix):
+  for key in sorted(fields ^ set(config)):
+    what = "is missing" if key in fields else "is not a field of a config"
+    raise Refusal(f"config.{prefix}{key} {what}")
+
+
+def _get(config, path):
+  for part in path.split("."):
+    config = config[part]
+  return config
+
+
+def check_sizes(spec):
+  """Refuses widths, depths and the like below 1."""
+  for key, value in spec.items():
+    sizes = value if isinstance(value, (tuple, list)) else (value,)
+    for size in sizes:
+      if isinstance(size, int) and not isinstance(size, bool) and size < 1:
+        raise Refusal(f"config.network.{key} must be at least 1, not {size}")
+
+
+def check_network(network, dataset):
+  """Refuses a network whose output is not like the data, without running it."""
+  import jax
+  import jax.numpy as jnp
+
+  z = jnp.zeros((2, *dataset.shape))
+  cond = jnp.zeros((2,), jnp.int32) if dataset.num_classes else None
+  try:
+    params = jax.eval_shape(
+      network.init, jax.random.key(0), z, jnp.zeros(2), cond
+    )
+    out = jax.eval_shape(network.apply, params, z, jnp.zeros(2), cond)
+  except Exception as error:  # whatever layers that do not fit raise
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise Refusal(
+      f"config.network does not fit data of shape {dataset.shape}: {reason}"
+    ) from error
+  if out.shape != z.shape:
+    raise Refusal(
+      f"config.network gives shape {out.shape[1:]} for data of shape "
+      f"{dataset.shape}"
+    )
+
+
+def check_devices(config):
+  """Refuses a mesh or a batch that does not fit the devices that are there."""
+  import jax
+
+  from diffflow_jax.training import sharding
+
+  try:
+    sharding.mesh_shape(config.mesh.data, config.mesh.fsdp, jax.device_count())
+  except ValueError as error:
+    raise Refusal(f"config.{error}") from error
+  parts = jax.device_count() * config.accumulation
+  if config.batch_size % parts:
+    times = f" times accumulation = {config.accumulation}"
+    raise Refusal(
+      f"config.batch_size must be divisible by the {jax.device_count()} "
+      f"devices{times if config.accumulation > 1 else ''}, "
+      f"not {config.batch_size}"
+    )

@@ -1,0 +1,60 @@
+"""Optimisers and learning rates: optax's, by name."""
+
+import inspect
+import math
+
+import jax
+import optax
+
+from diffflow_jax.training import checks
+from diffflow_jax.training.lookup import choose
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "adafactor", "lamb", "radam")
+LEARNING_RATES = (
+  "constant_schedule",
+  "warmup_constant_schedule",
+  "warmup_cosine_decay_schedule",
+  "warmup_exponential_decay_schedule",
+  "cosine_decay_schedule",
+  "linear_schedule",
+)
+
+
+def _optax(field, spec, names, **given):
+  return choose(field, spec, {n: getattr(optax, n) for n in names}, **given)
+
+
+def make_optimizer(config):
+  """(optax transformation with clipping, learning-rate schedule)."""
+  for key in ("b1", "b2"):
+    beta = config.optimizer.get(key, 0.0)
+    checks.need(0 <= beta < 1, f"optimizer.{key}", beta, "in [0, 1)")
+  learning_rate = _optax("learning_rate", config.learning_rate, LEARNING_RATES)
+  for step in (0, config.num_steps // 2, config.num_steps - 1):
+    rate = float(learning_rate(step))
+    checks.need(
+      math.isfinite(rate) and rate >= 0,
+      "learning_rate",
+      rate,
+      f"finite and >= 0 at step {step}",
+    )
+  given = {"learning_rate": learning_rate}
+  for mask in ("mask", "weight_decay_mask"):  # as optimisers with decay call it
+    optimizer = getattr(optax, config.optimizer.get("name", ""), None)
+    if optimizer and mask in inspect.signature(optimizer).parameters:
+      given[mask] = decays
+  optimizer = _optax("optimizer", config.optimizer, OPTIMIZERS, **given)
+  if math.isfinite(config.clip_norm):
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    optimizer = optax.chain(clip, optimizer)
+  return optimizer, learning_rate
+
+
+def decays(params):
+  """Which arrays weight decay acts on: kernels, not biases, norms, embeddings.
+
+  By their name, since blocks that are scanned stack their biases to matrices.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: getattr(path[-1], "key", None) == "kernel", params
+  )

@@ -1,0 +1,55 @@
+"""The sums behind a metrics line: part of the state, so that none is lost."""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# edges of the log-SNR bins that the loss is reported in
+BIN_EDGES = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+
+
+@struct.dataclass
+class Sums:
+  """Running sums since the last metrics line."""
+
+  steps: jax.Array
+  loss: jax.Array
+  grad_norm: jax.Array
+  bin_count: jax.Array  # (len(BIN_EDGES) + 1,)
+  bin_eps_mse: jax.Array
+
+
+def no_sums():
+  """Sums of nothing."""
+  bins = jnp.zeros(len(BIN_EDGES) + 1)
+  zero = jnp.zeros(())
+  return Sums(zero, zero, zero, bins, bins)
+
+
+def add(sums, loss, grad_norm, terms):
+  """The sums with one more step."""
+  index = jnp.searchsorted(jnp.array(BIN_EDGES), terms.logsnr)
+  inside = jax.nn.one_hot(index, len(BIN_EDGES) + 1)
+  return Sums(
+    steps=sums.steps + 1.0,
+    loss=sums.loss + loss,
+    grad_norm=sums.grad_norm + grad_norm,
+    bin_count=sums.bin_count + inside.sum(0),
+    bin_eps_mse=sums.bin_eps_mse + terms.eps_mse @ inside,
+  )
+
+
+def summarise(sums):
+  """Sums as the numbers of one metrics line (on the host)."""
+  sums = jax.tree.map(np.asarray, sums)
+  line = {
+    "loss": float(sums.loss / sums.steps),
+    "grad_norm": float(sums.grad_norm / sums.steps),
+  }
+  edges = ["-inf", *(f"{e:g}" for e in BIN_EDGES), "inf"]
+  for i, count in enumerate(sums.bin_count):
+    if count:
+      name = f"eps_mse/logsnr_{edges[i]}_{edges[i + 1]}"
+      line[name] = float(sums.bin_eps_mse[i] / count)
+  return line
