@@ -16,6 +16,7 @@ from diffflow_jax.sampling import (
   guidance,
   introspection,
   noise,
+  scan,
   solvers,
   tableau,
 )
@@ -100,38 +101,49 @@ def test_one_trace_at_equal_n_and_k():
 
 
 def test_one_compilation_serves_everything_that_is_padded():
-  """Ten settings of (solver, steps, eta, guidance, grid)."""
+  """Ten settings of (solver, steps, eta, guidance, grid): one program.
+
+  Strengths as they come: off, an integer, NumPy's and JAX's numbers.
+  """
   traces = []
   predict = counting(traces)
 
-  def run(table, w):
-    table = compose.pad(table, 40, 4)
-    return tableau.sample(
-      guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
-    )
+  def run(table, w, **kwargs):
+    model = guidance.Guided(predict, 10, w, **kwargs)
+    return tableau.sample(model, table, KEY, (4, 1), cond=jnp.arange(4))
 
   cosine = lambda n: grids.uniform_t(schedules.Cosine(), levels.vp, n)
   settings = [
     (solvers.ddim(flow_grid(9)), 1.0),
-    (solvers.ddim(flow_grid(20), 0.7), 1.0),
-    (solvers.ddpm(cosine(13)), 3.0),
-    (solvers.heun(flow_grid(11)), 2.0),
-    (solvers.rk4(cosine(10)), 2.0),
+    (solvers.ddim(flow_grid(20), 0.7), 2),
+    (solvers.ddpm(cosine(13)), np.float32(3.0)),
+    (solvers.heun(flow_grid(11)), np.float64(2.0)),
+    (solvers.rk4(cosine(10)), jnp.asarray(2)),
     (solvers.dpmpp_3s(cosine(8)), 0.0),
-    (solvers.unipc(flow_grid(7), 3), 1.5),
-    (solvers.deis(cosine(40)), 4.0),
+    (solvers.unipc(flow_grid(7), 3), np.array(1.5)),
+    (solvers.deis(cosine(40)), 4),
     (solvers.edm(grids.karras(12), 5.0), 2.0),
-    (solvers.sde_dpmpp_3m(flow_grid(25), 0.3), jnp.array([1.0, 2.0, 3.0, 4.0])),
+    (solvers.sde_dpmpp_3m(flow_grid(25), 0.3), -1),
   ]
-  before = tableau._run._cache_size()
-  outs = [run(*s) for s in settings]
-  # a strength per sample is another shape, the others are one program
-  assert tableau._run._cache_size() - before == 2 and len(traces) == 2
+  extra = [{}] * 8 + [dict(interval=(-3, 4)), dict(rescale=1)]
+  before = scan.run._cache_size()
+  outs = [
+    run(compose.pad(table, 40, 4), w, **kwargs)
+    for (table, w), kwargs in zip(settings, extra, strict=True)
+  ]
+  assert scan.run._cache_size() - before == 1 and len(traces) == 1
   for (table, w), out in zip(settings[:3], outs, strict=False):
-    plain = tableau.sample(
-      guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
-    )
-    np.testing.assert_allclose(out, plain, atol=1e-5)
+    np.testing.assert_allclose(out, run(table, w), atol=1e-5)
+
+
+def test_a_number_broadcast_over_samples_shares_their_program():
+  traces = []
+  predict = counting(traces)
+  table = compose.pad(solvers.ddim(flow_grid(9)), 40, 4)
+  for w in ([1.0, 2.0, 3.0, 4.0], np.full(4, 2.0), jnp.full(4, 1)):
+    model = guidance.Guided(predict, 10, w)
+    tableau.sample(model, table, KEY, (4, 1), cond=jnp.arange(4))
+  assert len(traces) == 1
 
 
 def test_padding_costs_no_evaluation():
@@ -153,7 +165,7 @@ def test_a_deterministic_tableau_draws_no_noise():
   table = jax.tree.map(jnp.asarray, solvers.ddim(flow_grid(4)))
   keys = jax.random.split(KEY, 3)
   jaxpr = str(
-    jax.make_jaxpr(tableau._run)(mix, table, keys, jnp.zeros((3, 1)), None)
+    jax.make_jaxpr(scan.run)(mix, table, keys, jnp.zeros((3, 1)), None)
   )
   outside, _, inside = jaxpr.partition("cond[")
   assert inside and "random_bits" in inside and "random_bits" not in outside
