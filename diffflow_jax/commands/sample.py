@@ -8,10 +8,13 @@
       --solver=sde_dpmpp_2m:eta=0.5 --grid=uniform_flow:shift=3 \\
       --guidance=3 --guidance_interval=-3,4 --trajectory=way.gif
 
-A solver or grid may have settings, as name:setting=value,setting=value; a
-solver may also be the .npz file of a learned one. Labels are gone through over
-and over; all classes by default. An .npz holds `samples` and `labels`. Sample i
-of a seed is the same whatever the number of samples and the batch size.
+A solver, grid or clip may have settings, as name:setting=value,setting=value. A
+solver may also be `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of
+the grid) or the .npz file of a learned one, which brings its grid; a grid may
+be table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are
+gone through over and over; all classes by default. An .npz holds `samples` and
+`labels`. Sample i of a seed is the same whatever the number of samples and the
+batch size.
 """
 
 import math
@@ -34,12 +37,20 @@ def define(values):
     (flags.DEFINE_string, "solver", None, "Solver, as unipc or ddim:eta=1."),
     (flags.DEFINE_string, "grid", None, "Grid, as uniform_t or karras:rho=5."),
     (flags.DEFINE_integer, "num_steps", None, "Steps from noise to data."),
+    (flags.DEFINE_string, "restart", None, "Restart: levels HIGH,LOW,TIMES."),
     (flags.DEFINE_float, "guidance", None, "Guidance strength, 1 is off."),
     (flags.DEFINE_string, "guidance_interval", None, "Only in logsnr LO,HI."),
     (flags.DEFINE_float, "guidance_rescale", 0.0, "CFG-rescale, 0 to 1."),
     (flags.DEFINE_boolean, "cfg_plus_plus", False, "CFG++, strength 0 to 1."),
     (flags.DEFINE_string, "weak_workdir", None, "Weaker run: autoguidance."),
-    (flags.DEFINE_string, "clip", None, "Threshold x̂: static or dynamic."),
+    (flags.DEFINE_integer, "negative_label", None, "Guide away from it."),
+    (flags.DEFINE_boolean, "batched_guidance", True, "Both branches at once."),
+    (
+      flags.DEFINE_string,
+      "clip",
+      None,
+      "Threshold x̂: static, dynamic.",
+    ),
     (flags.DEFINE_string, "labels", None, "Classes, as 0,1,2."),
     (flags.DEFINE_string, "trajectory", None, "The way, .gif or .png."),
     (flags.DEFINE_integer, "seed", 0, "Seed of the noise."),
@@ -79,21 +90,69 @@ def check_settings(values, config):
     raise Refusal(f"--seed must be in [0, 2^32), not {values.seed}")
   if not math.isfinite(settings["guidance"]):
     raise Refusal(f"--guidance must be finite, not {settings['guidance']}")
-  if values.clip not in (None, "static", "dynamic"):
-    raise Refusal(f"--clip must be static or dynamic, not {values.clip!r}")
   if not 0.0 <= values.guidance_rescale <= 1.0:
     raise Refusal(
       f"--guidance_rescale must be in [0, 1], not {values.guidance_rescale}"
     )
+  check_solver(values, settings["solver"], settings["guidance"])
   return settings
 
 
-def guiding(values):
-  """The settings of guidance as `Guided` takes them."""
+def check_solver(values, solver, strength):
+  """Refuses flags that the solver would ignore."""
+  name = solver.partition(":")[0]
+  flags_of = lambda *names: [n for n in names if values[n].value is not None]
+  ignored, cause = [], f"--solver={solver}"
+  if name.endswith(".npz"):
+    ignored = flags_of("num_steps", "grid", "restart")
+  elif name == "adaptive":
+    ignored = flags_of("num_steps", "restart", "trajectory")
+  elif (values.grid or "").startswith("file:"):
+    ignored, cause = flags_of("num_steps"), f"--grid={values.grid}"
+  if ignored:
+    raise Refusal(f"--{ignored[0]} has no effect with {cause}")
+  if strength == 1.0 and not values.cfg_plus_plus:
+    for n in flags_of("guidance_interval", "negative_label", "weak_workdir"):
+      raise Refusal(f"--{n} has no effect at a guidance strength of 1")
+  if values.cfg_plus_plus:
+    from diffflow_jax.sampling.sde_solvers import EPS_AS_IT_COMES
+
+    if name not in EPS_AS_IT_COMES:
+      raise Refusal(
+        "--cfg_plus_plus needs a solver that renoises with the reference's "
+        f"noise, {', '.join(EPS_AS_IT_COMES)}, not {name}"
+      )
+    if not 0.0 <= strength <= 1.0:
+      raise Refusal(
+        f"--guidance must be in [0, 1] with --cfg_plus_plus, not {strength}"
+      )
+
+
+def restart_of(values):
+  """(high, low, times) of --restart, or None."""
+  if values.restart is None:
+    return None
+  parts = cli.numbers(values.restart, "restart", int)
+  if len(parts) != 3:
+    raise Refusal(f"--restart must be HIGH,LOW,TIMES, not {values.restart!r}")
+  return parts
+
+
+def guiding(values, num_classes):
+  """The settings of guidance as `make_predict` takes them."""
   settings = {
     "rescale": values.guidance_rescale,
     "plus_plus": values.cfg_plus_plus,
+    "batched": values.batched_guidance,
+    "null": values.negative_label,
   }
+  label = values.negative_label
+  if label is not None and not 0 <= label < (num_classes or 0):
+    raise Refusal(
+      f"--negative_label must be 0 to {num_classes - 1}, not {label}"
+      if num_classes
+      else f"--negative_label: {values.workdir} was trained without classes"
+    )
   if values.guidance_interval is not None:
     low_high = cli.numbers(values.guidance_interval, "guidance_interval")
     if len(low_high) != 2 or not low_high[0] < low_high[1]:
@@ -145,9 +204,10 @@ def main(argv):
     how["grid"],
     how["num_steps"],
     ("--solver", "--grid"),
+    restart_of(values),
   )
   labels = labels_of(values, run, how["num_samples"])
-  settings = guiding(values)
+  settings = guiding(values, run.dataset.num_classes)
   if values.guidance not in (None, 1.0) and not run.dataset.num_classes:
     if values.weak_workdir is None:
       raise Refusal(f"--guidance: {values.workdir} was trained without classes")
@@ -160,7 +220,7 @@ def main(argv):
   )
   if values.trajectory is not None:
     _write_way(values, run, predict, tableau, labels, how["num_samples"])
-  samples, labels = generate.generate(
+  samples, labels, evaluations = generate.evaluated(
     run,
     predict,
     tableau,
@@ -172,7 +232,7 @@ def main(argv):
   _write(values.out, run, samples, labels)
   print(
     f"{len(samples)} samples of step {step} in {values.out}, "
-    f"{tableau.num_evaluations} evaluations each"
+    f"{evaluations:g} evaluations each"
   )
 
 

@@ -85,11 +85,12 @@ def no_noise_backwards(levels, noisy):
   """Refuses noise on a concrete grid from data to noise.
 
   Raises:
-    ValueError: noisy, and the grid's logsnr falls.
+    ValueError: noisy, and the grid's logsnr falls; or it is no grid.
   """
-  if is_traced((levels, noisy)) or levels.logsnr[0] < levels.logsnr[-1]:
+  grid(levels, backwards=True)
+  if is_traced((levels, noisy)):
     return
-  if np.any(noisy):
+  if np.any(noisy) and levels.logsnr[0] > levels.logsnr[-1]:
     raise ValueError(
       "a grid from data to noise takes no noise: use eta = 0, or a "
       "deterministic solver"

@@ -12,6 +12,7 @@ A method moves the state to its path's scale in its first row and back to the
 grid's in its last one, so the grid's own scale does not matter.
 """
 
+import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import levels as levels_lib, schedules
@@ -60,11 +61,18 @@ def times(levels, coordinate):
   return time_of(checks.grid(levels, backwards=True), coordinate)
 
 
+def _time(schedule, logsnr):
+  """schedule.t(logsnr), whose slope at an infinite logsnr is 0 and not NaN."""
+  inside = jnp.isfinite(logsnr)
+  ends = jax.lax.stop_gradient(schedule.t(logsnr))
+  return jnp.where(inside, schedule.t(jnp.where(inside, logsnr, 0.0)), ends)
+
+
 def time_of(levels, coordinate):
   """The path's time at any levels (N,)."""
   xp = co.namespace(levels)
   schedule, _ = resolve(coordinate)
-  t = on_host(lambda s, l: s.t(l), schedule, levels.logsnr)
+  t = on_host(_time, schedule, levels.logsnr)
   if xp is not jnp and not xp.isfinite(t).all():
     raise ValueError(
       f"coordinate {coordinate!r} is infinite at alpha = 0: start the grid at "

@@ -29,7 +29,7 @@ def insert(xp, array, value):
 def start_inside(levels):
   """The grid with the middle of its first step put in, for a second stage."""
   xp = co.namespace(levels)
-  s, t = levels[0], levels[1]
+  s, t = (lv[0] for lv in co.steps(levels))
   h = co.step_size(s, t)
   if xp is np and not np.isfinite(h):
     raise ValueError(
