@@ -23,8 +23,8 @@ from diffflow_jax.sampling import candidates, learned, noise
 matplotlib.use("Agg")
 COUNTS = (5, 10, 20, 50, 100)
 # finite start, so that every coordinate takes part; sigma/alpha = 90
-START = jax.tree.map(float, dfj.levels.at_logsnr(dfj.levels.vp, -9.0))
-END = dfj.levels.Level(np.inf, 1.0, 0.0)
+ENDS = dfj.grids.from_logsnr([-9.0, np.inf])
+START, END = ENDS[0], ENDS[1]
 SHOWN = 15  # rows of the table of advice
 
 
@@ -114,10 +114,9 @@ def fitted(mix, errors, z, goal, quick):
   """Rows (NFE, best hand-made, learned, ratio) on noise that no fit saw."""
   rows = []
   settings = dict(num_train=64, num_valid=64, num_steps=20) if quick else {}
-  ends = jax.tree.map(lambda a, b: np.array([a, b]), START, END)
   for c in (5, 10):
     made, report = learned.fit_tableau(
-      mix, ends, c, jax.random.key(1), (8,), **settings
+      mix, ENDS, c, jax.random.key(1), (8,), **settings
     )
     e = float(learned.error(mix, made, z, goal))
     by_hand, *name = min((v, *k[:2]) for k, v in errors.items() if k[2] == c)

@@ -65,12 +65,11 @@ def candidate_grids(start, end, num_steps):
   return made
 
 
-def _num_steps(solver, start, end, num_evaluations):
-  """The most steps that fit, or 0."""
+def _num_steps(solver, grid, num_evaluations):
+  """The most steps of grid(steps) that fit, or 0."""
   steps = num_evaluations
   while steps > 0:
-    grid = candidate_grids(start, end, steps)["flow"]
-    cost = solver(grid).num_evaluations
+    cost = solver(grid(steps)).num_evaluations
     if cost <= num_evaluations:
       return steps
     steps = min(steps - 1, steps * num_evaluations // cost + 1)
@@ -82,13 +81,13 @@ def hand_made(start, end, num_evaluations):
 
   Solvers whose coordinate is infinite at the start are left out.
   """
+  made = functools.cache(lambda steps: candidate_grids(start, end, steps))
   tables = {}
   for name, solver in CANDIDATES.items():
     try:
-      steps = _num_steps(solver, start, end, num_evaluations)
+      steps = _num_steps(solver, lambda n: made(n)["flow"], num_evaluations)
     except ValueError:
       continue
     if steps:
-      made = candidate_grids(start, end, steps)
-      tables |= {(name, g): solver(grid) for g, grid in made.items()}
+      tables |= {(name, g): solver(grid) for g, grid in made(steps).items()}
   return tables
