@@ -42,9 +42,9 @@ def get_config(size=""):
   config.checkpoint_every = 1000
   config.keep_checkpoints = 3
   config.sampler = dict(
-    solver="unipc",
-    grid="uniform_t",
-    num_steps=20,
+    solver="midpoint",  # 20 evaluations, two a step
+    grid="uniform_cosine",
+    num_steps=10,
     guidance=1.0,
     num_samples=2000,
   )
