@@ -3,7 +3,8 @@
     python benchmarks/error_vs_nfe.py [--quick] [--out=DIR] [--learned]
 
 Samples of two closed-form mixtures (exact denoiser) from one batch of noise,
-against RK4 with 1000 evaluations. One compilation a problem: tableaus are
+against RK4 with 1000 evaluations. Solvers and grids are those of
+`diffflow_jax.sampling.candidates`. One compilation a problem: tableaus are
 padded. Writes error_vs_nfe.md and .png; --learned adds fitted tableaus.
 """
 
@@ -17,81 +18,114 @@ import numpy as np
 
 import diffflow_jax as dfj
 from diffflow_jax.plots import solvers as figures
-from diffflow_jax.sampling import learned, noise
+from diffflow_jax.sampling import candidates, learned, noise
 
 matplotlib.use("Agg")
-S = dfj.solvers
-SOLVERS = {
-  "ddim": S.ddim,
-  "heun, flow": S.heun,
-  "heun, sigma": lambda l: S.heun(l, "sigma"),
-  "heun, angle": lambda l: S.heun(l, "angle"),
-  "midpoint, flow": S.midpoint,
-  "rk4, flow": S.rk4,
-  "dpmpp_2s": S.dpmpp_2s,
-  "dpmpp_3s": S.dpmpp_3s,
-  "dpmpp_2m": S.dpmpp_2m,
-  "dpmpp_3m": S.dpmpp_3m,
-  "unipc 2": lambda l: S.unipc(l, 2),
-  "unipc 3": lambda l: S.unipc(l, 3),
-  "deis 2": lambda l: S.deis(l, 2),
-  "deis 3": lambda l: S.deis(l, 3),
-  "ab 2, flow": S.adams_bashforth,
-  "ab 3, flow": lambda l: S.adams_bashforth(l, 3),
-  "ab 2, angle": lambda l: S.adams_bashforth(l, 2, "angle"),
-  "lms 2 (sigma)": lambda l: S.adams_bashforth(l, 2, "sigma"),
-}
-LO = -9.0  # finite start, so that every coordinate takes part; sigma/alpha = 90
-
-
-def grid(name, n):
-  start = dfj.levels.at_logsnr(dfj.levels.vp, LO)
-  flow, cosine = dfj.schedules.Flow(), dfj.schedules.Cosine()
-  to_zero = lambda logsnr: dfj.grids.from_logsnr(np.append(logsnr, np.inf))
-  if name == "flow":
-    return dfj.grids.uniform_t(flow, dfj.levels.vp, n, float(flow.t(LO)))
-  if name == "flow, shift 3":
-    r = np.linspace(1, 0, n + 1)
-    t = 3 * r / (1 + 2 * r) * float(flow.t(LO))
-    return dfj.grids.from_t(flow, dfj.levels.vp, t)
-  if name == "cosine":
-    return dfj.grids.uniform_t(cosine, dfj.levels.vp, n, float(cosine.t(LO)))
-  if name == "logsnr":
-    return to_zero(np.linspace(LO, 9.0, n))
-  if name == "karras":
-    sigma_max = float(start.sigma / start.alpha)
-    return dfj.grids.karras(n, sigma_max=sigma_max, scale=dfj.levels.vp)
-  raise ValueError(name)
-
-
-GRIDS = ("flow", "flow, shift 3", "cosine", "logsnr", "karras")
 COUNTS = (5, 10, 20, 50, 100)
+# finite start, so that every coordinate takes part; sigma/alpha = 90
+ENDS = dfj.grids.from_logsnr([-9.0, np.inf])
+START, END = ENDS[0], ENDS[1]
+SHOWN = 15  # rows of the table of advice
 
 
 def problems():
-  rng = np.random.default_rng(0)
-  means = rng.normal(size=(6, 8))
+  means = np.random.default_rng(0).normal(size=(6, 8))
   return {
     "smooth": dfj.closed_form.mixture(np.ones(6), means, np.full(6, 0.6)),
     "sharp": dfj.closed_form.mixture(np.ones(6), means, np.full(6, 0.1)),
   }
 
 
-def tables(counts):
-  made = {}
-  for label, solver in SOLVERS.items():
-    per_step = {"heun": 2, "midp": 2, "rk4,": 4}.get(label[:4], 1)
-    per_step = {"dpmpp_2s": 2, "dpmpp_3s": 3}.get(label, per_step)
-    for name in GRIDS:
-      for count in counts:
-        for n in range(count // per_step + 2, 0, -1):
-          if n < 2:
-            break
-          table = solver(grid(name, n))
-          if table.num_evaluations <= count:
-            made[label, name, count] = table
-            break
-  return made
+def measure(mix, tables, num):
+  """({(solver, grid, count): error}, the start, the goal)."""
+  keys = noise.keys(jax.random.key(0), 0, num)
+  z = noise.initial(keys, jnp.asarray(START.sigma), (8,), jnp.float64)
+  fine = dfj.solvers.rk4(candidates.candidate_grids(START, END, 250)["cosine"])
+  goal = dfj.sample(mix, fine, keys[0], z.shape, z=z)
+  errors = {
+    key: float(learned.error(mix, dfj.pad(table, 100, 4), z, goal))
+    for key, table in tables.items()
+  }
+  return errors, z, goal
+
+
+def table(head, rows):
+  """Lines of a Markdown table."""
+  line = lambda cells: "| " + " | ".join(map(str, cells)) + " |"
+  return [line(head), "|---" * len(head) + "|", *map(line, rows), ""]
+
+
+def best_grids(errors, counts):
+  """Every solver on its best grid, and its curve (solver, counts, errors)."""
+  rows, curves = [], {}
+  for solver in candidates.CANDIDATES:
+    row, points = [solver], []
+    for c in counts:
+      of = {g: e for (s, g, n), e in errors.items() if (s, n) == (solver, c)}
+      grid = min(of, key=of.get, default=None)
+      row.append(f"{of[grid]:.1e} {grid}" if of else "-")
+      points += [(c, of[grid])] if of else []
+    rows.append(row)
+    curves[solver] = tuple(np.array(points).T)
+  return rows, curves
+
+
+def ratios(errors, counts):
+  """{(solver, grid): {count: error over the best one's, the worse problem}}."""
+  worst = {}
+  for c in counts:
+    for of in errors.values():
+      least = min(e for (*_, n), e in of.items() if n == c)
+      for (solver, grid, n), e in of.items():
+        if n == c:
+          old = worst.setdefault((solver, grid), {}).get(c, 0.0)
+          worst[solver, grid][c] = max(old, e / least)
+  return worst
+
+
+def advice(errors, counts):
+  """Pairs of solver and grid by their worst ratio over all counts."""
+  worst = ratios(errors, counts)
+  everywhere = {k: v for k, v in worst.items() if len(v) == len(counts)}
+  mean = lambda k: np.mean([np.log(r) for r in worst[k].values()])
+  rows = [
+    [*k, *(f"{worst[k][c]:.1f}" for c in counts), f"{np.exp(mean(k)):.1f}"]
+    for k in sorted(everywhere, key=mean)[:SHOWN]
+  ]
+  head = ["solver", "grid", *(f"NFE {c}" for c in counts), "mean"]
+  winners = []
+  for c in counts:
+    ratio, (solver, grid) = min((v[c], k) for k, v in worst.items() if c in v)
+    winners.append([c, solver, grid, f"{ratio:.1f}"])
+  return [
+    "## What to use",
+    "",
+    "Error over that of the best solver and grid at this number of evaluations,"
+    " on the worse of the two problems; the last column is the geometric mean.",
+    "",
+    *table(head, rows),
+    "The least such ratio at each number of evaluations:",
+    "",
+    *table(["NFE", "solver", "grid", "ratio"], winners),
+  ]
+
+
+def fitted(mix, errors, z, goal, quick):
+  """Rows (NFE, best hand-made, learned, ratio) on noise that no fit saw."""
+  rows = []
+  settings = dict(num_train=64, num_valid=64, num_steps=20) if quick else {}
+  for c in (5, 10):
+    made, report = learned.fit_tableau(
+      mix, ENDS, c, jax.random.key(1), (8,), **settings
+    )
+    e = float(learned.error(mix, made, z, goal))
+    by_hand, *name = min((v, *k[:2]) for k, v in errors.items() if k[2] == c)
+    rows.append([
+      c, f"{by_hand:.2e} ({', '.join(name)})",
+      f"{e:.2e} (from {', '.join(report['started_from'])})",
+      f"{by_hand / e:.1f}",
+    ])  # fmt: skip
+  return rows
 
 
 def main():
@@ -104,65 +138,40 @@ def main():
   out = pathlib.Path(args.out)
   out.mkdir(parents=True, exist_ok=True)
   counts = COUNTS[:2] if args.quick else COUNTS
-  made = tables(counts)
-  text, curves = ["# Error against evaluations", ""], {}
+  num = 64 if args.quick else 4096
+  tables = {
+    (*key, c): t
+    for c in counts
+    for key, t in learned.hand_made(START, END, c).items()
+  }
+  text, curves, errors = [], {}, {}
   for problem, mix in problems().items():
-    num = 64 if args.quick else 256
-    start = made["ddim", "flow", counts[0]].start
-    keys = noise.keys(jax.random.key(0), 0, num)
-    z = noise.initial(keys, jnp.asarray(start.sigma), (8,), jnp.float64)
-    goal = dfj.sample(mix, S.rk4(grid("cosine", 250)), keys[0], z.shape, z=z)
-    errors = {}
-    for key, table in made.items():
-      errors[key] = float(learned.error(mix, dfj.pad(table, 100, 4), z, goal))
-    best = lambda label, count, errors=errors: min(
-      (errors[label, g, count], g) for g in GRIDS if (label, g, count) in errors
-    )
+    errors[problem], z, goal = measure(mix, tables, num)
+    rows, curves[problem] = best_grids(errors[problem], counts)
     text += [
       f"## {problem}",
       "",
-      "Mean over samples of their RMS error, on the best grid of each solver.",
+      f"Mean over {num} samples of their RMS error, best grid of each solver.",
       "",
+      *table(["solver", *(f"NFE {c}" for c in counts)], rows),
     ]
-    text += ["| solver | " + " | ".join(f"NFE {c}" for c in counts) + " |"]
-    text += ["|---" * (len(counts) + 1) + "|"]
-    curves[problem] = {}
-    for label in SOLVERS:
-      row, points = [], []
-      for c in counts:
-        if any((label, g, c) in errors for g in GRIDS):
-          e, g = best(label, c)
-          row.append(f"{e:.1e} {g}")
-          points.append((made[label, g, c].num_evaluations, e))
-        else:
-          row.append("-")
-      text.append(f"| {label} | " + " | ".join(row) + " |")
-      curves[problem][label] = tuple(np.array(points).T)
-    c = counts[-1] if args.quick else 20
-    text += ["", f"Every grid at NFE {c}.", ""]
-    text += ["| solver | " + " | ".join(GRIDS) + " |"]
-    text += ["|---" * (len(GRIDS) + 1) + "|"]
-    for label in SOLVERS:
-      row = [
-        f"{errors[label, g, c]:.1e}" if (label, g, c) in errors else "-"
-        for g in GRIDS
-      ]
-      text.append(f"| {label} | " + " | ".join(row) + " |")
-    text.append("")
+    at = counts[-1] if args.quick else 20
+    text += [f"Every grid at NFE {at}.", ""]
+    names = list(candidates.candidate_grids(START, END, 5))
+    cell = lambda s, g, of=errors[problem], at=at: (
+      f"{of[s, g, at]:.1e}" if (s, g, at) in of else "-"
+    )
+    rows = [[s, *(cell(s, g) for g in names)] for s in candidates.CANDIDATES]
+    text += table(["solver", *names], rows)
     if args.learned:
-      text += ["| NFE | best hand-made | learned | ratio |"]
-      text += ["|---" * 4 + "|"]
-      for c in (5, 10):
-        table, report = learned.fit_tableau(
-          mix, grid("flow", 10), c, jax.random.key(1), (8,)
-        )
-        e = float(learned.error(mix, table, z, goal))
-        by_hand = min(v for (_, _, n), v in errors.items() if n == c)
-        text.append(f"| {c} | {by_hand:.1e} | {e:.1e} | {by_hand / e:.1f} |")
-      text.append("")
-  figures.error_against_evaluations(curves).savefig(
-    out / "error_vs_nfe.png", dpi=130
-  )
+      text += ["Learned tableaus, on noise that no fit saw.", ""]
+      text += table(
+        ["NFE", "best hand-made", "learned", "ratio"],
+        fitted(mix, errors[problem], z, goal, args.quick),
+      )
+  figure = figures.error_against_evaluations(curves)
+  figure.savefig(out / "error_vs_nfe.png", dpi=130, bbox_inches="tight")
+  text = ["# Error against evaluations", "", *advice(errors, counts), *text]
   (out / "error_vs_nfe.md").write_text("\n".join(text))
   print("\n".join(text))
 

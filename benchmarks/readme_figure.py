@@ -47,7 +47,7 @@ def digits(axes, directory):
   samples, _ = generate.generate(
     run,
     generate.make_predict(run, ema, 1.3),
-    generate.make_tableau(run.objective, "unipc", "uniform_t", 20),
+    generate.make_tableau(run.objective, "midpoint", "uniform_cosine", 10),
     num_samples=100,
     seed=0,
   )

@@ -46,9 +46,9 @@ def get_config(size=""):
   config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
   config.sampler = dict(
-    solver="unipc",
-    grid="uniform_t",
-    num_steps=20,
+    solver="midpoint",  # 20 evaluations, two a step
+    grid="uniform_cosine",
+    num_steps=10,
     guidance=1.3,
     num_samples=100,
   )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.process import closed_form, levels
+from diffflow_jax.process import closed_form, levels, schedules
 from diffflow_jax.sampling import adaptive, grids, solvers, tableau
 
 KEY = jax.random.key(0)
@@ -21,6 +21,7 @@ def mix3d():
   return closed_form.mixture([0.3, 0.7], means, [0.3, 0.5])
 
 
+FLOW = schedules.Flow()
 PURE = levels.Level(-np.inf, 0.0, 1.0)
 DATA = levels.Level(np.inf, 1.0, 0.0)
 
@@ -58,19 +59,6 @@ def test_forward_then_back_returns_the_data():
   np.testing.assert_allclose(back, x, atol=1e-4)
 
 
-@pytest.mark.parametrize("solver", ["heun", "rk4", "midpoint", "dpmpp_3s"])
-def test_forward_then_back_by_any_solver(solver, x64):
-  """The reversed grid encodes; from sigma_min where the solver needs it."""
-  grid = grids.from_logsnr(np.linspace(-8, 12, 801), levels.linear)
-  solve = solvers.named(solver)
-  x = mix1d().sample(KEY, 16)
-  z = tableau.sample(mix1d(), solve(grids.reverse(grid)), KEY, x.shape, z=x)
-  want = mix1d().flow(x, grid[-1], grid[0])
-  np.testing.assert_allclose(z, want, atol=1e-4)
-  back = tableau.sample(mix1d(), solve(grid), KEY, z.shape, z=z)
-  np.testing.assert_allclose(back, x, atol=1e-4)
-
-
 def test_log_likelihood_is_the_mixtures():
   """In float32, at default tolerances, within 1e-4 nats."""
   x = mix3d().sample(KEY, 32)
@@ -89,6 +77,39 @@ def test_log_likelihood_from_a_noisy_start_is_that_densitys(x64):
   )
   on_ve = levels.at_logsnr(levels.ve, 3.0)
   np.testing.assert_allclose(got, mix3d().log_prob(x, on_ve), atol=1e-6)
+
+
+def test_log_likelihood_with_a_prior_at_a_finite_end(x64):
+  """Stops at logsnr -3, where the exact marginal is the prior: log p exactly.
+
+  The default prior there is N(0, sigma²), of the end's own sigma.
+  """
+  x = mix3d().sample(KEY, 8)
+  end = levels.at_logsnr(levels.linear, -3.0)
+  run = lambda **kw: adaptive.log_likelihood(
+    mix3d(), x, end=end, rtol=1e-8, atol=1e-8, **kw
+  )[0]
+  got = run(log_prior=lambda z: mix3d().log_prob(z[None], end)[0])
+  clean = levels.Level(jnp.inf, jnp.ones(()), jnp.zeros(()))
+  np.testing.assert_allclose(got, mix3d().log_prob(x, clean), atol=1e-6)
+  z, _ = adaptive.flow(mix3d(), x, DATA, end, rtol=1e-8, atol=1e-8)
+  normal = jax.scipy.stats.norm.logpdf(z, scale=end.sigma).sum(1)
+  np.testing.assert_allclose(
+    run() - got, normal - mix3d().log_prob(z, end), atol=1e-5
+  )
+
+
+def test_adaptive_samples_start_from_the_noise_of_the_others():
+  """Sample i is that of a fine fixed grid, and of any batch."""
+  fine = solvers.heun(grids.uniform_t(FLOW, levels.linear, 200))
+  want = tableau.sample(mix1d(), fine, KEY, (6, 1))
+  got, nfe = adaptive.sample(mix1d(), PURE, DATA, KEY, (6, 1))
+  np.testing.assert_allclose(got, want, atol=2e-3)
+  part, _ = adaptive.sample(mix1d(), PURE, DATA, KEY, (2, 1), first=3)
+  np.testing.assert_allclose(part, got[3:5], atol=1e-4)
+  assert nfe.shape == (6,)
+  with pytest.raises(ValueError, match="rtol must be > 0, not 0"):
+    adaptive.sample(mix1d(), PURE, DATA, KEY, (1, 1), rtol=0.0)
 
 
 @pytest.mark.slow
@@ -125,5 +146,9 @@ def test_bits_per_dim():
 
 
 def test_bad_probes_are_refused():
-  with pytest.raises(ValueError, match="num_probes must be >= 1"):
-    adaptive.log_likelihood(mix1d(), jnp.zeros((1, 1)), num_probes=2)
+  for settings, message in (
+    (dict(num_probes=2), "num_probes needs a key"),
+    (dict(num_probes=0, key=KEY), "num_probes must be an integer >= 1, not 0"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      adaptive.log_likelihood(mix1d(), jnp.zeros((1, 1)), **settings)

@@ -141,6 +141,33 @@ def test_every_kind_of_guidance_and_a_trajectory_by_flag(digits_run, tmp_path):
     assert np.abs(other - drawn[0]).max() > 1e-6
 
 
+def test_every_kind_of_sampler_by_flag(digits_run, toy_run, tmp_path, capsys):
+  """Adaptive, restarted, on a table's rows, a file's levels; CFG++."""
+  from diffflow_jax.commands import sample
+
+  levels = tmp_path / "levels.npy"
+  np.save(levels, np.array([-6.0, -2.0, 2.0, np.inf]))
+  drawn = []
+  for i, (run, more, count) in enumerate(
+    (
+      (toy_run, ["--solver=adaptive:rtol=1e-2,atol=1e-2"], None),
+      (toy_run, ["--solver=heun", "--restart=1,3,2"], 7 + 2 * 4),
+      (toy_run, ["--solver=ddim", "--grid=table_rows"], 4),
+      (toy_run, ["--solver=ddim", f"--grid=file:path={levels}"], 3),
+      (digits_run[0], ["--solver=ddim", "--cfg_plus_plus", "--guidance=0"], 3),
+      (digits_run[0], ["--negative_label=3", "--nobatched_guidance"], 3),
+    )
+  ):
+    out = tmp_path / f"{i}.npz"
+    flags = [f"--workdir={run}", "--num_samples=10", f"--out={out}"]
+    sample.main(["sample", *flags, *more])
+    said = capsys.readouterr().out
+    assert count is None or f" {count} evaluations each" in said, said
+    drawn.append(np.load(out)["samples"])
+    assert np.isfinite(drawn[-1]).all()
+  assert len({x.tobytes() for x in drawn}) == len(drawn)
+
+
 def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
   from diffflow_jax.commands import sample
 
@@ -240,11 +267,28 @@ def test_a_workdir_of_another_config_is_refused(toy_run):
     (["--solver=ddim:ete=1"], "ddim has no setting 'ete'; it has: eta"),
     (["--solver=ddim:eta"], "'eta' in 'ddim:eta' is not setting=value"),
     (["--solver=none.npz"], "none.npz is not a saved tableau"),
-    (["--grid=log"], "--grid is 'log'; known: karras, quadratic"),
+    (["--grid=log"], "--grid is 'log'; known: file, karras, quadratic"),
     (["--grid=uniform_flow:shift=0"], "--grid: shift must be > 0"),
     (["--guidance_interval=3,1"], "--guidance_interval must be LO,HI"),
     (["--guidance_rescale=2"], "--guidance_rescale must be in [0, 1]"),
-    (["--clip=hard"], "--clip must be static or dynamic"),
+    (["--clip=static:limt=1"], "static has no setting 'limt'; it has: limit"),
+    (["--cfg_plus_plus", "--guidance=0.5"], "renoises with the reference's"),
+    (
+      ["--cfg_plus_plus", "--solver=ddim", "--guidance=2"],
+      "--guidance must be in [0, 1] with --cfg_plus_plus, not 2.0",
+    ),
+    (["--solver=x.npz", "--num_steps=4"], "--num_steps has no effect with"),
+    (["--solver=x.npz", "--grid=karras"], "--grid has no effect with --solver"),
+    (["--solver=adaptive", "--num_steps=4"], "--num_steps has no effect with"),
+    (["--grid=file:path=x", "--num_steps=4"], "no effect with --grid=file"),
+    (["--restart=1,2"], "--restart must be HIGH,LOW,TIMES, not '1,2'"),
+    (["--restart=3,1,1"], "--restart: restart needs 0 <= high < low"),
+    (["--negative_label=10"], "--negative_label must be 0 to 9, not 10"),
+    (
+      ["--guidance=1", "--negative_label=1"],
+      "--negative_label has no effect at a guidance strength of 1",
+    ),
+    (["--clip=hard"], "--clip is 'hard'; known: dynamic, static"),
     (["--trajectory=x.mp4"], "--trajectory must end in .gif or .png"),
     (["--num_steps=0"], "--num_steps must be at least 1, not 0"),
     (["--num_samples=-1"], "--num_samples must be at least 1, not -1"),

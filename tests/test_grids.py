@@ -106,7 +106,10 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
       "level 1 has 2 and level 2 has",
     ),
     (lambda: grids.from_logsnr([0.0, 1.0, 1.0]), "logsnr increasing"),
-    (lambda: grids.from_sigma([1.0, -0.1]), "sigma must be >= 0"),
+    (
+      lambda: grids.from_sigma([1.0, -0.1]),
+      "level 1 of the grid has sigma = -0.1",
+    ),
     (lambda: grids.karras(0), "num_steps must be an integer >= 1, not 0"),
     (lambda: grids.karras(2.5), "num_steps must be an integer >= 1, not 2.5"),
     (

@@ -103,6 +103,26 @@ def test_cfg_plus_plus_is_the_papers_step(x64):
   np.testing.assert_allclose(got, z, atol=1e-6)
 
 
+def test_cfg_plus_plus_outside_its_interval_is_off(x64):
+  """x̂ and ε̂ of the condition both: a pair that fits z."""
+  guided = guidance.Guided(predict, 9, 0.6, interval=(0.0, 2.0), plus_plus=True)
+  for logsnr, inside in ((-0.5, False), (1.0, True), (3.0, False)):
+    lv = levels.at_logsnr(levels.vp, logsnr)
+    x_hat, eps_hat = guided(Z, lv, COND)
+    given, none = pieces(lv)
+    want = mixed(lv, 0.6)[0] if inside else given[0]
+    np.testing.assert_allclose(x_hat, want, atol=1e-14)
+    np.testing.assert_allclose(eps_hat, (none if inside else given)[1])
+
+
+def test_a_low_percentile_does_not_shrink():
+  """Dynamic thresholding's s is at least the limit: inside it nothing moves."""
+  x = jnp.array([[0.5, -0.9, 0.1, 0.0]])
+  point = lambda z, lv, cond: (x, (z - lv.alpha * x) / lv.sigma)
+  got = guidance.DynamicallyClipped(point, 50.0)(0.3 * jnp.ones((1, 4)), LV)
+  np.testing.assert_allclose(got[0], x, rtol=1e-6)
+
+
 def test_thresholding(x64):
   point = lambda z, lv, cond: (
     jnp.array([[0.5, -4.0, 1.5, 0.0]]),

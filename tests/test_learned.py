@@ -31,7 +31,7 @@ def flow_grid():
 def test_learned_beats_hand_made_on_held_out_noise():
   mix = problem()
   table, report = learned.fit_tableau(
-    mix, flow_grid(), 4, KEY, (4,), num_train=512, num_valid=128, num_steps=300
+    mix, flow_grid(), 4, KEY, (4,), num_train=512, num_valid=128, num_steps=200
   )
   assert table.num_evaluations == 4
   keys = noise.keys(jax.random.key(9), 0, 512)  # never seen
@@ -69,6 +69,51 @@ def test_without_steps_that_help_the_hand_made_one_is_kept():
   np.testing.assert_allclose(error(table), error(start), rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_evaluations", [1, 2])
+def test_fewer_evaluations_than_predictions_kept(num_evaluations):
+  """A hand-made start may keep more than one prediction an evaluation."""
+  table, report = learned.fit_tableau(
+    problem(),
+    flow_grid(),
+    num_evaluations,
+    KEY,
+    (4,),
+    num_train=8,
+    num_valid=16,
+    num_steps=3,
+    num_starts=2,
+    reference=solvers.heun(flow_grid()),
+  )
+  assert table.num_evaluations == num_evaluations
+  assert report["learned"] <= report["hand_made"]
+  tableau.check(table)
+
+
+def test_corrections_do_not_reach_predictions_that_are_not_made():
+  table = jax.tree.map(jnp.asarray, solvers.unipc(flow_grid(), 3))
+  params = dict(
+    mix=jnp.ones_like(table.mix[..., :-1]),
+    logsnr=jnp.zeros_like(table.levels.logsnr),
+  )
+  moved = learned._free(params, table).mix - table.mix
+  for i in range(6):
+    want = [1.0, 1.0, *(float(j < i) for j in range(4)), 0.0]
+    np.testing.assert_allclose(moved[i], [want, want], atol=1e-6)
+
+
+def test_it_starts_from_the_best_solvers_each_on_its_best_grid():
+  scores = {("a", "x"): 3.0, ("a", "y"): 1.0, ("b", "x"): 2.0, ("c", "y"): 9.0}
+  starts = learned._best_of_each_solver(scores)
+  assert starts == [("a", "y"), ("b", "x"), ("c", "y")]
+
+
+def test_a_padded_tableau_is_not_saved(tmp_path):
+  with pytest.raises(ValueError, match="save it before"):
+    learned.save(
+      tmp_path / "x.npz", compose.pad(solvers.ddim(flow_grid()), 12, 2)
+    )
+
+
 def test_save_and_load(tmp_path):
   table = solvers.unipc(flow_grid(), 2)
   path = tmp_path / "solver.npz"
@@ -90,7 +135,7 @@ def test_bad_files_are_refused(tmp_path):
     dict(mix=np.full_like(table.mix, np.nan)),
   ):
     learned.save(path, table.replace(**broken))
-    with pytest.raises(ValueError, match="must be finite floats of shape"):
+    with pytest.raises(ValueError, match="bad.npz: mix of a tableau must"):
       learned.load(path)
   np.savez(path, mix=np.array([object()], dtype=object))
   with pytest.raises(ValueError, match="is not a saved tableau"):

@@ -16,6 +16,7 @@ from diffflow_jax.sampling import (
   guidance,
   introspection,
   noise,
+  scan,
   solvers,
   tableau,
 )
@@ -42,31 +43,92 @@ def test_sample_i_does_not_depend_on_the_batch():
   assert len(np.unique(np.asarray(whole)[:, 0])) == 64
 
 
-def test_sample_i_does_not_depend_on_the_devices(tmp_path):
-  """On 8 CPU devices in another process, sharded; and on one, here."""
-  code = """
+DEVICES = """
 import sys, jax, numpy as np
 import diffflow_jax as dfj
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 mesh = Mesh(np.array(jax.devices()), "i")
 grid = dfj.grids.uniform_t(dfj.schedules.Flow(), dfj.levels.linear, 8)
-x = dfj.sample(
-  dfj.closed_form.gaussian([0.4, 0.1], 0.6), dfj.solvers.ddim(grid, 0.5),
-  jax.random.key(0), (64, 2), sharding=NamedSharding(mesh, P("i")),
-)
-assert len(x.devices()) == 8, x.sharding
-np.save(sys.argv[1], np.asarray(x))
+arrays = {}
+for name, settings in (
+  ("ddim", dict(eta=0.5)), ("heun", {}), ("unipc", {}), ("sde_dpmpp_2m", {})
+):
+  table = dfj.pad(dfj.solvers.named(name)(grid, **settings), 16, 3)
+  x = dfj.sample(
+    dfj.closed_form.gaussian([0.4, 0.1], 0.6), table,
+    jax.random.key(0), (64, 2), sharding=NamedSharding(mesh, P("i")),
+  )
+  assert len(x.devices()) == 8, x.sharding
+  arrays[name] = np.asarray(x)
+np.savez(sys.argv[1], **arrays)
 """
-  path = tmp_path / "x.npy"
+
+
+def test_sample_i_does_not_depend_on_the_devices(tmp_path):
+  """On 8 CPU devices in another process, sharded; and on one, here."""
+  path = tmp_path / "x.npz"
   flags = "--xla_force_host_platform_device_count=8"
   env = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
   env["PYTHONPATH"] = os.getcwd()
-  subprocess.run(
-    [sys.executable, "-c", code, str(path)], env=env, check=True, timeout=120
-  )
-  mix = closed_form.gaussian([0.4, 0.1], 0.6)
-  here = tableau.sample(mix, solvers.ddim(flow_grid(8), 0.5), KEY, (64, 2))
-  np.testing.assert_allclose(np.load(path), here, atol=1e-6)
+  command = [sys.executable, "-c", DEVICES, str(path)]
+  subprocess.run(command, env=env, check=True, timeout=120)
+  mix, there = closed_form.gaussian([0.4, 0.1], 0.6), np.load(path)
+  for name, table in (
+    ("ddim", solvers.ddim(flow_grid(8), 0.5)),
+    ("heun", solvers.heun(flow_grid(8))),
+    ("unipc", solvers.unipc(flow_grid(8))),
+    ("sde_dpmpp_2m", solvers.sde_dpmpp_2m(flow_grid(8))),
+  ):
+    here = tableau.sample(mix, compose.pad(table, 16, 3), KEY, (64, 2))
+    np.testing.assert_allclose(there[name], here, atol=1e-6, err_msg=name)
+
+
+def small(params, z, logsnr, cond):
+  h = jnp.tanh(z @ params + jnp.tanh(logsnr)[:, None])
+  return h @ params.T
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "flow_matching",
+    "ddpm",
+    pytest.param("v_diffusion", marks=pytest.mark.slow),
+    pytest.param("edm", marks=pytest.mark.slow),
+  ],
+)
+def test_gradients_are_finite_between_the_exact_ends(name):
+  """From alpha = 0 to sigma = 0, through solvers that share two programs."""
+  from diffflow_jax.objective import objectives
+
+  objective = objectives.OBJECTIVES[name]()
+  params = 0.3 * jax.random.normal(KEY, (2, 8))
+
+  @jax.jit
+  def slope(params, table):
+    run = lambda predict: tableau.sample(predict, table, KEY, (3, 2))
+    loss = lambda p: jnp.sum(
+      run(objectives.predictor(objective, small, p)) ** 2
+    )
+    return jax.grad(loss)(params)
+
+  wide = lambda t: t.replace(mix=compose.widen(t.mix, 4))
+  for make, n in (
+    (solvers.ddim, 7),
+    (lambda l: solvers.ddim(l, 0.9), 7),
+    (solvers.ddpm, 7),
+    (solvers.dpmpp_2m, 7),
+    (solvers.dpmpp_3m, 7),
+    (solvers.unipc, 7),
+    (solvers.deis, 7),
+    (solvers.adams_bashforth, 7),
+    (solvers.sde_dpmpp_3m, 7),
+    (solvers.euler_maruyama, 7),
+    (solvers.heun, 4),
+    (lambda l: solvers.heun(l, "angle"), 4),
+  ):
+    grad = slope(params, wide(make(flow_grid(n))))
+    assert np.isfinite(grad).all() and np.abs(grad).max() > 0, make
 
 
 def counting(traces):
@@ -100,38 +162,49 @@ def test_one_trace_at_equal_n_and_k():
 
 
 def test_one_compilation_serves_everything_that_is_padded():
-  """Ten settings of (solver, steps, eta, guidance, grid)."""
+  """Ten settings of (solver, steps, eta, guidance, grid): one program.
+
+  Strengths as they come: off, an integer, NumPy's and JAX's numbers.
+  """
   traces = []
   predict = counting(traces)
 
-  def run(table, w):
-    table = compose.pad(table, 40, 4)
-    return tableau.sample(
-      guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
-    )
+  def run(table, w, **kwargs):
+    model = guidance.Guided(predict, 10, w, **kwargs)
+    return tableau.sample(model, table, KEY, (4, 1), cond=jnp.arange(4))
 
   cosine = lambda n: grids.uniform_t(schedules.Cosine(), levels.vp, n)
   settings = [
     (solvers.ddim(flow_grid(9)), 1.0),
-    (solvers.ddim(flow_grid(20), 0.7), 1.0),
-    (solvers.ddpm(cosine(13)), 3.0),
-    (solvers.heun(flow_grid(11)), 2.0),
-    (solvers.rk4(cosine(10)), 2.0),
+    (solvers.ddim(flow_grid(20), 0.7), 2),
+    (solvers.ddpm(cosine(13)), np.float32(3.0)),
+    (solvers.heun(flow_grid(11)), np.float64(2.0)),
+    (solvers.rk4(cosine(10)), jnp.asarray(2)),
     (solvers.dpmpp_3s(cosine(8)), 0.0),
-    (solvers.unipc(flow_grid(7), 3), 1.5),
-    (solvers.deis(cosine(40)), 4.0),
+    (solvers.unipc(flow_grid(7), 3), np.array(1.5)),
+    (solvers.deis(cosine(40)), 4),
     (solvers.edm(grids.karras(12), 5.0), 2.0),
-    (solvers.sde_dpmpp_3m(flow_grid(25), 0.3), jnp.array([1.0, 2.0, 3.0, 4.0])),
+    (solvers.sde_dpmpp_3m(flow_grid(25), 0.3), -1),
   ]
-  before = tableau._run._cache_size()
-  outs = [run(*s) for s in settings]
-  # a strength per sample is another shape, the others are one program
-  assert tableau._run._cache_size() - before == 2 and len(traces) == 2
+  extra = [{}] * 8 + [dict(interval=(-3, 4)), dict(rescale=1)]
+  before = scan.run._cache_size()
+  outs = [
+    run(compose.pad(table, 40, 4), w, **kwargs)
+    for (table, w), kwargs in zip(settings, extra, strict=True)
+  ]
+  assert scan.run._cache_size() - before == 1 and len(traces) == 1
   for (table, w), out in zip(settings[:3], outs, strict=False):
-    plain = tableau.sample(
-      guidance.Guided(predict, 10, w), table, KEY, (4, 1), cond=jnp.arange(4)
-    )
-    np.testing.assert_allclose(out, plain, atol=1e-5)
+    np.testing.assert_allclose(out, run(table, w), atol=1e-5)
+
+
+def test_a_number_broadcast_over_samples_shares_their_program():
+  traces = []
+  predict = counting(traces)
+  table = compose.pad(solvers.ddim(flow_grid(9)), 40, 4)
+  for w in ([1.0, 2.0, 3.0, 4.0], np.full(4, 2.0), jnp.full(4, 1)):
+    model = guidance.Guided(predict, 10, w)
+    tableau.sample(model, table, KEY, (4, 1), cond=jnp.arange(4))
+  assert len(traces) == 1
 
 
 def test_padding_costs_no_evaluation():
@@ -153,7 +226,7 @@ def test_a_deterministic_tableau_draws_no_noise():
   table = jax.tree.map(jnp.asarray, solvers.ddim(flow_grid(4)))
   keys = jax.random.split(KEY, 3)
   jaxpr = str(
-    jax.make_jaxpr(tableau._run)(mix, table, keys, jnp.zeros((3, 1)), None)
+    jax.make_jaxpr(scan.run)(mix, table, keys, jnp.zeros((3, 1)), None)
   )
   outside, _, inside = jaxpr.partition("cond[")
   assert inside and "random_bits" in inside and "random_bits" not in outside
@@ -187,6 +260,36 @@ def test_contributions_reproduce_the_sample(make, target, x64):
   a, b = table.target.T if row is None else row(lv)
   y = jnp.reshape(a, (-1, 1, 1)) * x_hat + jnp.reshape(b, (-1, 1, 1)) * eps_hat
   want = parts["start"] * z + jnp.tensordot(parts["kept"], y, 1)
+  keys = noise.keys(KEY, 0, 5)
+  for i, w in enumerate(parts["noise"]):
+    want = want + w * noise.draw(keys, i, (1,), z.dtype)
+  np.testing.assert_allclose(got, want, atol=1e-11)
+
+
+@pytest.mark.parametrize("coordinate", [None, "flow", "angle"])
+@pytest.mark.parametrize(
+  "make", [solvers.heun, solvers.dpmpp_2m, lambda l: solvers.ddim(l, 0.5)]
+)
+def test_contributions_of_the_velocity(make, coordinate, x64):
+  """u = dz/dt of a path, of flow time if none is named, reproduces the sample.
+
+  The states are on the tableau's own scales, u on the path's.
+  """
+  table = make(flow_grid(6, t_end=0.1))
+  z = jnp.linspace(-2, 2, 5)[:, None]
+  keep = lambda z, x_hat, eps_hat, lv: (x_hat, eps_hat)
+  got, (x_hat, eps_hat) = tableau.sample(
+    mix1d(), table, KEY, z.shape, z=z, trajectory=keep
+  )
+  from diffflow_jax.process import targets
+
+  parts = introspection.contributions(table, targets.u, coordinate)
+  phi = np.arctan2(table.levels.sigma, table.levels.alpha)
+  a, b = -np.ones_like(phi), np.ones_like(phi)
+  if coordinate == "angle":
+    a, b = -np.pi / 2 * np.sin(phi), np.pi / 2 * np.cos(phi)
+  u = jnp.reshape(a, (-1, 1, 1)) * x_hat + jnp.reshape(b, (-1, 1, 1)) * eps_hat
+  want = parts["start"] * z + jnp.tensordot(parts["kept"], u, 1)
   keys = noise.keys(KEY, 0, 5)
   for i, w in enumerate(parts["noise"]):
     want = want + w * noise.draw(keys, i, (1,), z.dtype)

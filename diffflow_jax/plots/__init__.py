@@ -1,7 +1,7 @@
 """Figures. matplotlib is imported when a figure is made, not before.
 
 `save_*` write a PNG of samples; `plot_*` draw what the library computes on
-matplotlib axes and return them.
+matplotlib axes and return them; the others are whole figures of solvers.
 """
 
 from diffflow_jax.plots.comparisons import plot_comparison
@@ -12,9 +12,19 @@ from diffflow_jax.plots.curves import (
 )
 from diffflow_jax.plots.images import image_grid, save_images
 from diffflow_jax.plots.points import save_points
+from diffflow_jax.plots.solvers import (
+  churn,
+  contributions,
+  damping,
+  order_conditions,
+)
 
 __all__ = [
+  "churn",
+  "contributions",
+  "damping",
   "image_grid",
+  "order_conditions",
   "plot_comparison",
   "plot_densities",
   "plot_schedules",

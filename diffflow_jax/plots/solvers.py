@@ -55,6 +55,26 @@ def damping(tables, stds=None):
   return fig
 
 
+def order_conditions(tables, degree=3):
+  """Errors of the quadrature of x̂ = 1, r, r², … on the tables' own grids.
+
+  Args:
+    tables: {label: Tableau} with finite start and end; degree: the highest.
+  Returns:
+    A Figure: |relative error| against the power; a method of order p on a fine
+    grid is small up to the power p - 1.
+  """
+  fig, ax = subplots(figsize=(5, 3.4))
+  for label, table in tables.items():
+    errors = np.abs(introspection.order_conditions(table, degree))
+    ax.semilogy(range(degree + 1), np.maximum(errors, 1e-16), "o-", label=label)
+  ax.set_xticks(range(degree + 1))
+  ax.set_xlabel("power of the log-SNR in x̂")
+  ax.set_ylabel("|relative error of its integral|")
+  ax.legend(frameon=False, fontsize=8)
+  return fig
+
+
 def error_against_evaluations(curves):
   """Errors against NFE, one panel for each problem.
 

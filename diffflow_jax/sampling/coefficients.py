@@ -10,7 +10,9 @@ import numpy as np
 
 from diffflow_jax.process.levels import Level
 from diffflow_jax.process.schedules import unit_pair
-from diffflow_jax.sampling.grids import is_traced, on_host
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.checks import is_traced
+from diffflow_jax.sampling.grids import on_host
 from diffflow_jax.sampling.tableau import ANCHOR, Tableau, Z, without_clock
 
 X, EPS = (1.0, 0.0), (0.0, 1.0)  # what is kept: x̂ or ε̂
@@ -22,7 +24,12 @@ def namespace(levels):
 
 
 def steps(levels):
-  """(s, t): the levels that the N steps leave from and arrive at."""
+  """(s, t): the levels that the N steps leave from and arrive at.
+
+  Raises:
+    ValueError: the levels are no grid, in either direction.
+  """
+  checks.grid(levels, backwards=True)
   return levels[:-1], levels[1:]
 
 
@@ -38,7 +45,15 @@ def exact_step(s, t, keep=1.0):
 
   keep = 1 is DDIM (arXiv:2010.02502 eq. 12), keep = e^-kappa overshoots to
   leave room for noise. Finite at alpha_s = 0 and sigma_t = 0.
+
+  Raises:
+    ValueError: sigma_s = 0, where z_s = alpha_s x leaves no ratio to keep.
   """
+  if not is_traced(s) and np.any(np.asarray(s.sigma) == 0.0):
+    raise ValueError(
+      "a step from sigma = 0 needs a solver in flow time, as heun: this one "
+      "divides by sigma"
+    )
   a = t.sigma / s.sigma * keep
   return a, t.alpha - s.alpha * a
 

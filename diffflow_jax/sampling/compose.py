@@ -7,8 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.sampling.grids import is_traced
-from diffflow_jax.sampling.tableau import ANCHOR, H, Tableau, Z
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.checks import is_traced
+from diffflow_jax.sampling.tableau import ANCHOR, Tableau, Z
+
+
+def widen(mix, num_kept):
+  """The rows (…, K+3) as (…, num_kept+3): more is kept, and not used."""
+  xp = jnp if is_traced(mix) else np
+  more = xp.zeros((*mix.shape[:-1], num_kept + 3 - mix.shape[-1]))
+  return xp.concatenate([mix[..., :-1], more, mix[..., -1:]], axis=-1)
 
 
 def pad(tableau, num_evaluations, num_kept):
@@ -23,6 +31,8 @@ def pad(tableau, num_evaluations, num_kept):
   Raises:
     ValueError: the tableau is larger than that, or padded already.
   """
+  checks.integer("num_evaluations", num_evaluations, 1)
+  checks.integer("num_kept", num_kept, 1)
   n, k = tableau.mix.shape[0] - 1, tableau.num_kept
   if tableau.length is not None:
     raise ValueError("the tableau is padded already")
@@ -33,14 +43,7 @@ def pad(tableau, num_evaluations, num_kept):
     )
   xp = jnp if is_traced(tableau) else np
   more = num_evaluations - n
-  mix = xp.concatenate(
-    [
-      tableau.mix[..., : H + k],
-      xp.zeros((n + 1, 2, num_kept - k)),
-      tableau.mix[..., H + k :],
-    ],
-    axis=-1,
-  )
+  mix = widen(tableau.mix, num_kept)
   longer = lambda leaf: xp.concatenate([leaf, xp.repeat(leaf[-1:], more, 0)])
   return tableau.replace(
     mix=xp.concatenate([mix, xp.zeros((more, *mix.shape[1:]))]),
@@ -72,15 +75,7 @@ def join(first, second):
   gain = norm(start) / norm(end) if same else start.alpha / end.alpha
   var = 0.0 if same else start.sigma**2 - (gain * end.sigma) ** 2
   k = max(first.num_kept, second.num_kept)
-  width = lambda t: np.concatenate(
-    [
-      t.mix[..., : H + t.num_kept],
-      np.zeros((*t.mix.shape[:2], k - t.num_kept)),
-      t.mix[..., -1:],
-    ],
-    -1,
-  )
-  head, tail = width(first), width(second)
+  head, tail = widen(first.mix, k), widen(second.mix, k)
   # after first: anchor' = z' = gain (its last anchor row) + noise
   link = gain * head[-1, 0]
   link[-1] = np.hypot(link[-1], np.sqrt(var))
@@ -113,13 +108,14 @@ def restart(levels, solver, high, low, times=1):
     ValueError: high, low or times is out of range.
   """
   n = levels.logsnr.shape[0] - 1
+  checks.integer("high", high, 0)
+  checks.integer("low", low, 0)
+  checks.integer("times", times, 0)
   if not 0 <= high < low <= n or levels.alpha[high] == 0:
     raise ValueError(
       f"restart needs 0 <= high < low <= {n} with alpha[high] > 0, "
       f"not high={high}, low={low}"
     )
-  if times < 0:
-    raise ValueError(f"times must be >= 0, not {times}")
   table = solver(levels[: low + 1])
   for _ in range(times):
     table = join(table, solver(levels[high : low + 1]))

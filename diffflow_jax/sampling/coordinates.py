@@ -12,10 +12,11 @@ A method moves the state to its path's scale in its first row and back to the
 grid's in its last one, so the grid's own scale does not matter.
 """
 
+import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import levels as levels_lib, schedules
-from diffflow_jax.sampling import coefficients as co
+from diffflow_jax.sampling import checks, coefficients as co
 from diffflow_jax.sampling.grids import on_host
 
 
@@ -54,11 +55,24 @@ def times(levels, coordinate):
   """The path's time at every level of a grid, (N+1,), decreasing.
 
   Raises:
-    ValueError: a level of the grid is not on the path, as alpha = 0 in sigma.
+    ValueError: the levels are no grid, in either direction, or one of them is
+      not on the path, as alpha = 0 in sigma.
   """
+  return time_of(checks.grid(levels, backwards=True), coordinate)
+
+
+def _time(schedule, logsnr):
+  """schedule.t(logsnr), whose slope at an infinite logsnr is 0 and not NaN."""
+  inside = jnp.isfinite(logsnr)
+  ends = jax.lax.stop_gradient(schedule.t(logsnr))
+  return jnp.where(inside, schedule.t(jnp.where(inside, logsnr, 0.0)), ends)
+
+
+def time_of(levels, coordinate):
+  """The path's time at any levels (N,)."""
   xp = co.namespace(levels)
   schedule, _ = resolve(coordinate)
-  t = on_host(lambda s, l: s.t(l), schedule, levels.logsnr)
+  t = on_host(_time, schedule, levels.logsnr)
   if xp is not jnp and not xp.isfinite(t).all():
     raise ValueError(
       f"coordinate {coordinate!r} is infinite at alpha = 0: start the grid at "
@@ -79,3 +93,14 @@ def gain(source, wanted):
   return xp.hypot(wanted.alpha, wanted.sigma) / xp.hypot(
     source.alpha, source.sigma
   )
+
+
+def on_path(levels, path, mix):
+  """Rows that step on the path, entered and left on the grid's own scale.
+
+  Args:
+    levels: the grid; path: its levels on the path; mix: (rows, 2, K+3).
+  """
+  xp = co.namespace((levels, mix))
+  first, last = gain(levels[0], path[0]), gain(path[-1], levels[-1])
+  return xp.concatenate([mix[:1] * first, mix[1:-1], mix[-1:] * last])

@@ -8,20 +8,18 @@ In ell = logsnr/2 the probability-flow ODE solves to
 that are taken on vp: predictions do not depend on the scale.
 """
 
-from diffflow_jax.sampling import coefficients as co
+from diffflow_jax.sampling import checks, coefficients as co
 
 
 def _single(levels):
   """Which steps have an infinite h: one evaluation, DDIM. (N,) bool, static.
 
-  A traced grid is taken to end at sigma = 0; an infinite first step of it
-  keeps its evaluations, with weight 0.
+  Of a traced grid that is not known: every step keeps its evaluations, those
+  inside an infinite one with weight 0.
   """
   s, t = co.steps(levels)
   if co.namespace(levels) is co.jnp:
-    last = co.np.zeros(s.logsnr.shape[0], bool)
-    last[-1] = True
-    return last
+    return co.np.zeros(s.logsnr.shape[0], bool)
   return ~co.np.isfinite(co.step_size(s, t))
 
 
@@ -61,11 +59,15 @@ def dpmpp_2s(levels, r=0.5):
   A step from alpha = 0 or to sigma = 0 is DDIM's, with one evaluation.
 
   Args:
-    levels: grid from noise to data, (N+1,); a traced one must end at sigma = 0.
+    levels: grid from noise to data, (N+1,).
     r: where the second evaluation is, in (0, 1].
   Returns:
-    Tableau of 2 evaluations for every finite step; keeps 2 predictions.
+    Tableau of 2 evaluations for every finite step, or every step of a traced
+    grid; keeps 2 predictions.
+  Raises:
+    ValueError: r is outside (0, 1].
   """
+  checks.number("r", r, "in (0, 1]", lambda r: 0 < r <= 1)
   s, t = co.steps(levels)
   a, b = co.exact_step(s, t)
   mid = co.between(s, co.step_size(s, t), r)
@@ -84,9 +86,10 @@ def dpmpp_3s(levels):
   A step from alpha = 0 or to sigma = 0 is DDIM's, with one evaluation.
 
   Args:
-    levels: grid from noise to data, (N+1,); a traced one must end at sigma = 0.
+    levels: grid from noise to data, (N+1,).
   Returns:
-    Tableau of 3 evaluations for every finite step; keeps 3 predictions.
+    Tableau of 3 evaluations for every finite step, or every step of a traced
+    grid; keeps 3 predictions.
   """
   xp = co.namespace(levels)
   s, t = co.steps(levels)

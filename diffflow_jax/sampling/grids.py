@@ -14,11 +14,8 @@ import numpy as np
 
 from diffflow_jax.process import levels as levels_lib
 from diffflow_jax.process.schedules import Flow
-
-
-def is_traced(tree):
-  """Whether any leaf is a tracer, so that its values cannot be looked at."""
-  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.checks import is_traced
 
 
 def on_host(fn, *args):
@@ -45,34 +42,35 @@ def _as_float64(x):
   return np.asarray(x, np.float64) if hasattr(x, "dtype") else x
 
 
-def _check_steps(num_steps):
-  if int(num_steps) != num_steps or num_steps < 1:
-    raise ValueError(f"num_steps must be an integer >= 1, not {num_steps!r}")
-
-
 def from_t(schedule, scale, t):
   """The levels of a schedule at the times t, (N+1,), decreasing."""
-  return check(
+  return checks.grid(
     on_host(lambda s, t: levels_lib.level(s, scale, t), schedule, jnp_or_np(t))
   )
 
 
 def from_logsnr(logsnr, scale=levels_lib.vp):
   """A grid at exactly these logsnr, (N+1,), increasing; ±inf are the ends."""
-  return check(
+  return checks.grid(
     on_host(lambda l: levels_lib.at_logsnr(scale, l), jnp_or_np(logsnr))
   )
 
 
+def to_data(logsnr, scale=levels_lib.vp):
+  """A grid at these logsnr, (N,), and a last step to the data, sigma = 0."""
+  xp = jnp if is_traced(logsnr) else np
+  return from_logsnr(xp.append(xp.asarray(logsnr), xp.inf), scale)
+
+
 def uniform_t(schedule, scale, num_steps, t_start=1.0, t_end=0.0):
   """num_steps equal steps in the schedule's time: t_i = t_start … t_end."""
-  _check_steps(num_steps)
+  checks.integer("num_steps", num_steps, 1)
   return from_t(schedule, scale, np.linspace(t_start, t_end, num_steps + 1))
 
 
 def uniform_logsnr(logsnr_start, logsnr_end, num_steps, scale=levels_lib.vp):
   """num_steps equal steps in logsnr between two finite levels."""
-  _check_steps(num_steps)
+  checks.integer("num_steps", num_steps, 1)
   return from_logsnr(
     np.linspace(logsnr_start, logsnr_end, num_steps + 1), scale
   )
@@ -83,7 +81,7 @@ def quadratic_t(schedule, scale, num_steps, t_start=1.0, t_end=0.0):
 
   arXiv:2010.02502 app. D.2, on any schedule.
   """
-  _check_steps(num_steps)
+  checks.integer("num_steps", num_steps, 1)
   r = np.linspace(1.0, 0.0, num_steps + 1) ** 2
   return from_t(schedule, scale, t_end + (t_start - t_end) * r)
 
@@ -93,9 +91,8 @@ def shifted_flow(num_steps, shift=3.0, scale=levels_lib.linear):
 
   k = 1 is uniform flow time; k > 1 takes more steps at high noise.
   """
-  _check_steps(num_steps)
-  if not is_traced(shift) and not shift > 0:
-    raise ValueError(f"shift must be > 0, not {shift:g}")
+  checks.integer("num_steps", num_steps, 1)
+  checks.number("shift", shift, "> 0", lambda k: 0 < k < np.inf)
   r = np.linspace(1.0, 0.0, num_steps + 1)
   t = shift * r / (1.0 + (shift - 1.0) * r)
   return from_t(Flow(), scale, t)
@@ -114,7 +111,13 @@ def karras(
   N numbers from sigma_max to sigma_min and then 0, so the last step goes from
   sigma_min to the data; with to_zero=False N + 1 numbers that end at sigma_min.
   """
-  _check_steps(num_steps)
+  checks.integer("num_steps", num_steps, 1)
+  for name, value in (
+    ("rho", rho),
+    ("sigma_min", sigma_min),
+    ("sigma_max", sigma_max),
+  ):
+    checks.number(name, value, "> 0", lambda v: 0 < v < np.inf)
   num = num_steps if to_zero else num_steps + 1
   root = lambda s: s ** (1.0 / rho)
   r = np.linspace(0.0, 1.0, num)
@@ -129,8 +132,9 @@ def from_sigma(sigma, scale=levels_lib.ve):
   """A grid at exactly these sigma/alpha, (N+1,), decreasing; 0 is the data."""
   xp = jnp if is_traced(sigma) else np
   sigma = jnp_or_np(sigma)
-  if xp is np and not (np.asarray(sigma) >= 0).all():
-    raise ValueError("sigma must be >= 0 at every level of a grid")
+  for i, value in enumerate(np.ravel(sigma) if xp is np else ()):
+    if not value >= 0:  # NaN too
+      raise ValueError(f"level {i} of the grid has sigma = {value:g}, not >= 0")
   positive = sigma > 0
   log_sigma = xp.log(xp.where(positive, sigma, 1.0))
   return from_logsnr(xp.where(positive, -2.0 * log_sigma, xp.inf), scale)
@@ -152,9 +156,21 @@ def table_rows(
   Args:
     logsnr: (T,) of the table, row 0 the cleanest, decreasing.
   """
-  _check_steps(num_steps)
   logsnr = np.asarray(logsnr, np.float64)
-  last, stride = len(logsnr) - 1, len(logsnr) / num_steps
+  rows = spaced_rows(len(logsnr), num_steps, spacing)
+  levels = np.interp(rows, np.arange(len(logsnr)), logsnr)
+  return (to_data if to_zero else from_logsnr)(levels, scale)
+
+
+def spaced_rows(num_rows, num_steps, spacing):
+  """The rows of `table_rows`, (num_steps,) from the noisiest, not rounded."""
+  checks.integer("num_steps", num_steps, 1)
+  if num_steps > num_rows:
+    raise ValueError(
+      f"num_steps must be at most the {num_rows} rows of the table, "
+      f"not {num_steps}"
+    )
+  last, stride = num_rows - 1, num_rows / num_steps
   i = np.arange(num_steps)
   rows = {
     "leading": stride * i[::-1],
@@ -163,8 +179,7 @@ def table_rows(
   }
   if spacing not in rows:
     raise ValueError(f"spacing must be one of {sorted(rows)}, not {spacing!r}")
-  levels = np.interp(rows[spacing], np.arange(last + 1), logsnr)
-  return from_logsnr(np.append(levels, np.inf) if to_zero else levels, scale)
+  return rows[spacing]
 
 
 def reverse(grid):
@@ -175,30 +190,3 @@ def reverse(grid):
 def jnp_or_np(x):
   """An array that stays on the host unless it is a JAX value already."""
   return x if isinstance(x, jax.Array) else np.asarray(x, np.float64)
-
-
-def check(grid):
-  """Returns a grid that can be stepped through, or says what is wrong with it.
-
-  Raises:
-    ValueError: fewer than two levels, NaN, or logsnr not increasing.
-  """
-  if jnp.ndim(grid.logsnr) != 1 or len(grid.logsnr) < 2:
-    raise ValueError(
-      "a grid needs two levels or more in one dimension, "
-      f"not shape {jnp.shape(grid.logsnr)}"
-    )
-  if not is_traced(grid):
-    logsnr = np.asarray(grid.logsnr)
-    if np.isnan(logsnr).any():
-      raise ValueError(
-        f"level {int(np.isnan(logsnr).argmax())} of the grid is NaN"
-      )
-    stuck = ~(logsnr[1:] > logsnr[:-1])
-    if stuck.any():
-      i = int(stuck.argmax())
-      raise ValueError(
-        "a grid goes from noise to data, with logsnr increasing: level "
-        f"{i} has {logsnr[i]:g} and level {i + 1} has {logsnr[i + 1]:g}"
-      )
-  return grid

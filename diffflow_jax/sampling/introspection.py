@@ -8,7 +8,9 @@ the tableau on these vectors is exact.
 import numpy as np
 
 from diffflow_jax.process import targets
-from diffflow_jax.sampling.grids import is_traced, on_host
+from diffflow_jax.sampling import coordinates
+from diffflow_jax.sampling.checks import is_traced
+from diffflow_jax.sampling.grids import on_host
 
 
 def _push(tableau, respond, start, drawn):
@@ -32,7 +34,13 @@ def _push(tableau, respond, start, drawn):
   return anchor
 
 
-def contributions(tableau, target=targets.x):
+def _on_path(levels, coordinate):
+  """(levels with a clock on a path's scale, factor to that scale)."""
+  path = coordinates.at(coordinate, coordinates.time_of(levels, coordinate))
+  return path, coordinates.gain(levels, path)
+
+
+def contributions(tableau, target=targets.x, coordinate=None):
   """The weight of every prediction and noise draw in the sample.
 
       sample = start z_0 + Σ_i kept_i y_i + Σ_i noise_i xi_i
@@ -40,6 +48,9 @@ def contributions(tableau, target=targets.x):
   Args:
     target: what y is, as `targets.x` or `targets.v`: all of them say the same
       in other weights. None is what the tableau itself keeps.
+    coordinate: the path (see `coordinates`) whose scale and clock y is of; None
+      is the scale of the tableau's own levels, and "flow" for `targets.u`,
+      which needs a clock.
   Returns:
     dict with start (), kept (N,) and noise (N+1,), NumPy arrays.
   """
@@ -49,8 +60,14 @@ def contributions(tableau, target=targets.x):
     respond = lambda i, z: basis[1 + i]
   else:
     a, b = np.asarray(tableau.target, np.float64).T
-    solve = on_host(lambda lv: targets.solve(target, lv), tableau.levels)
+    levels, gain = tableau.levels, 1.0
+    if coordinate is None and target is targets.u:
+      coordinate = "flow"
+    if coordinate is not None:
+      levels, gain = _on_path(levels, coordinate)
+    solve = on_host(lambda lv: targets.solve(target, lv), levels)
     x_z, x_y, eps_z, eps_y = solve
+    x_z, eps_z = gain * x_z, gain * eps_z
     respond = lambda i, z: (
       (a[i] * x_z[i] + b[i] * eps_z[i]) * z
       + (a[i] * x_y[i] + b[i] * eps_y[i]) * basis[1 + i]

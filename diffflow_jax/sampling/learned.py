@@ -3,82 +3,20 @@
 A tableau is differentiable data, so a solver of few evaluations can be taught
 by a fine one: minimise |sample(tableau, z) - reference(z)| over the mixing rows
 and the levels of the evaluations, through the scan. It starts from the best
-hand-made solver and grid, and what is kept is the best on held-out noise.
+hand-made solvers, and what is kept is the best on held-out noise.
 """
-
-import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import levels as levels_lib, schedules
-from diffflow_jax.sampling import compose, grids, noise, solvers
-from diffflow_jax.sampling.tableau import Tableau, sample
+from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.sampling import checks, compose, noise, solvers
+from diffflow_jax.sampling.candidates import candidate_grids, hand_made
+from diffflow_jax.sampling.files import load, save
+from diffflow_jax.sampling.tableau import H, sample
 
-CANDIDATES = {
-  "ddim": solvers.ddim,
-  "heun": solvers.heun,
-  "heun_sigma": lambda l: solvers.heun(l, "sigma"),
-  "heun_angle": lambda l: solvers.heun(l, "angle"),
-  "midpoint": solvers.midpoint,
-  "rk4": solvers.rk4,
-  "dpmpp_3s": solvers.dpmpp_3s,
-  "dpmpp_2m": solvers.dpmpp_2m,
-  "dpmpp_3m": solvers.dpmpp_3m,
-  "unipc_2": lambda l: solvers.unipc(l, 2),
-  "unipc_3": lambda l: solvers.unipc(l, 3),
-  "deis_3": solvers.deis,
-  "adams_bashforth_2": solvers.adams_bashforth,
-  "adams_bashforth_2_angle": lambda l: solvers.adams_bashforth(l, 2, "angle"),
-}
-
-
-def candidate_grids(start, end, num_steps):
-  """Grids between two levels: uniform in logsnr, flow time, angle and sigma."""
-  ends = lambda schedule: (
-    float(schedule.t(start.logsnr)),
-    float(schedule.t(end.logsnr)),
-  )
-  finite = lambda l, far: float(np.clip(l, -far, far))
-  lo, hi = finite(start.logsnr, 12.0), finite(end.logsnr, 10.0)
-  flow, cosine = schedules.Flow(), schedules.Cosine()
-  made = {
-    "flow": grids.uniform_t(flow, levels_lib.vp, num_steps, *ends(flow)),
-    "cosine": grids.uniform_t(cosine, levels_lib.vp, num_steps, *ends(cosine)),
-  }
-  inner = {"logsnr": np.linspace(lo, hi, num_steps + 1)}
-  for rho in (3.0, 7.0):
-    root = np.linspace(
-      np.exp(-lo / 2 / rho), np.exp(-hi / 2 / rho), num_steps + 1
-    )
-    inner[f"karras_{rho:g}"] = -2.0 * rho * np.log(root)
-  for name, logsnr in inner.items():
-    logsnr[0], logsnr[-1] = start.logsnr, end.logsnr
-    made[name] = grids.from_logsnr(logsnr, levels_lib.vp)
-  return made
-
-
-def hand_made(start, end, num_evaluations):
-  """Every candidate tableau with at most num_evaluations, by (solver, grid)."""
-  tables = {}
-  for name, solver in CANDIDATES.items():
-    for steps in range(num_evaluations, 0, -1):
-      try:
-        made = {
-          g: solver(grid)
-          for g, grid in candidate_grids(start, end, steps).items()
-        }
-      except ValueError:  # a coordinate that is infinite at the start
-        break
-      made = {
-        g: t for g, t in made.items() if t.num_evaluations <= num_evaluations
-      }
-      tables.update({(name, g): t for g, t in made.items()})
-      if made:
-        break
-  return tables
+__all__ = ["error", "fit_tableau", "hand_made", "load", "save"]
 
 
 def error(predict, tableau, z, goal, cond=None):
@@ -92,21 +30,15 @@ def error(predict, tableau, z, goal, cond=None):
   return jnp.mean(jnp.sqrt(square + jnp.finfo(z.dtype).tiny))
 
 
-def _widen(table, num_kept):
-  """A tableau that keeps more predictions, not used yet."""
-  k = table.num_kept
-  mix = jnp.asarray(table.mix)
-  zeros = jnp.zeros((*mix.shape[:2], num_kept - k))
-  mix = jnp.concatenate([mix[..., : 2 + k], zeros, mix[..., 2 + k :]], -1)
-  return table.replace(mix=mix)
-
-
 def _free(params, table):
-  """The tableau with the learned corrections; the noise column stays 0.
+  """The tableau with the learned corrections.
 
-  A level moves on its own norm, so that the states keep their scale.
+  The noise column stays 0, and so do the columns of predictions that are not
+  made yet. A level moves on its own norm, so that the states keep their scale.
   """
-  mix = table.mix.at[..., :-1].add(params["mix"])
+  rows, _, width = params["mix"].shape
+  made = np.arange(width) - H < np.arange(rows)[:, None]
+  mix = table.mix.at[..., :-1].add(jnp.where(made[:, None], params["mix"], 0.0))
   logsnr = table.levels.logsnr
   inside = jnp.isfinite(logsnr)
   moved = jnp.where(inside, logsnr, 0.0) + params["logsnr"]
@@ -121,6 +53,47 @@ def _free(params, table):
   return table.replace(mix=mix, levels=moved)
 
 
+def _trainer(predict, train, valid, num_steps, learning_rate):
+  """A compiled table -> (best table by validation, its error)."""
+  import optax
+
+  tx = optax.chain(  # clipped: a sample that changes mode has a huge gradient
+    optax.clip_by_global_norm(1.0),
+    optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps)),
+  )
+
+  @jax.jit
+  def train_from(table, train, valid):
+    loss = lambda p, data: error(predict, _free(p, table), *data)
+
+    def update(carry, _):
+      params, state, best, least = carry
+      seen = loss(params, valid)
+      better = seen < least
+      best = jax.tree.map(lambda b, p: jnp.where(better, p, b), best, params)
+      grad = jax.grad(loss)(params, train)
+      moves, state = tx.update(grad, state)
+      params = optax.apply_updates(params, moves)
+      return (params, state, best, jnp.where(better, seen, least)), None
+
+    params = dict(
+      mix=jnp.zeros_like(table.mix[..., :-1]),
+      logsnr=jnp.zeros_like(table.levels.logsnr),
+    )
+    carry = params, tx.init(params), params, loss(params, valid)
+    (_, _, best, least), _ = jax.lax.scan(update, carry, length=num_steps)
+    return _free(best, table), least
+
+  return lambda table: train_from(table, train, valid)
+
+
+def _best_of_each_solver(scores):
+  """The (solver, grid) of every solver's best grid, best first."""
+  order = sorted(scores, key=scores.get)
+  first = {solver: (solver, grid) for solver, grid in reversed(order)}
+  return [name for name in order if name in first.values()]
+
+
 def fit_tableau(
   predict,
   levels,
@@ -129,10 +102,11 @@ def fit_tableau(
   shape,
   *,
   cond=None,
-  num_train=1024,
+  num_train=2048,
   num_valid=1024,
-  num_steps=1500,
-  learning_rate=2e-2,
+  num_steps=400,
+  learning_rate=5e-3,
+  num_starts=3,
   reference=None,
 ):
   """Learns a tableau of num_evaluations for one model.
@@ -144,15 +118,26 @@ def fit_tableau(
     shape: of one sample.
     cond: a pytree with leading axis num_train + num_valid, or None.
     num_train, num_valid: noises to fit to and to choose by.
-    num_steps, learning_rate: of Adam with a cosine decay.
+    num_steps, learning_rate: of Adam with a cosine decay, gradients clipped.
+    num_starts: how many hand-made solvers to start from, the best ones first,
+      each on its best grid.
     reference: the fine Tableau; Heun's with 200 steps of flow time if None.
   Returns:
     (Tableau, report): report has the validation errors "hand_made" and
-    "learned", and "started_from", the (solver, grid) of the former. The tableau
-    is the hand-made one where learning did not beat it.
+    "learned", and "started_from", the (solver, grid) that the tableau came
+    from. It is the best hand-made one where learning did not beat it.
+  Raises:
+    ValueError: a count is < 1, or learning_rate is not > 0.
   """
-  import optax
-
+  for name, value in dict(
+    num_evaluations=num_evaluations,
+    num_train=num_train,
+    num_valid=num_valid,
+    num_steps=num_steps,
+    num_starts=num_starts,
+  ).items():
+    checks.integer(name, value, 1)
+  checks.number("learning_rate", learning_rate, "> 0", lambda r: r > 0)
   start, end = (jax.tree.map(float, levels[i]) for i in (0, -1))
   start, end = (levels_lib.Level(l.logsnr, *_vp(l)) for l in (start, end))
   if reference is None:
@@ -167,92 +152,25 @@ def fit_tableau(
     for part in (slice(num_train), slice(num_train, total))
   )
   tables = hand_made(start, end, num_evaluations)
-  fits = lambda t: compose.pad(t, num_evaluations, 4)  # one compilation
+  kept = max(num_evaluations, *(t.num_kept for t in tables.values()))
+  fits = lambda t: compose.pad(t, num_evaluations, kept)  # one compilation
   scores = {
     name: float(error(predict, fits(t), *valid)) for name, t in tables.items()
   }
-  name = min(scores, key=scores.get)
-  table = _widen(tables[name], tables[name].num_evaluations)
-  table = jax.tree.map(lambda a: jnp.asarray(a, dtype), table)
-  params = dict(
-    mix=jnp.zeros_like(table.mix[..., :-1]),
-    logsnr=jnp.zeros_like(table.levels.logsnr),
-  )
-  tx = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
-  loss = lambda p, data: error(predict, _free(p, table), *data)
-
-  @jax.jit
-  def update(carry, _):
-    params, state, best, least = carry
-    seen = loss(params, valid)
-    better = seen < least
-    best = jax.tree.map(lambda b, p: jnp.where(better, p, b), best, params)
-    grad = jax.grad(loss)(params, train)
-    moves, state = tx.update(grad, state)
-    params = optax.apply_updates(params, moves)
-    return (params, state, best, jnp.where(better, seen, least)), None
-
-  least = jnp.asarray(scores[name], dtype)
-  carry = params, tx.init(params), params, least
-  run = jax.jit(functools.partial(jax.lax.scan, update, length=num_steps))
-  (_, _, best, least), _ = run(carry, None)
-  table = jax.tree.map(np.asarray, _free(best, table))
-  return table, dict(
-    hand_made=scores[name], learned=float(least), started_from=name
+  starts = _best_of_each_solver(scores)
+  least, name = scores[starts[0]], starts[0]
+  hand, table = least, tables[name]
+  fit = _trainer(predict, train, valid, num_steps, learning_rate)
+  for tried in starts[:num_starts]:
+    wide = tables[tried].replace(mix=compose.widen(tables[tried].mix, kept))
+    made, seen = fit(jax.tree.map(lambda a: jnp.asarray(a, dtype), wide))
+    if seen < least:
+      least, name, table = float(seen), tried, made
+  return jax.tree.map(np.asarray, table), dict(
+    hand_made=hand, learned=least, started_from=name
   )
 
 
 def _vp(lv):
   norm = np.hypot(lv.alpha, lv.sigma)
   return lv.alpha / norm, lv.sigma / norm
-
-
-FIELDS = ("logsnr", "alpha", "sigma")
-
-
-def save(path, table):
-  """Writes a tableau to a .npz file."""
-  place = {"levels": table.levels, "start": table.start, "end": table.end}
-  np.savez(
-    path,
-    mix=table.mix,
-    target=table.target,
-    **{
-      f"{name}_{f}": getattr(lv, f)
-      for name, lv in place.items()
-      for f in FIELDS
-    },
-  )
-
-
-def load(path):
-  """The tableau that `save` wrote; nothing is unpickled.
-
-  Raises:
-    ValueError: the file is no tableau, or its parts do not fit together.
-  """
-  names = [
-    f"{name}_{f}"
-    for name, f in itertools.product(("levels", "start", "end"), FIELDS)
-  ]
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      data = {n: file[n] for n in ("mix", "target", *names)}
-  except (KeyError, OSError, ValueError) as e:
-    raise ValueError(f"{path} is not a saved tableau: {e}") from e
-  n = data["target"].shape[0] if data["target"].ndim else 0
-  width = data["mix"].shape[-1] if data["mix"].ndim else 0
-  fits = {"mix": (n + 1, 2, width), "target": (n, 2)}
-  fits |= {m: (n,) if m.startswith("levels") else () for m in names}
-  for part, shape in fits.items():
-    a = data[part]
-    bad_number = part in ("mix", "target") and not np.isfinite(a).all()
-    if a.shape != shape or a.dtype.kind != "f" or bad_number or width < 4:
-      raise ValueError(
-        f"{path}: {part} must be finite floats of shape {shape}, "
-        f"not {a.dtype} {a.shape}"
-      )
-  level = lambda name: levels_lib.Level(*(data[f"{name}_{f}"] for f in FIELDS))
-  return Tableau(
-    data["mix"], data["target"], level("levels"), level("start"), level("end")
-  )

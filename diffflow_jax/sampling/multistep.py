@@ -7,8 +7,9 @@ predictions at the nodes r_j <= 0 and integrate it with the step's own kernel:
     noise  z_t = (alpha_t/alpha_s) z_s - sigma_t ∫ h e^{h(1-r)} ε̂ dr    r in ell
     flow   z_t = z_s + Δt ∫ u dr                              r in a path's time
 
-(arXiv:2211.01095 eq. 8, arXiv:2204.13902 eq. 11.) `coefficients.fit_weights`
-does that for every one; a solver is its kernel's moments. The history is short
+(arXiv:2211.01095 eq. 8, arXiv:2204.13902 eq. 11.) The first is here, the others
+are in `adams`. `coefficients.fit_weights` does that for every one; a solver is
+its kernel's moments. The history is short
 at first, so the order rises by one a step; the step after alpha = 0, and a step
 to sigma = 0, are of first order. The first step's error then limits the global
 order to 2: `two_stage_start` spends one more evaluation inside the first step,
@@ -17,29 +18,29 @@ which lets order 3 show.
 
 import numpy as np
 
-from diffflow_jax.sampling import coefficients as co, coordinates
+from diffflow_jax.sampling import coefficients as co
 
 
-def _insert(xp, array, value):
+def insert(xp, array, value):
   """array with value between its first two entries."""
   return xp.concatenate([array[:1], xp.stack([value]), array[1:]])
 
 
-def _start_inside(levels):
+def start_inside(levels):
   """The grid with the middle of its first step put in, for a second stage."""
   xp = co.namespace(levels)
-  s, t = levels[0], levels[1]
+  s, t = (lv[0] for lv in co.steps(levels))
   h = co.step_size(s, t)
   if xp is np and not np.isfinite(h):
     raise ValueError(
       "two_stage_start needs a finite first step: the grid starts at alpha = 0"
     )
   mid = co.between(s, h, 0.5)
-  put = lambda field: _insert(xp, getattr(levels, field), getattr(mid, field))
+  put = lambda field: insert(xp, getattr(levels, field), getattr(mid, field))
   return co.Level(*(put(f) for f in ("logsnr", "alpha", "sigma")))
 
 
-def _leave_from(s, two_stage_start):
+def leave_from(s, two_stage_start):
   """The level that each step leaves from: the grid's first one twice, then on.
 
   The stage inside the first step is an evaluation like any other, but the state
@@ -52,7 +53,7 @@ def _leave_from(s, two_stage_start):
   return co.Level(back(s.logsnr), back(s.alpha), back(s.sigma))
 
 
-def _mix(xp, num_kept, z, h, two_stage_start):
+def rows(xp, num_kept, z, h, two_stage_start):
   """The rows; with a stage in the first step the anchor holds its start."""
   mix = co.one_evaluation_mix(xp, num_kept, z, h)
   if not two_stage_start:
@@ -69,9 +70,9 @@ def _mix(xp, num_kept, z, h, two_stage_start):
 def _exponential(levels, order, two_stage_start, adjust=None):
   """A data-form multistep solver; `adjust` may replace the weights."""
   xp = co.namespace(levels)
-  points = _start_inside(levels) if two_stage_start else levels
+  points = start_inside(levels) if two_stage_start else levels
   at, t = co.steps(points)
-  s = _leave_from(at, two_stage_start)
+  s = leave_from(at, two_stage_start)
   a, b = co.exact_step(s, t)
   h = co.step_size(s, t)
   ell = lambda lv: 0.5 * lv.logsnr
@@ -80,7 +81,7 @@ def _exponential(levels, order, two_stage_start, adjust=None):
   weights = co.fit_weights(xp, nodes, goal, count)
   if adjust is not None:
     weights = adjust(xp, weights, nodes, count, goal)
-  mix = _mix(xp, order, a, list(weights), two_stage_start)
+  mix = rows(xp, order, a, list(weights), two_stage_start)
   return co.tableau(levels, mix, co.X, at)
 
 
@@ -117,6 +118,14 @@ def dpmpp_2m_heun(levels, two_stage_start=False):
 
   As `dpmpp_2m` with ½ B replaced by alpha_t (1 - (1 - e^-h)/h): the form that
   is exact for x̂ linear in ell.
+
+  Args:
+    levels: grid from noise to data, (N+1,).
+    two_stage_start: one more evaluation, inside a finite first step.
+  Returns:
+    Tableau of N evaluations that keeps 2 predictions.
+  Raises:
+    ValueError: two_stage_start on a grid that starts at alpha = 0.
   """
   return _exponential(levels, 2, two_stage_start)
 
@@ -141,6 +150,11 @@ def dpmpp_3m_half(levels, two_stage_start=False):
 
   Its second difference D_2 is half of h² x̂'' but is weighted as if it were
   whole: z_t = DDIM + alpha_t φ₂ D_1 - alpha_t φ₃ D_2 where 2 φ₃ is due.
+
+  Args:
+    levels: grid from noise to data, (N+1,); two_stage_start: as `dpmpp_3m`.
+  Returns:
+    Tableau of N evaluations that keeps 3 predictions.
   """
 
   def adjust(xp, weights, nodes, count, goal):
@@ -152,75 +166,3 @@ def dpmpp_3m_half(levels, two_stage_start=False):
     return weights - half * xp.stack(second)
 
   return _exponential(levels, 3, two_stage_start, adjust)
-
-
-def deis(levels, order=3, two_stage_start=False):
-  """DEIS (tAB), arXiv:2204.13902 eq. 15, interpolating in log(sigma/alpha).
-
-      z_t = (alpha_t/alpha_s) z_s + alpha_t Σ_j C_j ε̂_{-j}
-      C_j = ∫ L_j d(sigma/alpha),   L_j the Lagrange polynomials in ell
-
-  Order 2 or 3; order 3 shows with `two_stage_start` (N + 1 evaluations). The
-  step from alpha = 0 keeps x̂, since ε̂ says nothing of x there.
-
-  Args:
-    levels: grid from noise to data, (N+1,); order: 2 or 3.
-  Returns:
-    Tableau of N evaluations that keeps `order` predictions.
-  """
-  _check_order(order, (1, 2, 3))
-  xp = co.namespace(levels)
-  points = _start_inside(levels) if two_stage_start else levels
-  at, t = co.steps(points)
-  s = _leave_from(at, two_stage_start)
-  pure = s.alpha == 0.0
-  a_x, b_x = co.exact_step(s, t)
-  a_eps = t.alpha / xp.where(pure, 1.0, s.alpha)
-  a = xp.where(pure, a_x, a_eps)
-  b = xp.where(pure, b_x, t.sigma - s.sigma * a_eps)
-  ell = lambda lv: 0.5 * lv.logsnr
-  nodes, count = co.history(xp, ell(at), ell(s), ell(t), order)
-  h = co.step_size(s, t)
-  goal = xp.concatenate([b[None], t.sigma * co.moments(xp, -h, order)[1:]])
-  weights = co.fit_weights(xp, nodes, goal, count)
-  mix = _mix(xp, order, a, list(weights), two_stage_start)
-  kept_x = xp.where(at.alpha == 0.0, 1.0, 0.0)
-  return co.tableau(levels, mix, (kept_x, 1.0 - kept_x), at)
-
-
-def adams_bashforth(levels, order=2, coordinate="flow", two_stage_start=False):
-  """Adams-Bashforth on dz = u dt with unequal steps; order 2 or 3.
-
-  With coordinate "sigma" it is k-diffusion's LMS. The history counts in the
-  path's time, so both exact ends are ordinary steps on "flow" and "angle".
-
-  Args:
-    levels: grid from noise to data, (N+1,); coordinate: see `coordinates`.
-    two_stage_start: one more evaluation, in the middle of the first step;
-      without it order 3 shows as 2.
-  Returns:
-    Tableau of N evaluations that keeps `order` predictions.
-  """
-  _check_order(order, (1, 2, 3))
-  xp = co.namespace(levels)
-  clock = coordinates.times(levels, coordinate)
-  ends = coordinates.at(coordinate, clock)
-  points = clock
-  if two_stage_start:
-    points = _insert(xp, clock, 0.5 * (clock[0] + clock[1]))
-  at, t = points[:-1], points[1:]
-  s = xp.concatenate([at[:1], at[:1], at[2:]]) if two_stage_start else at
-  nodes, count = co.history(xp, at, s, t, order)
-  goal = (t - s) / xp.arange(1.0, order + 1.0)[:, None]
-  weights = co.fit_weights(xp, nodes, goal, count)
-  mix = _mix(xp, order, xp.ones_like(at), list(weights), two_stage_start)
-  first = coordinates.gain(levels[0], ends[0])
-  last = coordinates.gain(ends[-1], levels[-1])
-  mix = xp.concatenate([mix[:1] * first, mix[1:-1], mix[-1:] * last])
-  where = coordinates.at(coordinate, at)
-  return co.tableau(levels, mix, (where.dalpha, where.dsigma), where)
-
-
-def _check_order(order, allowed):
-  if order not in allowed:
-    raise ValueError(f"order must be one of {allowed}, not {order!r}")

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.sampling import checks
+
 DEPTH = 20  # of the tree: increments are exact down to a clock step of 2^-20
 
 
@@ -79,18 +81,34 @@ def brownian(key, c, shape, dtype):
   return w_lo + (c - lo) / width * (w_hi - w_lo)
 
 
-def clocks(levels, num_rows):
-  """(num_rows, 2): the clock at both ends of the step that each row takes.
+def clocks(levels, tableau):
+  """(N+1, 2): the clock at both ends of the step that each row takes.
+
+  Of a padded tableau the rows that are not reached have clock 0.
 
   Raises:
     ValueError: the tableau is not one evaluation a step of this grid.
   """
-  if levels.logsnr.shape[0] != num_rows:
+  rows = tableau.mix.shape[0]
+  if tableau.length is not None and not checks.is_traced(tableau.length):
+    rows = int(tableau.length) + 1
+  if levels.logsnr.shape[0] != rows:
     raise ValueError(
-      f"brownian must be the grid of a one-evaluation solver: {num_rows} "
+      f"brownian must be the grid of a one-evaluation solver: {rows} "
       f"levels, not {levels.logsnr.shape[0]}"
     )
-  xp = np if isinstance(levels.logsnr, np.ndarray) else jnp
-  c = levels.sigma / (levels.alpha + levels.sigma)
+  mine = levels.logsnr
+  if not checks.is_traced((mine, tableau)):
+    theirs = np.append(tableau.levels.logsnr[: rows - 1], tableau.end.logsnr)
+    off = ~np.isclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    if off.any():
+      i = int(off.argmax())
+      raise ValueError(
+        "brownian must be the grid that the tableau was made of: level "
+        f"{i} has logsnr {mine[i]:g}, the tableau's {theirs[i]:g}"
+      )
+  xp = jnp if checks.is_traced(levels) else np
+  c = xp.asarray(levels.sigma / (levels.alpha + levels.sigma))
   steps = xp.stack([c[:-1], c[1:]], axis=-1)
-  return xp.concatenate([xp.zeros((1, 2)), steps])
+  more = tableau.mix.shape[0] - rows
+  return xp.concatenate([xp.zeros((1, 2)), steps, xp.zeros((more, 2))])

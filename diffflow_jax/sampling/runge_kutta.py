@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from diffflow_jax.sampling import coefficients as co, coordinates
+from diffflow_jax.sampling import checks, coefficients as co, coordinates
 
 # c, and the rows of a with b as the last one
 EULER = ((0.0,), ((), (1.0,)))
@@ -23,46 +23,58 @@ RK4 = (
 )
 
 
-def _ends_clean(levels):
-  """Whether the last level is sigma = 0; a traced one is taken to be."""
-  return co.namespace(levels) is co.jnp or float(levels.sigma[-1]) == 0.0
+def _rows(xp, weights, dt, num_kept):
+  """Mixing rows of one step after its first evaluation: stages, then update.
 
-
-def _step_rows(xp, butcher, dt, num_kept):
-  """Mixing rows of one step after its first evaluation: stages, then update."""
-  rows = []
-  for weights in butcher[1][1:]:
-    h = [dt * w for w in reversed(weights)]  # newest first
+  Args:
+    weights: the rows of a after the first, and b.
+  """
+  stay, rows = co.columns(xp, num_kept, anchor=1.0), []
+  for weight in weights:
+    h = [dt * w for w in reversed(weight)]  # newest first
     row = co.columns(xp, num_kept, anchor=1.0, h=h)
-    stay = co.columns(xp, num_kept, anchor=1.0)
-    update = len(weights) == len(butcher[0])
-    rows.append(xp.stack([row if update else stay, row]))
-  return rows
+    rows.append(xp.stack([stay, row]))
+  return [*rows[:-1], xp.stack([row, row])]
+
+
+def _either(xp, clean, last, butcher):
+  """The weights of `last` where clean, else those of `butcher`, equally many.
+
+  Of a traced grid it is not known whether its last step arrives at sigma = 0:
+  all stages stay, and those that `last` does not have get weight 0.
+  """
+  *stages, b = butcher[1]
+  short = (*last[1][-1], *[0.0] * (len(b) - len(last[1][-1])))
+  pairs = zip(short, b, strict=True)
+  return (*stages, tuple(xp.where(clean, *pair) for pair in pairs))
 
 
 def runge_kutta(levels, butcher, last, coordinate):
-  """The Tableau of a Butcher table; `last` takes the step to sigma = 0."""
+  """The Tableau of a Butcher table; `last` takes the step to sigma = 0.
+
+  Args:
+    last: butcher, or a table whose stages are the first ones of butcher.
+  """
   xp = co.namespace(levels)
-  schedule_t = coordinates.times(levels, coordinate)
-  n, num_kept = schedule_t.shape[0] - 1, len(butcher[0])
-  ends = coordinates.at(coordinate, schedule_t)
-  clean = _ends_clean(levels)
-  mix = [xp.asarray(co.identity_row(num_kept))]
-  mix[0] = mix[0] * coordinates.gain(levels[0], ends[0])
-  when = []
+  time = coordinates.times(levels, coordinate)
+  n, num_kept = time.shape[0] - 1, len(butcher[0])
+  clean = levels.sigma[-1] == 0.0
+  mix, when = [xp.asarray(co.identity_row(num_kept))], []
   for i in range(n):
-    table = last if clean and i == n - 1 else butcher
-    dt = schedule_t[i + 1] - schedule_t[i]
-    out = coordinates.gain(ends[-1], levels[-1]) if i == n - 1 else 1.0
-    rows = _step_rows(xp, table, dt, num_kept)
-    rows[-1] = rows[-1] * out
-    mix += rows
-    when += [
-      schedule_t[i + 1] if c == 1.0 else schedule_t[i] + c * dt
-      for c in table[0]
-    ]
+    (c, weights), arrive = butcher, time[i + 1]
+    dt = arrive - time[i]
+    if i == n - 1 and last != butcher:
+      if xp is np:
+        c, weights = last if clean else butcher
+      else:  # nothing is evaluated at sigma = 0
+        weights = _either(xp, clean, last, butcher)
+        arrive = xp.where(clean, time[i] + 0.5 * dt, arrive)
+    mix += _rows(xp, weights[1:], dt, num_kept)
+    when += [arrive if d == 1.0 else time[i] + d * dt for d in c]
+  path = coordinates.at(coordinate, time)
   where = coordinates.at(coordinate, xp.stack(when))
-  return co.tableau(levels, xp.stack(mix), (where.dalpha, where.dsigma), where)
+  mix = coordinates.on_path(levels, path, xp.stack(mix))
+  return co.tableau(levels, mix, (where.dalpha, where.dsigma), where)
 
 
 def euler(levels, coordinate="flow"):
@@ -88,9 +100,10 @@ def heun(levels, coordinate="flow"):
   (arXiv:2206.00364): there is nothing left to predict there.
 
   Args:
-    levels: grid from noise to data, (N+1,); a traced one must end at sigma = 0.
+    levels: grid from noise to data, (N+1,).
   Returns:
-    Tableau of 2N evaluations, 2N - 1 if sigma[-1] = 0; keeps 2 predictions.
+    Tableau of 2N evaluations, 2N - 1 if sigma[-1] = 0 and the grid is not
+    traced; keeps 2 predictions.
   """
   return runge_kutta(levels, HEUN, EULER, coordinate)
 
@@ -113,9 +126,10 @@ def rk4(levels, coordinate="flow"):
   evaluate there.
 
   Args:
-    levels: grid from noise to data, (N+1,); a traced one must end at sigma = 0.
+    levels: grid from noise to data, (N+1,).
   Returns:
-    Tableau of 4N evaluations, 4N - 2 if sigma[-1] = 0; keeps 4 predictions.
+    Tableau of 4N evaluations, 4N - 2 if sigma[-1] = 0 and the grid is not
+    traced; keeps 4 predictions.
   """
   return runge_kutta(levels, RK4, MIDPOINT, coordinate)
 
@@ -136,24 +150,35 @@ def edm(levels, s_churn=0.0, s_min=0.0, s_max=math.inf, s_noise=1.0):
   Returns:
     Tableau of 2N evaluations, 2N - 1 if sigma[-1] = 0; keeps 2 predictions.
   Raises:
-    ValueError: s_churn is negative.
+    TypeError: the grid is traced.
+    ValueError: a number is negative or NaN, s_min > s_max, or there is churn on
+      a grid from data to noise.
   """
-  if s_churn < 0:
-    raise ValueError(f"s_churn must be >= 0, not {s_churn:g}")
+  if checks.is_traced((levels, s_churn, s_min, s_max, s_noise)):
+    raise TypeError(
+      "edm needs a concrete grid and churn, since it compares levels with "
+      "s_min and s_max: make the tableau outside jit"
+    )
+  for name, value in dict(
+    s_churn=s_churn, s_min=s_min, s_noise=s_noise
+  ).items():
+    checks.number(name, value, "finite and >= 0", lambda v: 0 <= v < math.inf)
+  checks.number("s_max", s_max, f">= s_min = {s_min}", lambda v: v >= s_min)
+  checks.no_noise_backwards(levels, s_churn)
   sigma = coordinates.times(levels, "sigma")
   n = sigma.shape[0] - 1
   inside = (sigma >= s_min) & (sigma <= s_max)
   gamma = np.where(inside, min(s_churn / n, math.sqrt(2.0) - 1.0), 0.0)
   hat = (1.0 + gamma) * sigma
   added = s_noise * np.sqrt(hat**2 - sigma**2)
-  ends = coordinates.at("sigma", sigma)
-  mix = [co.identity_row(2) * coordinates.gain(levels[0], ends[0])]
-  when = []
+  mix, when, rows = [co.identity_row(2)], [], []
   for i in range(n):
-    mix[-1][:, -1] = added[i]
-    table = EULER if sigma[i + 1] == 0 else HEUN
-    mix += _step_rows(np, table, sigma[i + 1] - hat[i], 2)
-    when += [hat[i], sigma[i + 1]][: len(table[0])]
-  mix[-1] = mix[-1] * coordinates.gain(ends[-1], levels[-1])
+    rows.append(len(mix) - 1)  # the row that ends at level i
+    c, weights = EULER if sigma[i + 1] == 0 else HEUN
+    mix += _rows(np, weights[1:], sigma[i + 1] - hat[i], 2)
+    when += [hat[i], sigma[i + 1]][: len(c)]
+  path = coordinates.at("sigma", sigma)
+  mix = coordinates.on_path(levels, path, np.stack(mix))
+  mix[rows, :, -1] = added[:n, None]
   where = coordinates.at("sigma", np.stack(when))
-  return co.tableau(levels, np.stack(mix), co.EPS, where)
+  return co.tableau(levels, mix, co.EPS, where)

@@ -5,27 +5,28 @@ A solver of one's own is such a function; nothing has to be registered.
 
 import pathlib
 
+from diffflow_jax.sampling.adams import adams_bashforth, deis
 from diffflow_jax.sampling.exponential import dpmpp_2s, dpmpp_3s
 from diffflow_jax.sampling.multistep import (
-  adams_bashforth,
-  deis,
   dpmpp_2m,
   dpmpp_2m_heun,
   dpmpp_3m,
   dpmpp_3m_half,
 )
 from diffflow_jax.sampling.runge_kutta import edm, euler, heun, midpoint, rk4
+from diffflow_jax.sampling.sde_exponential import (
+  sde_dpmpp_1,
+  sde_dpmpp_2m,
+  sde_dpmpp_3m,
+)
 from diffflow_jax.sampling.sde_solvers import (
   adjusted_ddim,
   consistency,
   ddim,
   ddpm,
-  euler_maruyama,
-  langevin,
-  sde_dpmpp_1,
-  sde_dpmpp_2m,
-  sde_dpmpp_3m,
+  euler_ancestral,
 )
+from diffflow_jax.sampling.sde_steps import euler_maruyama, langevin
 from diffflow_jax.sampling.unipc import unip, unipc
 
 SOLVERS = {
@@ -33,6 +34,7 @@ SOLVERS = {
   for f in (
     ddim,
     ddpm,
+    euler_ancestral,
     euler,
     heun,
     midpoint,
@@ -58,7 +60,6 @@ SOLVERS = {
   )
 }
 SOLVERS["dpmpp_1"] = ddim
-SOLVERS["euler_ancestral"] = lambda levels, eta=1.0: ddim(levels, eta)
 
 
 def named(name):
@@ -68,9 +69,9 @@ def named(name):
     ValueError: there is no such solver.
   """
   if str(name).endswith(".npz"):
-    from diffflow_jax.sampling import learned
+    from diffflow_jax.sampling import files
 
-    table = learned.load(pathlib.Path(name))
+    table = files.load(pathlib.Path(name))
     return lambda levels=None: table
   if name not in SOLVERS:
     raise ValueError(

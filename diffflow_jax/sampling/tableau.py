@@ -13,14 +13,15 @@ method is two rows a step, churn is noise in a row, a corrector mixes from the
 anchor. Solvers (`solvers`) are functions levels -> Tableau; `sample` runs them.
 """
 
-import functools
+import operator
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffflow_jax.process.levels import Level
-from diffflow_jax.sampling import noise
+from diffflow_jax.sampling import checks, noise, scan
 
 ANCHOR, Z, H = 0, 1, 2  # columns of `mix`; the last column is the noise
 
@@ -60,102 +61,42 @@ def without_clock(levels):
   return Level(levels.logsnr, levels.alpha, levels.sigma)
 
 
-def _mix(row, anchor, z, h, xi):
-  """Both rows of one mixing: (anchor, z) from all that is held."""
-  held = (anchor, z, *h, xi)
-  return tuple(
-    sum(c.astype(z.dtype) * s for c, s in zip(r, held, strict=True))
-    for r in row
-  )
+def check(table):
+  """Returns a tableau that can be run, or says what is wrong with it.
 
+  Shapes are looked at always, numbers where they are concrete. A solver of
+  one's own gets here unseen, so this is where a row that reads more history
+  than there is shows.
 
-def _rows(tableau, clocks):
-  """What one evaluation reads, with leading axis N."""
-  n = tableau.target.shape[0]
-  clocks = None if clocks is None else clocks[:-1]
-  return (
-    jnp.arange(n),
-    tableau.mix[:-1],
-    clocks,
-    tableau.target,
-    tableau.levels,
-  )
-
-
-@functools.partial(jax.jit, static_argnames=("record", "every", "remat"))
-def _run(
-  predict,
-  tableau,
-  keys,
-  z,
-  cond,
-  clocks=None,
-  record=None,
-  every=1,
-  remat=False,
-):
-  """The loop. Row i's noise for a sample is fold_in(its key, i + 1)."""
-
-  def mix(carry, index, row, clock):
-    # a branch and not a product: a row without noise does not pay for a draw
-    xi = jax.lax.cond(
-      jnp.any(row[:, -1] != 0),
-      lambda: noise.draw(keys, index, z.shape[1:], z.dtype, clock),
-      lambda: jnp.zeros_like(z),
-    )
-    return _mix(row, *carry, xi)
-
-  def evaluate(carry, inputs):
-    index, row, clock, (a, b), lv = inputs
-    anchor, z_i = mix(carry, index, row, clock)
-    x_hat, eps_hat = predict(z_i, lv, cond)
-    kept = (a * x_hat + b * eps_hat).astype(z.dtype)
-    seen = None if record is None else record(z_i, x_hat, eps_hat, lv)
-    return (anchor, z_i, (kept, *carry[2][:-1])), seen
-
-  if remat:
-    evaluate = jax.checkpoint(evaluate)
-  rows = _rows(tableau, clocks)
-  carry = (z, z, (jnp.zeros_like(z),) * tableau.num_kept)
-  last = lambda leaf: leaf[-1]
-  if tableau.length is not None:
-    at = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
-    step = lambda i, carry: evaluate(carry, at(rows, i))[0]
-    carry = jax.lax.fori_loop(0, tableau.length, step, carry)
-    last = lambda leaf: leaf[tableau.length]
-    seen = None
-  else:
-    carry, seen = _scan(evaluate, carry, rows, every, record is not None)
-  n = tableau.num_evaluations
-  clock = None if clocks is None else last(clocks)
-  return mix(carry, n, last(tableau.mix), clock)[0], seen
-
-
-def _scan(evaluate, carry, rows, every, recording):
-  """A scan that keeps what evaluations every-1, 2 every-1, … from the end saw.
-
-  Only what is kept is stored: chunks of `every` rows, whose inner scan carries
-  the newest record. The last evaluation is always kept.
+  Raises:
+    ValueError: parts do not fit together, a number is not finite, or row i uses
+      a prediction h_j, j >= i, though only i were made.
   """
-  if not recording or every == 1:
-    return jax.lax.scan(evaluate, carry, rows)
-  n = rows[0].shape[0]
-  ahead = n % every
-  head = jax.tree.map(lambda leaf: leaf[:ahead], rows)
-  chunks = jax.tree.map(
-    lambda leaf: leaf[ahead:].reshape(n // every, every, *leaf.shape[1:]), rows
-  )
-  first = jax.tree.map(lambda leaf: leaf[0], rows)
-  shapes = jax.eval_shape(evaluate, carry, first)[1]
-  empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-  def chunk(carry, rows):
-    newest = lambda both, row: (evaluate(both[0], row), None)
-    (carry, seen), _ = jax.lax.scan(newest, (carry, empty), rows)
-    return carry, seen
-
-  carry, _ = chunk(carry, head)
-  return jax.lax.scan(chunk, carry, chunks)
+  n = jnp.shape(table.target)[0] if jnp.ndim(table.target) else 0
+  width = jnp.shape(table.mix)[-1] if jnp.ndim(table.mix) else 0
+  fits = {"mix": (n + 1, 2, max(width, H + 2)), "target": (n, 2)}
+  for place, shape in (("levels", (n,)), ("start", ()), ("end", ())):
+    fits |= {f"{place}.{f}": shape for f in ("logsnr", "alpha", "sigma")}
+  for name, shape in fits.items():
+    part = operator.attrgetter(name)(table)
+    if jnp.shape(part) != shape:
+      raise ValueError(
+        f"{name} of a tableau must have shape {shape}, not {jnp.shape(part)}"
+      )
+    if checks.is_traced(part) or name.endswith("logsnr"):
+      continue
+    if not np.isfinite(part).all():
+      raise ValueError(f"{name} of a tableau must be finite")
+  if not checks.is_traced(table.mix):
+    history = np.asarray(table.mix)[..., H:-1]
+    for i in range(min(history.shape[-1], n + 1)):
+      used = history[i, :, i:].any(0)
+      if used.any():
+        raise ValueError(
+          f"row {i} of the tableau uses prediction h_{i + used.argmax()}, "
+          f"but only {i} were made before it"
+        )
+  return table
 
 
 def as_pytree(predict):
@@ -207,20 +148,25 @@ def sample(
   Returns:
     The anchor after the last mix, on the scale of the grid's last level.
   Raises:
-    ValueError: z has another shape, every < 1, a padded tableau is asked for
-      its trajectory, or brownian is not one level a row.
+    ValueError: z is not floats of that shape, every < 1, the tableau does not
+      fit together (`check`), a padded one is asked for its trajectory, or
+      brownian is not the grid that the tableau was made of.
   """
   predict = as_pytree(predict)
-  if z is not None and jnp.shape(z) != tuple(shape):
-    raise ValueError(f"z has shape {jnp.shape(z)}, but shape is {tuple(shape)}")
-  if every < 1 or int(every) != every:
-    raise ValueError(f"every must be an integer >= 1, not {every!r}")
+  check(tableau)
+  if z is not None:
+    z = jnp.asarray(z)
+    if not jnp.issubdtype(z.dtype, jnp.floating):
+      raise ValueError(f"z must be floats, not {z.dtype}")
+    if z.shape != tuple(shape):
+      raise ValueError(f"z has shape {z.shape}, but shape is {tuple(shape)}")
+  checks.integer("every", every, 1)
   if trajectory is not None and tableau.length is not None:
     raise ValueError("a padded tableau keeps no trajectory: do not pad it")
-  dtype = jnp.result_type(float) if z is None else jnp.asarray(z).dtype
+  dtype = jnp.result_type(float) if z is None else z.dtype
   clocks = None
   if brownian is not None:
-    clocks = jnp.asarray(noise.clocks(brownian, tableau.mix.shape[0]), dtype)
+    clocks = jnp.asarray(noise.clocks(brownian, tableau), dtype)
   keys = noise.keys(key, first, shape[0])
   length = tableau.length
   tableau = jax.tree.map(
@@ -231,7 +177,7 @@ def sample(
     z = None if z is None else jax.device_put(z, sharding)
   if z is None:
     z = noise.initial(keys, tableau.start.sigma, tuple(shape[1:]), dtype)
-  out, seen = _run(
+  out, seen = scan.run(
     predict, tableau, keys, z, cond, clocks, trajectory, int(every), remat
   )
   return out if trajectory is None else (out, seen)

@@ -7,14 +7,13 @@ where a single difference is left does the paper set its weight to ½ B(h) with
 B = 1 - e^-h ("bh2") or h ("bh1"); everywhere else B cancels.
 """
 
-from diffflow_jax.sampling import coefficients as co
+from diffflow_jax.sampling import checks, coefficients as co
 from diffflow_jax.sampling.multistep import half_slope
 
 
 def _pieces(levels, order, variant):
   """What predictor and corrector share; `whole` is alpha_t B(h)."""
-  if order not in (1, 2, 3):
-    raise ValueError(f"order must be one of (1, 2, 3), not {order!r}")
+  checks.order(order)
   if variant not in ("bh1", "bh2"):
     raise ValueError(f"variant must be 'bh1' or 'bh2', not {variant!r}")
   xp = co.namespace(levels)

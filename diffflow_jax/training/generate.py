@@ -1,124 +1,51 @@
 """Samples of a trained run, for `sample` and for the pictures of training."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax import plots
-from diffflow_jax.cli import Refusal, parse_spec
 from diffflow_jax.objective.objectives import predictor
-from diffflow_jax.process import schedules
-from diffflow_jax.sampling import grids, guidance as guidance_lib, solvers
+from diffflow_jax.sampling import adaptive, guidance as guidance_lib
 from diffflow_jax.sampling.tableau import sample
+from diffflow_jax.training.sampler_specs import (
+  GRIDS,
+  Adaptive,
+  call,
+  make_tableau,
+)
 
-
-def _to_clean(grid, again):
-  """The grid, or one of a step less and then sigma = 0 where it stops short."""
-  if grid.sigma[-1] == 0.0 or len(grid.logsnr) == 2:
-    return grid
-  shorter = again(len(grid.logsnr) - 2)
-  return grids.from_logsnr(np.append(shorter.logsnr, np.inf))
-
-
-def uniform_t(objective, num_steps):
-  """Uniform in the objective's own time, down to sigma = 0."""
-  make = lambda n: grids.uniform_t(objective.schedule, objective.scale, n)
-  return _to_clean(make(num_steps), make)
-
-
-def uniform_flow(objective, num_steps, shift=1.0):
-  """Uniform in flow time, or shifted as SD3's, whatever the training was."""
-  return grids.shifted_flow(num_steps, shift, objective.scale)
-
-
-def uniform_cosine(objective, num_steps):
-  """Uniform in the angle atan(sigma/alpha), whatever the training was."""
-  return grids.uniform_t(schedules.Cosine(), objective.scale, num_steps)
-
-
-def uniform_logsnr(objective, num_steps, start=-10.0, end=8.0):
-  """Uniform in logsnr between two levels, and a last step to sigma = 0."""
-  logsnr = np.linspace(start, end, num_steps)
-  return grids.from_logsnr(np.append(logsnr, np.inf), objective.scale)
-
-
-def karras(objective, num_steps, sigma_min=0.002, sigma_max=80.0, rho=7.0):
-  """EDM's grid, arXiv:2206.00364 eq. 5."""
-  return grids.karras(num_steps, sigma_min, sigma_max, rho, objective.scale)
-
-
-def quadratic(objective, num_steps):
-  """Steps in the objective's time that shorten towards the data."""
-  make = lambda n: grids.quadratic_t(objective.schedule, objective.scale, n)
-  return _to_clean(make(num_steps), make)
-
-
-GRIDS = {
-  f.__name__: f
-  for f in (
-    uniform_t,
-    uniform_flow,
-    uniform_cosine,
-    uniform_logsnr,
-    karras,
-    quadratic,
-  )
+__all__ = [
+  "GRIDS", "default_labels", "generate", "make_predict", "make_tableau",
+  "save_picture", "trajectory",
+]  # fmt: skip
+CLIPS = {
+  "static": guidance_lib.Clipped,
+  "dynamic": guidance_lib.DynamicallyClipped,
 }
 
 
-def _call(field, spec, table, *args):
-  """table[name](*args, **settings) of "name:setting=value", or a Refusal."""
-  name, settings = parse_spec(spec, field)
-  if name not in table:
-    raise Refusal(f"{field} is {name!r}; known: {', '.join(sorted(table))}")
-  known = list(inspect.signature(table[name]).parameters)[len(args) :]
-  for key in settings:
-    if key not in known:
-      raise Refusal(
-        f"{field}: {name} has no setting {key!r}; it has: "
-        f"{', '.join(known) or 'none'}"
-      )
-  try:
-    return table[name](*args, **settings)
-  except (TypeError, ValueError) as error:
-    raise Refusal(f"{field}: {error}") from error
-
-
-def make_tableau(objective, solver, grid, num_steps, names=("solver", "grid")):
-  """The Tableau of a solver and a grid by name, or of a learned .npz file.
-
-  Raises:
-    Refusal: unknown names or settings; `names` is what to call the two.
-  """
-  if solver.endswith(".npz"):
-    try:
-      return solvers.named(solver)()
-    except ValueError as error:
-      raise Refusal(f"{names[0]}: {error}") from error
-  levels = _call(names[1], grid, GRIDS, objective, num_steps)
-  return _call(names[0], solver, solvers.SOLVERS, levels)
-
-
-def make_predict(run, params, strength, clip=None, weak=None, **guiding):
+def make_predict(run, params, strength, clip=None, null=None, **guiding):
   """The run's predictor with guidance around it, and thresholding around that.
 
   Args:
     strength: of guidance; 1 is off.
-    clip: None, "static" or "dynamic" thresholding of x̂ to [-1, 1].
-    weak: another predictor, for autoguidance.
-    guiding: interval, rescale and plus_plus of `Guided`.
+    clip: None, or "static" or "dynamic" thresholding of x̂ with its settings, as
+      "dynamic:percentile=99,limit=1".
+    null: the label of the reference, as a negative one; the run's own "none" if
+      None.
+    guiding: weak, interval, rescale, batched and plus_plus of `Guided`.
+  Raises:
+    Refusal: clip is no thresholding.
   """
   predict = predictor(run.objective, run.network.apply, params)
-  if strength != 1.0 and (weak is not None or run.dataset.num_classes):
-    predict = guidance_lib.Guided(
-      predict, run.dataset.num_classes, float(strength), weak=weak, **guiding
-    )
-  if clip == "static":
-    predict = guidance_lib.Clipped(predict)
-  elif clip == "dynamic":
-    predict = guidance_lib.DynamicallyClipped(predict)
+  # at strength 1 CFG++ still renoises with the reference's ε̂
+  used = strength != 1.0 or guiding.get("plus_plus", False)
+  if used and (guiding.get("weak") is not None or run.dataset.num_classes):
+    null = run.dataset.num_classes if null is None else null
+    predict = guidance_lib.Guided(predict, null, strength, **guiding)
+  if clip is not None:
+    predict = call("--clip", clip, CLIPS, predict)
   return predict
 
 
@@ -133,24 +60,52 @@ def generate(
   """Samples (num_samples, *shape) as float32, and their labels or None.
 
   Sample i is a function of (seed, i, label i), whatever batch_size is.
+
+  Args:
+    tableau: a Tableau or `Adaptive`, from `make_tableau`.
   """
+  return evaluated(
+    run,
+    predict,
+    tableau,
+    num_samples=num_samples,
+    seed=seed,
+    labels=labels,
+    batch_size=batch_size,
+  )[:2]
+
+
+def evaluated(
+  run, predict, tableau, *, num_samples, seed, labels=None, batch_size=256
+):
+  """What `generate` returns, and the mean number of evaluations a sample."""
   if labels is None:
     labels = default_labels(num_samples, run.dataset.num_classes)
   size = min(batch_size, num_samples)
-  chunks = []
+  chunks, counts = [], []
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
     cond = None if labels is None else jnp.asarray(labels[index], jnp.int32)
-    z = sample(
-      predict,
-      tableau,
-      jax.random.key(seed),
-      (size, *run.dataset.shape),
-      cond=cond,
-      first=first,
-    )
-    chunks.append(_to_host(z))
-  return np.concatenate(chunks)[:num_samples], labels
+    shape, key = (size, *run.dataset.shape), jax.random.key(seed)
+    how = dict(cond=cond, first=first)
+    if isinstance(tableau, Adaptive):
+      x, count = adaptive.sample(
+        predict,
+        tableau.start,
+        tableau.end,
+        key,
+        shape,
+        rtol=tableau.rtol,
+        atol=tableau.atol,
+        **how,
+      )
+    else:
+      x = sample(predict, tableau, key, shape, **how)
+      count = np.full(size, tableau.num_evaluations)
+    chunks.append(_to_host(x))
+    counts.append(_to_host(jnp.asarray(count)))
+  samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
+  return samples, labels, float(counts.mean())
 
 
 def _to_host(x):

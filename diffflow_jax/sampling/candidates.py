@@ -1,0 +1,93 @@
+"""Hand-made solvers and grids between two levels, to compare and to start from.
+
+One table for all that asks which solver is best: `learned` starts from its
+winners, and the benchmark of errors against evaluations draws them all.
+"""
+
+import functools
+
+import numpy as np
+
+from diffflow_jax.process import levels as levels_lib, schedules
+from diffflow_jax.sampling import grids, solvers
+
+CANDIDATES = {
+  "ddim": solvers.ddim,
+  "heun_flow": solvers.heun,
+  "heun_sigma": functools.partial(solvers.heun, coordinate="sigma"),
+  "heun_angle": functools.partial(solvers.heun, coordinate="angle"),
+  "midpoint_flow": solvers.midpoint,
+  "rk4_flow": solvers.rk4,
+  "dpmpp_2s": solvers.dpmpp_2s,
+  "dpmpp_3s": solvers.dpmpp_3s,
+  "dpmpp_2m": solvers.dpmpp_2m,
+  "dpmpp_3m": solvers.dpmpp_3m,
+  "unipc_2": solvers.unipc,
+  "unipc_3": functools.partial(solvers.unipc, order=3),
+  "deis_2": functools.partial(solvers.deis, order=2),
+  "deis_3": solvers.deis,
+  "ab_2_flow": solvers.adams_bashforth,
+  "ab_3_flow": functools.partial(solvers.adams_bashforth, order=3),
+  "ab_2_angle": functools.partial(solvers.adams_bashforth, coordinate="angle"),
+  "lms_2": functools.partial(solvers.adams_bashforth, coordinate="sigma"),
+}
+
+
+def candidate_grids(start, end, num_steps):
+  """Grids between two levels: in flow time, shifted too, angle, logsnr, sigma.
+
+  Where the end is sigma = 0, logsnr and sigma go to logsnr = 10 and then there.
+
+  Returns:
+    {name: grid} on vp.
+  """
+  flow = schedules.Flow()
+  ends = lambda s: (float(s.t(start.logsnr)), float(s.t(end.logsnr)))
+  clocks = {
+    "flow": flow,
+    "flow_shift_3": schedules.Shift(flow, 3.0),
+    "cosine": schedules.Cosine(),
+  }
+  made = {
+    name: grids.uniform_t(clock, levels_lib.vp, num_steps, *ends(clock))
+    for name, clock in clocks.items()
+  }
+  lo, clean = max(float(start.logsnr), -12.0), np.isinf(end.logsnr)
+  hi, num = 10.0 if clean else float(end.logsnr), num_steps + 1 - clean
+  inner = {"logsnr": np.linspace(lo, hi, num)}
+  for rho in (3.0, 7.0):
+    root = np.linspace(np.exp(-lo / 2 / rho), np.exp(-hi / 2 / rho), num)
+    inner[f"karras_{rho:g}"] = -2.0 * rho * np.log(root)
+  for name, logsnr in inner.items():
+    logsnr = np.append(logsnr, np.inf) if clean else logsnr
+    logsnr[0], logsnr[-1] = start.logsnr, end.logsnr  # to the last digit
+    made[name] = grids.from_logsnr(logsnr, levels_lib.vp)
+  return made
+
+
+def _num_steps(solver, grid, num_evaluations):
+  """The most steps of grid(steps) that fit, or 0."""
+  steps = num_evaluations
+  while steps > 0:
+    cost = solver(grid(steps)).num_evaluations
+    if cost <= num_evaluations:
+      return steps
+    steps = min(steps - 1, steps * num_evaluations // cost + 1)
+  return 0
+
+
+def hand_made(start, end, num_evaluations):
+  """Every candidate with at most num_evaluations, {(solver, grid): Tableau}.
+
+  Solvers whose coordinate is infinite at the start are left out.
+  """
+  made = functools.cache(lambda steps: candidate_grids(start, end, steps))
+  tables = {}
+  for name, solver in CANDIDATES.items():
+    try:
+      steps = _num_steps(solver, lambda n: made(n)["flow"], num_evaluations)
+    except ValueError:
+      continue
+    if steps:
+      tables |= {(name, g): solver(grid) for g, grid in made(steps).items()}
+  return tables

@@ -1,0 +1,97 @@
+"""Checks of what a caller gives, each one sentence; traced values pass.
+
+A check looks at values on the host, where tables are made: nothing of it is in
+a compiled program.
+"""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_traced(tree):
+  """Whether any leaf is a tracer, so that its values cannot be looked at."""
+  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+
+
+def number(name, value, allowed, accept):
+  """Refuses a value that is not one number, or that accept(value) denies."""
+  if is_traced(value):
+    return
+  single = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu"
+  if not (single and accept(float(value))):
+    raise ValueError(f"{name} must be {allowed}, not {value}")
+
+
+def integer(name, value, least):
+  """Refuses what is no integer >= least; 3.0 and True are none."""
+  whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not (whole and value >= least):
+    raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+
+
+def order(value):
+  """Refuses an order of a multistep method other than 1, 2, 3."""
+  if type(value) is not int or value not in (1, 2, 3):
+    raise ValueError(f"order must be one of 1, 2, 3, not {value!r}")
+
+
+def grid(levels, backwards=False):
+  """Returns a grid that can be stepped through, or says what is wrong with it.
+
+  Args:
+    levels: Level with fields (N+1,), N >= 1.
+    backwards: a grid from data to noise, for encoding, is one as well.
+  Raises:
+    ValueError: fewer than two levels, NaN, a level that its scale cannot hold,
+      or logsnr not increasing.
+  """
+  if jnp.ndim(levels.logsnr) != 1 or len(levels.logsnr) < 2:
+    raise ValueError(
+      "a grid needs two levels or more in one dimension, "
+      f"not shape {jnp.shape(levels.logsnr)}"
+    )
+  if is_traced(levels):
+    return levels
+  logsnr, alpha, sigma = (
+    np.asarray(f) for f in (levels.logsnr, levels.alpha, levels.sigma)
+  )
+  if np.isnan(logsnr).any():
+    raise ValueError(
+      f"level {int(np.isnan(logsnr).argmax())} of the grid is NaN"
+    )
+  lost = ~(np.isfinite(alpha) & np.isfinite(sigma))
+  if lost.any():
+    i = int(lost.argmax())
+    raise ValueError(
+      f"level {i} of the grid has alpha = {alpha[i]:g}, sigma = {sigma[i]:g}: "
+      f"its scale has no logsnr of {logsnr[i]:g}"
+    )
+  if backwards and logsnr[0] > logsnr[-1]:
+    logsnr = logsnr[::-1]
+  stuck = ~(logsnr[1:] > logsnr[:-1])
+  if stuck.any():
+    i = int(stuck.argmax())
+    raise ValueError(
+      "a grid goes from noise to data, with logsnr increasing: level "
+      f"{i} has {logsnr[i]:g} and level {i + 1} has {logsnr[i + 1]:g}"
+    )
+  return levels
+
+
+def no_noise_backwards(levels, noisy):
+  """Refuses noise on a concrete grid from data to noise.
+
+  Raises:
+    ValueError: noisy, and the grid's logsnr falls; or it is no grid.
+  """
+  grid(levels, backwards=True)
+  if is_traced((levels, noisy)):
+    return
+  if np.any(noisy) and levels.logsnr[0] > levels.logsnr[-1]:
+    raise ValueError(
+      "a grid from data to noise takes no noise: use eta = 0, or a "
+      "deterministic solver"
+    )

@@ -1,0 +1,59 @@
+"""Tableaus in files: a .npz of plain arrays, checked when it is read."""
+
+import itertools
+
+import numpy as np
+
+from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.sampling import tableau as tableau_lib
+
+FIELDS = ("logsnr", "alpha", "sigma")
+
+
+def save(path, table):
+  """Writes a tableau to a .npz file; a padded one is refused.
+
+  Raises:
+    ValueError: the tableau is padded.
+  """
+  if table.length is not None:
+    raise ValueError("a padded tableau is not saved: save it before `pad`")
+  place = {"levels": table.levels, "start": table.start, "end": table.end}
+  np.savez(
+    path,
+    mix=table.mix,
+    target=table.target,
+    **{
+      f"{name}_{f}": getattr(lv, f)
+      for name, lv in place.items()
+      for f in FIELDS
+    },
+  )
+
+
+def load(path):
+  """The tableau that `save` wrote; nothing is unpickled.
+
+  Raises:
+    ValueError: the file is no tableau, or its parts do not fit together.
+  """
+  names = [
+    f"{name}_{f}"
+    for name, f in itertools.product(("levels", "start", "end"), FIELDS)
+  ]
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      data = {n: file[n] for n in ("mix", "target", *names)}
+  except (KeyError, OSError, ValueError) as e:
+    raise ValueError(f"{path} is not a saved tableau: {e}") from e
+  for part, a in data.items():
+    if a.dtype.kind != "f":
+      raise ValueError(f"{path}: {part} must be floats, not {a.dtype}")
+  level = lambda name: levels_lib.Level(*(data[f"{name}_{f}"] for f in FIELDS))
+  table = tableau_lib.Tableau(
+    data["mix"], data["target"], level("levels"), level("start"), level("end")
+  )
+  try:
+    return tableau_lib.check(table)
+  except ValueError as e:
+    raise ValueError(f"{path}: {e}") from e

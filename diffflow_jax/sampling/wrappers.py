@@ -1,0 +1,38 @@
+"""What wrappers of predict share: consistent pairs, numbers as data."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffflow_jax.process.levels import bcast
+
+
+def with_x(x_hat_new, x_hat, eps_hat, lv):
+  """(x̂', ε̂') on the same state: ε̂' = ε̂ - (alpha/sigma) (x̂' - x̂).
+
+  At sigma = 0 there is no noise to predict, and ε̂ stays.
+  """
+  noisy = lv.sigma > 0
+  ratio = jnp.where(noisy, lv.alpha / jnp.where(noisy, lv.sigma, 1.0), 0.0)
+  shift = bcast(ratio, x_hat) * (x_hat_new - x_hat)
+  return x_hat_new, eps_hat - shift
+
+
+def as_floats(wrapper, *names):
+  """Makes numbers of a wrapper arrays of one dtype, so they are data alike.
+
+  2, 2.0, np.float32(2) and an array of float64 would each be another program.
+  """
+  dtype = jnp.result_type(float)
+  given = (bool, int, float, list, np.generic, np.ndarray, jax.Array)
+
+  def convert(value):
+    if not isinstance(value, given) or isinstance(value, jax.core.Tracer):
+      return value  # a tracer, or what jax.tree.map put there
+    return jnp.asarray(value, dtype)
+
+  for name in names:
+    value = getattr(wrapper, name)
+    if isinstance(value, tuple):
+      value = tuple(convert(v) for v in value)
+    object.__setattr__(wrapper, name, convert(value))

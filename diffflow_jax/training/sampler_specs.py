@@ -1,0 +1,174 @@
+"""Samplers and grids by name, as configs and `sample` write them."""
+
+import dataclasses
+import inspect
+
+import numpy as np
+
+from diffflow_jax.cli import Refusal, parse_spec
+from diffflow_jax.process import levels, schedules
+from diffflow_jax.sampling import checks, compose, grids, solvers
+
+
+def _to_data(objective, make, num_steps):
+  """make(num_steps), or a step less and then sigma = 0 where it stops short."""
+  grid = make(num_steps)
+  if grid.sigma[-1] == 0.0 or num_steps == 1:
+    return grid
+  return grids.to_data(make(num_steps - 1).logsnr, objective.scale)
+
+
+def uniform_t(objective, num_steps):
+  """Uniform in the objective's own time, down to sigma = 0."""
+  make = lambda n: grids.uniform_t(objective.schedule, objective.scale, n)
+  return _to_data(objective, make, num_steps)
+
+
+def uniform_flow(objective, num_steps, shift=1.0):
+  """Uniform in flow time, or shifted as SD3's, whatever the training was."""
+  return grids.shifted_flow(num_steps, shift, objective.scale)
+
+
+def uniform_cosine(objective, num_steps):
+  """Uniform in the angle atan(sigma/alpha), whatever the training was."""
+  return grids.uniform_t(schedules.Cosine(), objective.scale, num_steps)
+
+
+def uniform_logsnr(objective, num_steps, start=-10.0, end=8.0):
+  """Uniform in logsnr between two levels, and a last step to sigma = 0."""
+  return grids.to_data(np.linspace(start, end, num_steps), objective.scale)
+
+
+def karras(objective, num_steps, sigma_min=0.002, sigma_max=80.0, rho=7.0):
+  """EDM's grid, arXiv:2206.00364 eq. 5."""
+  return grids.karras(num_steps, sigma_min, sigma_max, rho, objective.scale)
+
+
+def quadratic(objective, num_steps):
+  """Steps in the objective's time that shorten towards the data."""
+  make = lambda n: grids.quadratic_t(objective.schedule, objective.scale, n)
+  return _to_data(objective, make, num_steps)
+
+
+def table_rows(objective, num_steps, spacing="trailing", rows=1000):
+  """Rows of a discrete table, "leading", "trailing" or "linspace".
+
+  Row k of a table is t = k/(rows - 1) of the objective's schedule. A last step
+  to sigma = 0 follows where row 0 is not that already.
+  """
+  row = grids.spaced_rows(rows, num_steps, spacing)
+  t = row / (rows - 1)
+  logsnr = grids.on_host(lambda s, t: s.logsnr(t), objective.schedule, t)
+  clean = np.isposinf(logsnr[-1])
+  return (grids.from_logsnr if clean else grids.to_data)(
+    logsnr, objective.scale
+  )
+
+
+def file(objective, num_steps, path="", kind="logsnr"):
+  """The levels in a .npy or text file, as they are; num_steps is not used.
+
+  kind says what the numbers are: "logsnr", increasing; "sigma", which is
+  sigma/alpha, or "t" of the objective's schedule, decreasing.
+  """
+  make = {
+    "logsnr": lambda a: grids.from_logsnr(a, objective.scale),
+    "sigma": lambda a: grids.from_sigma(a, objective.scale),
+    "t": lambda a: grids.from_t(objective.schedule, objective.scale, a),
+  }
+  if kind not in make:
+    raise ValueError(f"kind must be one of {sorted(make)}, not {kind!r}")
+  try:
+    npy = str(path).endswith(".npy")
+    numbers = np.load(path) if npy else np.loadtxt(path, ndmin=1)
+  except (OSError, ValueError) as error:
+    raise ValueError(f"path={path} is no file of levels: {error}") from error
+  return make[kind](np.asarray(numbers, np.float64))
+
+
+GRIDS = {
+  f.__name__: f
+  for f in (
+    uniform_t,
+    uniform_flow,
+    uniform_cosine,
+    uniform_logsnr,
+    karras,
+    quadratic,
+    table_rows,
+    file,
+  )
+}
+
+
+def call(field, spec, table, *args):
+  """table[name](*args, **settings) of "name:setting=value", or a Refusal."""
+  name, settings = parse_spec(spec, field)
+  if name not in table:
+    raise Refusal(f"{field} is {name!r}; known: {', '.join(sorted(table))}")
+  known = list(inspect.signature(table[name]).parameters)[len(args) :]
+  for key in settings:
+    if key not in known:
+      raise Refusal(
+        f"{field}: {name} has no setting {key!r}; it has: "
+        f"{', '.join(known) or 'none'}"
+      )
+  try:
+    return table[name](*args, **settings)
+  except (TypeError, ValueError) as error:
+    raise Refusal(f"{field}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptive:
+  """The probability-flow ODE from the grid's first level to its last one.
+
+  Attributes:
+    start, end: Levels (); rtol, atol: of a step of every sample.
+  """
+
+  start: levels.Level
+  end: levels.Level
+  rtol: float = 1e-5
+  atol: float = 1e-5
+
+  def __post_init__(self):
+    for name in ("rtol", "atol"):
+      checks.number(name, getattr(self, name), "> 0", lambda v: v > 0)
+
+
+def adaptive(grid, rtol=1e-5, atol=1e-5):
+  """`Adaptive` between the ends of a grid, whose inner levels do not count."""
+  return Adaptive(grid[0], grid[-1], rtol, atol)
+
+
+def make_tableau(
+  objective, solver, grid, num_steps, names=("solver", "grid"), restart=None
+):
+  """The sampler of a solver and a grid by name.
+
+  Args:
+    solver: a name in SOLVERS with settings, "adaptive" with settings, or the
+      .npz file of a learned tableau, which brings its own grid.
+    names: what a Refusal calls solver and grid.
+    restart: (high, low, times) of `compose.restart`, or None.
+  Returns:
+    A Tableau, or `Adaptive`.
+  Raises:
+    Refusal: unknown names or settings, or ones that do not fit.
+  """
+  levels = lambda: call(names[1], grid, GRIDS, objective, num_steps)
+  make = lambda grid: call(
+    names[0], solver, solvers.SOLVERS | {"adaptive": adaptive}, grid
+  )
+  if solver.endswith(".npz"):
+    try:
+      return solvers.named(solver)()
+    except ValueError as error:
+      raise Refusal(f"{names[0]}: {error}") from error
+  if restart is None:
+    return make(levels())
+  try:
+    return compose.restart(levels(), make, *restart)
+  except ValueError as error:
+    raise Refusal(f"--restart: {error}") from error

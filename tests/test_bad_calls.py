@@ -1,0 +1,137 @@
+"""What cannot be sampled is refused in one sentence, before it runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffflow_jax.process import closed_form, levels, schedules
+from diffflow_jax.sampling import (
+  compose,
+  grids,
+  guidance,
+  learned,
+  solvers as so,
+  tableau,
+)
+
+KEY = jax.random.key(0)
+MODEL = closed_form.gaussian([0.4], 0.6)
+
+
+def flow_grid(n):
+  return grids.uniform_t(schedules.Flow(), levels.linear, n)
+
+
+TABLE = so.dpmpp_2m(flow_grid(4))
+
+
+def early(row, column):
+  mix = np.array(TABLE.mix)
+  mix[row, 1, tableau.H + column] = 0.5
+  return TABLE.replace(mix=mix)
+
+
+@pytest.mark.parametrize(
+  "table,message",
+  [
+    (early(0, 0), "row 0 of the tableau uses prediction h_0, but only 0 were"),
+    (early(1, 1), "row 1 of the tableau uses prediction h_1, but only 1 were"),
+    (TABLE.replace(mix=TABLE.mix[:-1]), "mix of a tableau must have shape"),
+    (TABLE.replace(mix=TABLE.mix[..., :2]), "mix of a tableau must have shape"),
+    (TABLE.replace(target=TABLE.target[:, :1]), "target .* must have shape"),
+    (TABLE.replace(levels=TABLE.start), "levels.logsnr .* must have shape"),
+    (TABLE.replace(end=TABLE.levels), "end.logsnr of a tableau must have"),
+    (TABLE.replace(mix=TABLE.mix * np.nan), "mix of a tableau must be finite"),
+  ],
+)
+def test_a_users_tableau_is_checked(table, message):
+  with pytest.raises(ValueError, match=message):
+    tableau.sample(MODEL, table, KEY, (2, 1))
+
+
+def test_a_traced_tableau_is_checked_for_shapes_alone():
+  run = lambda mix: tableau.sample(MODEL, TABLE.replace(mix=mix), KEY, (2, 1))
+  assert np.isnan(jax.jit(run)(TABLE.mix * np.nan)).all()
+  with pytest.raises(ValueError, match="must have shape"):
+    jax.jit(run)(TABLE.mix[:-1])
+
+
+@pytest.mark.parametrize("name", so.SOLVERS)
+def test_every_solver_passes_that_check(name):
+  grid = grids.from_logsnr([-4.0, -1.0, 1.0, 4.0, np.inf])
+  tableau.check(so.named(name)(grid))
+  tableau.check(compose.pad(so.named(name)(grid), 40, 5))
+
+
+@pytest.mark.parametrize(
+  "z,message",
+  [
+    (np.zeros((2, 1), int), "z must be floats, not int"),
+    (np.zeros((2, 1), bool), "z must be floats, not bool"),
+    ([[0], [1]], "z must be floats, not int"),
+    (np.zeros((3, 1)), r"z has shape \(3, 1\), but shape is \(2, 1\)"),
+  ],
+)
+def test_a_start_that_is_none_is_refused(z, message):
+  with pytest.raises(ValueError, match=message):
+    tableau.sample(MODEL, TABLE, KEY, (2, 1), z=z)
+
+
+def test_a_start_may_be_a_list():
+  got = tableau.sample(MODEL, TABLE, KEY, (2, 1), z=[[0.0], [1.0]])
+  want = tableau.sample(MODEL, TABLE, KEY, (2, 1), z=jnp.array([[0.0], [1.0]]))
+  np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+  "make,message",
+  [
+    (lambda l: so.edm(l, np.nan), "s_churn must be finite and >= 0, not nan"),
+    (lambda l: so.edm(l, 1.0, s_noise=-1.0), "s_noise must be finite"),
+    (lambda l: so.edm(l, 1.0, 2.0, 1.0), "s_max must be >= s_min = 2.0, not 1"),
+    (lambda l: so.adjusted_ddim(l, -1.0), "v must be finite and >= 0, not -1"),
+    (lambda l: so.dpmpp_2s(l, 0.0), r"r must be in \(0, 1\], not 0.0"),
+    (lambda l: so.dpmpp_2s(l, 2.0), r"r must be in \(0, 1\], not 2.0"),
+    (lambda l: so.ddim(l, np.zeros(3)), "eta must be finite and >= 0, not"),
+    (lambda l: so.ddim(l, "1"), "eta must be finite and >= 0, not 1"),
+    (lambda l: so.ddim(l, 2.0), "eta must be between 0 and .* on this grid"),
+    (lambda l: so.sde_dpmpp_2m(l, np.inf), "eta must be finite"),
+    (lambda l: so.unipc(l, 2.0), "order must be one of 1, 2, 3, not 2.0"),
+    (lambda l: so.unip(l, True), "order must be one of 1, 2, 3, not True"),
+    (lambda l: so.langevin(l, 1.5), "num_corrections must be an integer"),
+    (lambda l: compose.restart(l, so.ddim, 1, 2, -1), "times must be an int"),
+    (lambda l: compose.restart(l, so.ddim, 0.5, 2), "high must be an integer"),
+    (lambda l: compose.pad(so.ddim(l), 0, 1), "num_evaluations must be an int"),
+  ],
+)
+def test_bad_settings_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make(grids.from_logsnr(np.linspace(-3, 3, 6)))
+
+
+@pytest.mark.parametrize(
+  "name,value", [("num_evaluations", 0), ("num_train", 0), ("num_starts", 1.5)]
+)
+def test_fits_of_nothing_are_refused(name, value):
+  settings = {"num_evaluations": 3, name: value}
+  with pytest.raises(ValueError, match=f"{name} must be an integer >= 1"):
+    learned.fit_tableau(MODEL, flow_grid(4), key=KEY, shape=(1,), **settings)
+
+
+def test_another_grid_is_no_brownian_clock():
+  grid, other = flow_grid(4), grids.karras(4)
+  table = so.ddim(grid, 0.5)
+  run = lambda t, b: tableau.sample(MODEL, t, KEY, (2, 1), brownian=b)
+  with pytest.raises(ValueError, match="the grid that the tableau was made of"):
+    run(table, other)
+  shorter = so.ddim(grids.from_logsnr(grid.logsnr[:-1]), 0.5)
+  with pytest.raises(ValueError, match="4 levels, not 5"):
+    run(shorter, grid)
+  padded = run(compose.pad(table, 9, 3), grid)
+  np.testing.assert_allclose(padded, run(table, grid), atol=1e-6)
+
+
+def test_guidance_of_nothing_is_refused():
+  with pytest.raises(ValueError, match="guidance needs a condition"):
+    tableau.sample(guidance.Guided(MODEL, 0, 2.0), TABLE, KEY, (2, 1))
