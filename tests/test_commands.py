@@ -155,7 +155,7 @@ def test_every_kind_of_sampler_by_flag(digits_run, toy_run, tmp_path, capsys):
       (toy_run, ["--solver=ddim", "--grid=table_rows"], 4),
       (toy_run, ["--solver=ddim", f"--grid=file:path={levels}"], 3),
       (digits_run[0], ["--solver=ddim", "--cfg_plus_plus", "--guidance=0"], 3),
-      (digits_run[0], ["--negative_label=3", "--nobatched_guidance"], 3),
+      (digits_run[0], ["--negative_label=3", "--nobatched_guidance"], 6),
     )
   ):
     out = tmp_path / f"{i}.npz"
