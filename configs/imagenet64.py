@@ -1,7 +1,7 @@
 """Class-conditional EDM on ImageNet 64x64 (1000 classes), after EDM.
 
   python -m diffflow_jax.train --config=configs/imagenet64.py \
-      --workdir=gs://BUCKET/imagenet64 --config.dataset.path=data/imagenet/train
+      --workdir=/mnt/runs/imagenet64 --config.dataset.path=data/imagenet/train
 
 The folder holds a subfolder of images for each class. Meant for a pod or 8
 large GPUs; not run to the end by us. The authors' run took 13 days on 32 A100.
@@ -16,7 +16,10 @@ Published counterpart, Karras et al., arXiv:2206.00364 appendix F, FID 1.36:
   optimiser          Adam (0.9, 0.999)          the same
   dropout            0.1                        none: networks have no dropout
   label dropout      none                       0.1, so that guidance works
-  EMA                half-life 50M images       0.999943 a step: the same
+  weighting          EDM's                      EDM's, over a learned
+                                                uncertainty (2312.02696)
+  EMA                half-life 50M images       power functions and snapshots,
+                                                to choose it afterwards (same)
   augmentation       none                       none
   precision          mixed float16              bfloat16
   sampling           Heun with churn, 256 steps midpoint, 20 steps

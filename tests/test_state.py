@@ -57,6 +57,13 @@ def test_the_average_is_the_one_written_out_by_hand():
   assert np.abs(got - np.asarray(leaf(states[-1], "params"))).max() > 1e-6
 
 
+def test_a_new_state_can_be_donated():
+  """No two of its arrays share a buffer."""
+  step, state, dataset = _parts()
+  after = jax.jit(step, donate_argnums=0)(state, dataset.batch(0, 0, 32))
+  assert int(after.step) == 1
+
+
 def test_every_step_and_every_seed_draws_anew():
   step, state, dataset = _parts()
   batch = dataset.batch(0, 0, 32)

@@ -22,9 +22,9 @@ class Sums:
 
 def no_sums():
   """Sums of nothing."""
-  bins = jnp.zeros(len(BIN_EDGES) + 1)
-  zero = jnp.zeros(())
-  return Sums(zero, zero, zero, bins, bins)
+  # an array each: donating one buffer twice is an error
+  zero, bins = (lambda: jnp.zeros(())), (lambda: jnp.zeros(len(BIN_EDGES) + 1))
+  return Sums(zero(), zero(), zero(), bins(), bins())
 
 
 def add(sums, loss, grad_norm, terms):
