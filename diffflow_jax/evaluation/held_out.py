@@ -6,6 +6,7 @@ of the data is known it has a floor, which the exact prediction reaches.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffflow_jax.process import levels
 
@@ -40,6 +41,6 @@ def eps_mse_by_logsnr(predict, x, cond=None, seed=0):
     predict: (z, level, cond) -> (x̂, ε̂), a pytree.
     x: (num, d...) floats; cond: their labels or None.
   """
-  squares = _squares(predict, x, cond, jax.random.key(seed))
+  squares = np.asarray(_squares(predict, x, cond, jax.random.key(seed)))
   bins = zip(EDGES[:-1], EDGES[1:], strict=True)
   return {b: float(s) for b, s in zip(bins, squares, strict=True)}

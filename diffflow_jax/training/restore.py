@@ -34,8 +34,8 @@ def load_ema(workdir, run, step=None, sigma_rel=None):
     )
   )
   if sigma_rel is not None:
-    widths = run.config.ema.get("sigma_rel", ())
-    return snapshots.rebuild(workdir, like, widths, sigma_rel)
+    gammas = [average.args[0] for average in run.averages]
+    return snapshots.rebuild(workdir, like, gammas, sigma_rel)
   restored, damaged = None, False
   if os.path.isdir(directory):
     with checkpoints.Checkpoints(directory, read_only=True) as saved:

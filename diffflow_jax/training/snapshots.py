@@ -20,13 +20,13 @@ def open_in(workdir, read_only=False):
   return Checkpoints(directory, latest=None, read_only=read_only)
 
 
-def rebuild(workdir, like, widths, sigma_rel):
+def rebuild(workdir, like, gammas, sigma_rel):
   """(step, params): the average of width sigma_rel at the newest snapshot.
 
   Args:
-    like: abstract tuple of averages, as a snapshot holds them; widths: theirs.
-    sigma_rel: relative width of the wanted one, from about the smallest of the
-      widths on; much smaller ones were not recorded.
+    like: abstract tuple of averages, as a snapshot holds them; gammas: theirs.
+    sigma_rel: relative width of the wanted one, from about the smallest of
+      those that were kept on; much smaller ones were not recorded.
   Raises:
     Refusal: there are no snapshots, or sigma_rel is out of range.
   """
@@ -38,7 +38,6 @@ def rebuild(workdir, like, widths, sigma_rel):
     wanted = ema_lib.gamma_of(sigma_rel)
   except ValueError as error:
     raise Refusal(f"--ema: {error}") from error
-  gammas = [ema_lib.gamma_of(width) for width in widths]
   with open_in(workdir, read_only=True) as saved:
     steps = saved.steps()
     weights = ema_lib.post_hoc_weights(
