@@ -30,34 +30,31 @@ def rebuild(workdir, like, gammas, sigma_rel):
   Raises:
     Refusal: there are no snapshots, or sigma_rel is out of range.
   """
-  if not os.path.isdir(os.path.join(workdir, "snapshots")):
-    raise Refusal(
-      f"{workdir} has no snapshots: config.snapshot_every was 0 or too large"
-    )
   try:
     wanted = ema_lib.gamma_of(sigma_rel)
   except ValueError as error:
     raise Refusal(f"--ema: {error}") from error
+  if not os.path.isdir(os.path.join(workdir, "snapshots")):
+    raise Refusal(f"{workdir} has no snapshots: config.snapshot_every was 0")
   with open_in(workdir, read_only=True) as saved:
     steps = saved.steps()
+    if not steps:
+      raise Refusal(f"{workdir} has no snapshots yet")
     weights = ema_lib.post_hoc_weights(
       np.repeat(steps, len(gammas)),
       np.tile(gammas, len(steps)),
       steps[0],
       wanted,
     ).reshape(len(steps), len(gammas))
-    total = None
-    for step, row in zip(
-      steps, weights, strict=True
-    ):  # one in memory at a time
-      averages = saved.load(step, {"ema": like})["ema"]
-      part = jax.tree.map(
-        lambda *leaves, row=row: sum(
-          w * np.asarray(leaf, np.float64)
-          for w, leaf in zip(row, leaves, strict=True)
-        ),
-        *averages,
-      )
-      total = part if total is None else jax.tree.map(np.add, total, part)
-  params = jax.tree.map(lambda x, a: x.astype(a.dtype), total, like[0])
+    total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), like[0])
+    for row, step in enumerate(steps):  # one snapshot in memory at a time
+      try:
+        averages = saved.load(step, {"ema": like})["ema"]
+      except ValueError as error:
+        raise Refusal(f"snapshot {step} cannot be read: {error}") from error
+      for weight, average in zip(weights[row], averages, strict=True):
+        total = jax.tree.map(
+          lambda t, leaf, w=weight: t + w * np.asarray(leaf), total, average
+        )
+  params = jax.tree.map(lambda t, leaf: t.astype(leaf.dtype), total, like[0])
   return steps[0], params
