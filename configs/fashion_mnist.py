@@ -71,7 +71,7 @@ def get_config(size=""):
     )
     config.ema = dict(name="exponential", decay=0.99)
     config.sample_every = 500
-    config.checkpoint_every = 200
+    config.checkpoint_every = 250
   elif size == "smoke":
     config.dataset = dict(name="synthetic", side=28, channels=1)
     config.held_out = dict(num=16)

@@ -43,9 +43,15 @@ def chosen_config(values):
   config file gives its own optimizer go, those of the command line stay.
   """
   config, overrides = values.config, values["config"].override_values
-  for path in overrides:
+  if not any(path.endswith(".name") for path in overrides):
+    return config
+  argv = ["", f"--config={values['config'].config_filename}"]
+  plain = new_flags()  # the file's own, without overrides
+  define_config(plain, argv)
+  plain(argv)
+  for path, name in overrides.items():
     section, _, key = path.rpartition(".")
-    if key == "name":
+    if key == "name" and name != plain.config[section].name:
       for other in list(config[section]):
         if other != "name" and f"{section}.{other}" not in overrides:
           del config[section][other]

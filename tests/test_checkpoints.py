@@ -84,7 +84,7 @@ def test_a_damaged_newest_one_is_skipped_with_a_warning(
   assert (tmp_path / "c" / "2").exists()
   assert _restore(tmp_path / "c")[0] == 1
   assert not (tmp_path / "c" / "2").exists()
-  assert (tmp_path / "damaged" / "2").exists()
+  assert len(list((tmp_path / "damaged").glob("2_*"))) == 1
   assert "checkpoint 2" in caplog.text and "is skipped" in caplog.text
   assert "Traceback" not in capfd.readouterr().err
   _save(tmp_path / "c", (2,))
@@ -133,3 +133,24 @@ def test_the_best_and_every_nth_stay_beside_the_latest(tmp_path):
     saved.save(8, {"a": {"x": jnp.ones(3)}}, 0.5)  # goes by losses on disk too
     assert saved.wait() and saved.steps() == [8, 6, 3, 2]
     assert saved.restore({"a": {"x": jnp.ones(3)}}, 3)[0] == 3
+
+
+def test_when_none_can_be_read_nothing_is_moved_and_nobody_starts_anew(
+  tmp_path, monkeypatch
+):
+  """A file system that fails for a moment makes all look damaged."""
+  directory = tmp_path / "checkpoints"
+  with checkpoints.Checkpoints(directory) as saved:
+    for step in (1, 2):
+      saved.save(step, _items(step))
+
+  def fails(self, step, like):
+    raise ValueError("Input/output error")
+
+  with checkpoints.Checkpoints(directory) as saved:
+    with monkeypatch.context() as patch:
+      patch.setattr(checkpoints.Checkpoints, "load", fails)
+      with pytest.raises(checkpoints.Damaged, match="none was moved"):
+        saved.restore(_items(0))
+    assert saved.restore(_items(0))[0] == 2
+  assert not (tmp_path / "damaged").exists()

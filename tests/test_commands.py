@@ -204,6 +204,8 @@ def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
       "config.keep.best goes by held-out data",
     ),
     ("snapshot_every=5", "config.snapshot_every needs config.ema.name"),
+    ("held_out.name=digits", "config.held_out: its shape is"),
+    ("sample_every=7 --config.keep.best=1", "must be a multiple of"),
     ("held_out.num=-1", "config.held_out.num must be an integer >= 0, not -1"),
     ("objective.scale=vq", "config.objective.scale is 'vq'; known: "),
     ("objective.name=edm --config.objective.sigma_data=-1", "sigma_data must"),

@@ -1,6 +1,7 @@
 """Averages of parameters: EDM2's power function and its reconstruction."""
 
 import importlib.util
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -143,3 +144,17 @@ def test_snapshots_of_other_averages_are_refused():
   config.ema = dict(name="exponential")
   with pytest.raises(cli.Refusal, match="snapshot_every needs .* 'power'"):
     resolve.resolve(config)
+
+
+def test_a_snapshot_that_a_kill_left_out_is_made_up_for(tmp_path):
+  """Killed between a checkpoint and the snapshot of the same step."""
+  config = toy_config((0.05, 0.1))
+  config.num_steps = config.log_every = config.sample_every = 20
+  config.checkpoint_every = config.snapshot_every = 5
+  loop.train(config, str(tmp_path))
+  shutil.rmtree(tmp_path / "checkpoints/20")
+  for step in (15, 20):
+    shutil.rmtree(tmp_path / "snapshots" / str(step))
+  loop.train(config, str(tmp_path))
+  names = {path.name for path in (tmp_path / "snapshots").iterdir()}
+  assert {"5", "10", "15", "20"} <= names

@@ -182,7 +182,11 @@ def test_places_are_given_whole_or_found():
     distributed.initialize("localhost:1", 2, None)
   with pytest.raises(cli.Refusal, match=r"must be in \[0, 2\), not 2"):
     distributed.initialize("localhost:1", 2, 2)
+  with pytest.raises(cli.Refusal, match="HOST:PORT, not 'localhost'"):
+    distributed.initialize("localhost", 2, 0)
   assert not distributed.on_a_cluster({})
-  assert not distributed.on_a_cluster({"SLURM_NTASKS": "1"})
-  assert distributed.on_a_cluster({"SLURM_NTASKS": "4"})
+  assert not distributed.on_a_cluster(
+    {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}
+  )
+  assert distributed.on_a_cluster({"SLURM_STEP_NUM_TASKS": "4"})
   assert distributed.on_a_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})

@@ -2,7 +2,9 @@
 
 import io
 import logging
+import threading
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import pytest
 from diffflow_jax import cli, networks
 from diffflow_jax.training import meter, optimizers, prefetch, sharding
 from diffflow_jax.training.progress import Progress, duration
+from tests import commands
 
 
 def test_prefetch_gives_batches_in_order_and_ahead():
@@ -38,6 +41,7 @@ def test_prefetch_hands_errors_over_and_ends():
 
 def test_a_stalled_input_is_reported_with_its_step(monkeypatch, caplog):
   monkeypatch.setattr(prefetch, "STALL_SECONDS", 0.05)
+  monkeypatch.setattr(prefetch, "POLL_SECONDS", 0.02)
 
   def slow(step):
     time.sleep(0.2)
@@ -90,9 +94,49 @@ def test_bad_meshes_are_refused(data, fsdp, message):
 def test_the_meter_knows_peaks_by_the_start_of_a_name():
   assert meter.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
   assert meter.peak_flops("cpu") is None
-  line = meter.Meter(32, 1e9).line(2.0, 0.0)
-  assert line["examples_per_second"] == 64.0
+  m = meter.Meter(32, 1e9)
+  line = m.line(2.0, 10, waited=0.5)  # 0.5 s of 5 s
+  assert line["examples_per_second"] == 64.0 and line["input_wait"] == 0.1
+  assert m.line(2.0, 10, waited=0.75)["input_wait"] == 0.05
   assert line["flops_per_second"] == 2e9 and "fraction_of_peak" not in line
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_flops_are_those_of_the_network_by_hand(remat):
+  """2 for each multiply-add of a DiT; recomputation does not count."""
+  width, tokens = 32, 16
+
+  def count(depth):
+    net = networks.DiT(
+      width=width, depth=depth, num_heads=2, patch=2, num_classes=0, remat=remat
+    )
+    inputs = (jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
+    params = jax.eval_shape(net.init, jax.random.key(0), *inputs)
+    shape = types.SimpleNamespace(shape=(8, 8, 1), num_classes=0)
+    return meter.model_flops(net.apply, params, shape, batch_size=5)
+
+  block = 3 * 5 * (count(3) - count(2)) / 15
+  dense = 2 * tokens * 12 * width**2  # q k v, out, and a perceptron of 4 width
+  attention = 2 * 2 * tokens**2 * width
+  modulation = 2 * 6 * width**2
+  assert block == 15 * (dense + attention + modulation)
+
+
+def test_convolutions_count_their_kernels():
+  conv = lambda w, z, logsnr, cond: jax.lax.conv_general_dilated(
+    z, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  shape = types.SimpleNamespace(shape=(8, 8, 3), num_classes=0)
+  got = meter.model_flops(conv, jnp.zeros((3, 3, 3, 7)), shape, batch_size=2)
+  assert got == 3 * 2 * 2 * 8 * 8 * 7 * 3 * 3 * 3
+
+
+def test_a_stalled_input_lets_the_loop_stop(monkeypatch):
+  monkeypatch.setattr(prefetch, "POLL_SECONDS", 0.02)
+  blocked = threading.Event()
+  with prefetch.Prefetch(lambda step: blocked.wait(3.0), 0, 5) as p:
+    assert p.get(0, stopped=lambda: True) is None
+    blocked.set()
 
 
 def test_progress_appends_lines_in_a_log_and_redraws_in_a_terminal():
@@ -144,3 +188,20 @@ def test_weight_decay_acts_on_kernels_alone():
     name = path[-1].key if path[-1].key == "kernel" else "other"
     moved[name] += float(jnp.abs(update).sum())
   assert moved["kernel"] > 1.0 and moved["other"] == 0.0
+
+
+def test_a_section_renamed_starts_anew_and_one_that_keeps_its_name_does_not():
+  def chosen(*flags):
+    path = commands.ROOT / "configs/digits.py"
+    argv = ["train", f"--config={path}:smoke", *flags]
+    values = cli.new_flags()
+    cli.define_config(values, argv)
+    values(argv)
+    return cli.chosen_config(values)
+
+  same = chosen("--config.network.name=unet", "--config.optimizer.b1=0.8")
+  assert same.network.channels == (8, 16) and same.optimizer.b2 == 0.99
+  other = chosen(
+    "--config.optimizer.name=sgd", "--config.optimizer.momentum=0.9"
+  )
+  assert dict(other.optimizer) == {"name": "sgd", "momentum": 0.9}

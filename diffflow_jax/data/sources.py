@@ -67,7 +67,7 @@ class Source:
     """
     index = indices(self.num, seed, step, size, process, num_processes)
     # decoding releases Python's lock
-    with ThreadPoolExecutor(min(32, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(32, 2 * num_cores())) as pool:
       x, labels = zip(*pool.map(self._example, index.tolist()), strict=True)
     batch = {"x": np.stack(x)}
     if self.num_classes:
@@ -92,6 +92,8 @@ class Source:
       except (
         Exception
       ) as error:  # whatever a damaged file makes a decoder raise
+        if isinstance(error, OSError) and error.errno is not None:
+          raise  # the disk's, not the picture's: skipping would move the order
         self._note(i, error)
         continue
       return x, self._check_label(i, label)
@@ -124,6 +126,13 @@ class Source:
         f"{self.num_classes - 1}"
       )
     return label
+
+
+def num_cores():
+  """The cores that this process may use, fewer than there are under SLURM."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def to_square(image, size, channels):

@@ -148,12 +148,13 @@ class Checkpoints:
         part of what was saved; without a sharding, onto one device.
     Raises:
       OtherArrays: it holds other arrays, those of another network say.
-      Damaged: it is, and there are several processes, of which the others may
-        have read their part of it: start them again.
+      Damaged: none of those that are there can be read; or the newest cannot,
+        and there are several processes, which have to start again together.
     """
+    damaged = []
     for step in self.steps() if only is None else [only]:
       try:
-        return step, self.load(step, like)
+        items = self.load(step, like)
       except OtherArrays:
         raise
       except ValueError as error:
@@ -163,14 +164,21 @@ class Checkpoints:
           self._directory,
           error,
         )
-        if self._read_only:
-          continue
-        self._set_aside(step)
-        if jax.process_count() > 1:
-          raise Damaged(
-            f"checkpoint {step} is damaged and was set aside: start again"
-          ) from error
-    return None
+        damaged.append(step)
+        if jax.process_count() > 1 and not self._read_only:
+          break  # the others may have read their part: all start again
+        continue
+      self._set_aside(damaged)
+      return step, items
+    if not damaged or self._read_only:
+      return None
+    if jax.process_count() > 1 and len(self.steps()) > 1:
+      self._set_aside(damaged)
+      raise Damaged(f"checkpoint {damaged[0]} is set aside: start again")
+    raise Damaged(
+      f"no checkpoint in {self._directory} can be read, and none was moved: "
+      "mend the file system, or take another --workdir"
+    )
 
   def load(self, step, like):
     """The items of one checkpoint; `like` as in `restore`.
@@ -200,14 +208,20 @@ class Checkpoints:
         raise ValueError(f"the arrays of {name} do not match their digest")
     return items
 
-  def _set_aside(self, step):
-    """Moves a damaged checkpoint away, so that its step can be saved again."""
+  def _set_aside(self, steps):
+    """Moves damaged checkpoints away, so that their steps can be saved again.
+
+    Only when another one was read: a file system that fails for a moment makes
+    all of them look damaged.
+    """
+    if self._read_only or not steps:
+      return
     aside = os.path.join(os.path.dirname(self._directory), KEPT_ASIDE)
     os.makedirs(aside, exist_ok=True)
-    target = os.path.join(aside, str(step))
-    shutil.rmtree(target, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):  # another process was faster
-      os.replace(os.path.join(self._directory, str(step)), target)
+    for step in steps:
+      target = os.path.join(aside, f"{step}_{time.time_ns()}")
+      with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.replace(os.path.join(self._directory, str(step)), target)
     self._inner.reload()
 
 
@@ -233,7 +247,7 @@ class SaveFailed(Failure):
 
 
 class Damaged(Failure):
-  """One of several processes cannot read a checkpoint; it is set aside."""
+  """No checkpoint can be read, or not by all of several processes."""
 
 
 class OtherArrays(ValueError):

@@ -54,6 +54,12 @@ def check_ranges(config):
     value = config.keep[key]
     need(isinstance(value, int) and value >= 0, f"keep.{key}", value,
           "an integer >= 0")  # fmt: skip
+  if config.keep.best and config.sample_every % config.checkpoint_every:
+    raise Refusal(
+      "config.keep.best goes by held-out data, so config.sample_every = "
+      f"{config.sample_every} must be a multiple of config.checkpoint_every = "
+      f"{config.checkpoint_every}"
+    )
   if config.keep.best and not num:
     raise Refusal("config.keep.best goes by held-out data: set held_out.num")
   seed = config.seed

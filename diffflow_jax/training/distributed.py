@@ -6,8 +6,10 @@ anywhere else every process is given --coordinator, --num_processes and
 """
 
 import contextlib
+import glob
 import hashlib
 import os
+import re
 
 import jax
 import numpy as np
@@ -15,14 +17,16 @@ import numpy as np
 from diffflow_jax import cli
 
 # what a launcher of several processes leaves in the environment
-CLUSTERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+CLUSTERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+TPU_HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+TPU_DEVICES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 
 
 def on_a_cluster(environ=os.environ):
   """Whether this is one of several processes that JAX can find by itself."""
   if any(int(environ.get(name, "1") or 1) > 1 for name in CLUSTERS):
     return True
-  return "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+  return any("," in environ.get(name, "") for name in TPU_HOSTS)
 
 
 def initialize(coordinator=None, num_processes=None, process_id=None):
@@ -39,6 +43,8 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
       "--coordinator, --num_processes and --process_id go together"
     )
   if all(given):
+    if not re.fullmatch(r".+:\d+", coordinator):
+      raise cli.Refusal(f"--coordinator must be HOST:PORT, not {coordinator!r}")
     if num_processes < 1 or not 0 <= process_id < num_processes:
       raise cli.Refusal(
         f"--process_id must be in [0, {num_processes}), not {process_id}"
@@ -46,6 +52,10 @@ def initialize(coordinator=None, num_processes=None, process_id=None):
     jax.distributed.initialize(coordinator, num_processes, process_id)
   elif on_a_cluster():
     jax.distributed.initialize()
+  elif any(glob.glob(pattern) for pattern in TPU_DEVICES):
+    # the hosts of a pod are found by its metadata server; one alone has none
+    with contextlib.suppress(ValueError):
+      jax.distributed.initialize()
 
 
 @contextlib.contextmanager

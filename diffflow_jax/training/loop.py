@@ -17,7 +17,7 @@ from diffflow_jax.training import (
   workdir as workdir_lib,
 )
 from diffflow_jax.training.checks import check_devices
-from diffflow_jax.training.meter import Meter, program_flops
+from diffflow_jax.training.meter import Meter, model_flops
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.profiler import Profiler
@@ -71,6 +71,8 @@ def train(config, workdir, *, wandb=None, profile=None):
     _snapshots(config, workdir) as snapshot,
   ):
     state, step = _restore_or_init(saved, program, workdir)
+    if step and config.snapshot_every and step % config.snapshot_every == 0:
+      snapshot(step, state)  # a kill may have come between the two saves
     progress = Progress(config.num_steps, step, active)
     progress.note(_headline(state, step, workdir))
     with (
@@ -78,21 +80,23 @@ def train(config, workdir, *, wandb=None, profile=None):
       Profiler(workdir, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
-      meter = loss = None
+      flops = model_flops(
+        run.network.apply, state.params, run.dataset, config.batch_size
+      )
+      meter, loss = Meter(config.batch_size, flops), None
       while step < config.num_steps and not stop.at(step // stride):
         profiler.at(step, state)
-        batch = batches.get(step)
-        meter = meter or _meter(config, program, state, batch)
+        batch = batches.get(step, stopped=lambda: stop.signal)
+        if batch is None:
+          break
         state = program.step(state, batch)
         step += stride
         last = step == config.num_steps
-        due = lambda every, step=step, last=last: step % every == 0 or last
-        log, picture, save = (
-          due(config.log_every),
-          due(config.sample_every),
-          step % config.checkpoint_every == 0 and not last,
-        )
-        if log or picture or save:
+        log = last or step % config.log_every == 0
+        picture = last or step % config.sample_every == 0
+        save = not last and step % config.checkpoint_every == 0
+        average = config.snapshot_every and step % config.snapshot_every == 0
+        if log or picture or save or average:
           _check_finite(state, saved)
         line, loss = {}, None
         if log:
@@ -108,7 +112,7 @@ def train(config, workdir, *, wandb=None, profile=None):
           writer.write(step, line)
         if save:
           saved.save(step, state.items(), loss)
-        if config.snapshot_every and step % config.snapshot_every == 0:
+        if average:
           snapshot(step, state)
       if step:
         _check_finite(state, saved)
@@ -160,13 +164,6 @@ def _restore_or_init(saved, program, workdir):
   return program.like.replace(**items), step
 
 
-def _meter(config, program, state, batch):
-  """A Meter; a scan's body is counted once, so FLOPs are of one step."""
-  flops = program_flops(program.step, state, batch)
-  parts = config.accumulation
-  return Meter(config.batch_size, flops and flops * parts)
-
-
 def _check_finite(state, saved):
   bad = int(state.bad_step)
   if bad >= 0:
@@ -183,7 +180,8 @@ def _line(state, step, run, program, progress, meter, batches):
   line["param_norm"] = float(program.param_norm(state))
   rate = progress.update(step, line["loss"])
   line["steps_per_second"] = rate
-  return {**line, **meter.line(rate, batches.waited)}
+  num_steps = float(state.sums.steps)
+  return {**line, **meter.line(rate, num_steps, batches.waited)}
 
 
 def _picture(state, step, run, writer, workdir, active):

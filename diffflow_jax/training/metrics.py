@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 
-from diffflow_jax.cli import Refusal
+from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.training import workdir as workdir_lib
 
 log = logging.getLogger("diffflow_jax")
@@ -35,6 +35,14 @@ class Writer:
       return
     if wandb:
       self._wandb = _start_wandb(wandb, workdir)
+    try:
+      self._open(workdir, start_step)
+    except OSError as error:
+      raise Failure(
+        f"{workdir} cannot be written: {error.strerror or error}"
+      ) from error
+
+  def _open(self, workdir, start_step):
     from tensorboardX import SummaryWriter
 
     path = os.path.join(workdir, "metrics.jsonl")
@@ -95,6 +103,8 @@ class Writer:
 
   def __exit__(self, *exc):
     if self._file is not None:
+      with patiently("metrics.jsonl"):
+        self._append()
       self._file.close()
       with patiently("tensorboard"):
         self._board.close()

@@ -10,6 +10,7 @@ from diffflow_jax.cli import Failure
 log = logging.getLogger("diffflow_jax")
 
 STALL_SECONDS = 30.0
+POLL_SECONDS = 1.0
 
 
 class Prefetch:
@@ -47,19 +48,28 @@ class Prefetch:
       if self._closed.is_set() or item[2] is not None:
         return
 
-  def get(self, step):
-    """The batch of a step; steps must be asked for in order."""
-    start = time.monotonic()
+  def get(self, step, stopped=lambda: False):
+    """The batch of a step; steps must be asked for in order.
+
+    Args:
+      stopped: asked every second of waiting; if true, None is returned.
+    """
+    start, told = time.monotonic(), 0.0
     while True:
       try:
-        ready, batch, error = self._ready.get(timeout=STALL_SECONDS)
+        ready, batch, error = self._ready.get(timeout=POLL_SECONDS)
         break
       except queue.Empty:
-        log.warning(
-          "no input for step %d after %.0f s: the dataset is stalled or slow",
-          step,
-          time.monotonic() - start,
-        )
+        if stopped():
+          return None
+        waited = time.monotonic() - start
+        if waited >= told + STALL_SECONDS:
+          told = waited
+          log.warning(
+            "no input for step %d after %.0f s: the dataset is stalled or slow",
+            step,
+            waited,
+          )
     self.waited += time.monotonic() - start
     if isinstance(error, (OSError, ValueError)):
       raise Failure(f"the batch of step {step} cannot be read: {error}")
@@ -75,4 +85,4 @@ class Prefetch:
 
   def __exit__(self, *exc):
     self._closed.set()
-    self._thread.join()
+    self._thread.join(timeout=5.0)  # one that is stalled ends with the process

@@ -59,11 +59,11 @@ def resolve(config):
   checks.check_network(network, dataset)
   return Run(
     config, dataset, objective, network, tx, learning_rate, averages,
-    _held_out(config),
+    _held_out(config, dataset),
   )  # fmt: skip
 
 
-def _held_out(config):
+def _held_out(config, dataset):
   """The dataset with the settings of config.held_out over its own, and num."""
   from diffflow_jax.data import DATASETS
 
@@ -71,7 +71,14 @@ def _held_out(config):
   num = settings.pop("num")
   if not num:
     return None
-  return choose("held_out", {**config.dataset, **settings}, DATASETS), num
+  held = choose("held_out", {**config.dataset, **settings}, DATASETS)
+  for what in ("shape", "num_classes"):
+    ours, theirs = getattr(dataset, what), getattr(held, what)
+    if ours != theirs:
+      raise Refusal(
+        f"config.held_out: its {what} is {theirs}, the training data's {ours}"
+      )
+  return held, num
 
 
 def _objective(spec):

@@ -55,9 +55,10 @@ def claim(workdir, config):
       f"--workdir must be on a mounted file system, not {workdir}: mount the "
       "bucket (gcsfuse, s3fs) on every host"
     )
+  distributed.agree("configs", json.dumps(_plain(config), sort_keys=True))
   if jax.process_index() == 0:
     _claim(workdir, config)
-  distributed.agree("configs", json.dumps(_plain(config), sort_keys=True))
+  distributed.agree("workdirs", workdir)  # and wait for process 0
   if not os.path.exists(os.path.join(workdir, CONFIG)):
     raise Refusal(
       f"--workdir {workdir} must be shared by all processes: process "
