@@ -51,7 +51,7 @@ def chosen_config(values):
   plain(argv)
   for path, name in overrides.items():
     section, _, key = path.rpartition(".")
-    if key == "name" and name != plain.config[section].name:
+    if key == "name" and name != plain.config[section].get("name", name):
       for other in list(config[section]):
         if other != "name" and f"{section}.{other}" not in overrides:
           del config[section][other]

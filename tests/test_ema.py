@@ -146,6 +146,7 @@ def test_snapshots_of_other_averages_are_refused():
     resolve.resolve(config)
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_a_kill_left_out_is_made_up_for(tmp_path):
   """Killed between a checkpoint and the snapshot of the same step."""
   config = toy_config((0.05, 0.1))
