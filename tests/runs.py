@@ -40,5 +40,5 @@ def curve(workdir):
 
 def steps(workdir):
   """Steps of the finished checkpoints."""
-  names = [path.name for path in (workdir / "checkpoints").iterdir()]
+  names = [path.name for path in (workdir / "checkpoints").glob("[0-9]*")]
   return sorted(int(name) for name in names if name.isdigit())

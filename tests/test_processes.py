@@ -101,7 +101,7 @@ def test_kills_of_both_change_no_bit_and_another_topology_only_rounds(
   assert one.keys() == two.keys() and len(one) > 50
   for name in one:
     assert np.array_equal(one[name], two[name]), name
-  assert curve(whole) == curve(tmp_path) and len(curve(whole)) == 5
+  assert curve(whole) == curve(tmp_path) and len(curve(whole)) == 6
   assert (whole / PICTURE).read_bytes() == (tmp_path / PICTURE).read_bytes()
 
 
@@ -137,7 +137,8 @@ def test_one_process_goes_on_from_two_and_two_from_one(whole, tmp_path):
   ours, theirs = curve(whole), curve(tmp_path)
   assert [l["step"] for l in ours] == [l["step"] for l in theirs]
   for a, b in zip(ours, theirs, strict=True):
-    assert abs(a["loss"] - b["loss"]) < 1e-5 * a["loss"]
+    for name in a:
+      assert abs(a[name] - b[name]) < 1e-4 * (1.0 + abs(a[name])), name
 
 
 @pytest.mark.slow

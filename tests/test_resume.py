@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffflow_jax.training import checkpoints, metrics
-from tests import commands
+from tests import commands, runs
 from tests.runs import curve, final_arrays
 
 FLAGS = (
@@ -27,7 +27,7 @@ def _assert_same_run(one, two):
   assert a.keys() == b.keys() and len(a) > 50
   for name in a:
     assert np.array_equal(a[name], b[name]), name
-  assert curve(one) == curve(two) and len(curve(one)) == 29
+  assert curve(one) == curve(two) and len(curve(one)) == 30
   name = "samples/step_00000200.png"
   assert (one / name).read_bytes() == (two / name).read_bytes()
 
@@ -77,7 +77,8 @@ def test_ten_kills_change_no_bit(uninterrupted, tmp_path):
 @pytest.mark.slow
 def test_sigterm_saves_first_and_exits_cleanly(uninterrupted, tmp_path):
   process, _ = _start_and_wait(tmp_path)
-  time.sleep(2.0)
+  while not runs.steps(tmp_path):
+    time.sleep(0.05)
   process.send_signal(signal.SIGTERM)
   out, _ = process.communicate(timeout=60)
   assert process.returncode == 0, out
