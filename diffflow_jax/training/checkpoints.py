@@ -114,17 +114,25 @@ class Checkpoints:
     """
     for attempt in range(tries):
       if self.wait() and step in self.steps():
-        return
+        break
       if attempt:
         time.sleep(seconds)
       self.save(step, items, loss)
     if not (self.wait() and step in self.steps()):
       raise SaveFailed(f"step {step} cannot be saved; {self.newest()}")
+    if jax.process_count() == 1:  # threads of a failed save may come late
+      self._remove_unfinished()
 
   def newest(self):
     """What there is to go on from, for the end of a sentence."""
     steps = self.steps()
     return f"checkpoint {steps[0]} is good" if steps else "no checkpoint yet"
+
+  def _remove_unfinished(self):
+    """Removes what failed saves left; none may be under way."""
+    for name in os.listdir(self._directory):
+      if name.endswith(UNFINISHED):
+        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
   def _note_failure(self, error):
     """Says what went wrong, and makes room for the next try."""
@@ -135,9 +143,7 @@ class Checkpoints:
     log.warning(
       "checkpoint %d could not be saved, training goes on: %s", step, reason
     )
-    for name in os.listdir(self._directory):
-      if name.endswith(UNFINISHED):
-        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+    self._remove_unfinished()
 
   def restore(self, like, only=None):
     """The newest checkpoint that is whole, as (step, items), or None.
