@@ -58,10 +58,16 @@ def test_a_traced_tableau_is_checked_for_shapes_alone():
 
 
 @pytest.mark.parametrize("name", so.SOLVERS)
-def test_every_solver_passes_that_check(name):
+def test_every_solver_passes_that_check_and_no_longer_if_it_looks_ahead(name):
   grid = grids.from_logsnr([-4.0, -1.0, 1.0, 4.0, np.inf])
-  tableau.check(so.named(name)(grid))
-  tableau.check(compose.pad(so.named(name)(grid), 40, 5))
+  table = so.named(name)(grid)
+  assert tableau.check(table) is table
+  padded = compose.pad(table, 40, 5)
+  assert tableau.check(padded) is padded
+  ahead = np.array(padded.mix)
+  ahead[0, 1, tableau.H] = 0.5
+  with pytest.raises(ValueError, match="row 0 .* uses prediction h_0"):
+    tableau.check(padded.replace(mix=ahead))
 
 
 @pytest.mark.parametrize(

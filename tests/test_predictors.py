@@ -31,29 +31,32 @@ def exact_network(target, schedule, scale):
   return predictors.Predictor({}, schedule, apply, target, scale)
 
 
-def _carries_over(schedule, target, own_scale):
+def _biggest_gap(schedule, target, own_scale):
+  """Of x̂ and ε̂ from those of the exact model, called on other scales."""
+
   @jax.jit
   def both(lv):
     predict = exact_network(target, schedule, own_scale)
     return predict(Z, lv), mix()(Z, lv)
 
-  for name in ("vp", "ve", "linear"):
-    got, want = both(levels.at_logsnr(SCALES[name], 1.3))
-    for g, w in zip(got, want, strict=True):
-      np.testing.assert_allclose(g, w, atol=1e-10, err_msg=name)
+  pairs = [
+    both(levels.at_logsnr(SCALES[name], 1.3)) for name in ("vp", "ve", "linear")
+  ]
+  return max(np.abs(np.subtract(got, want)).max() for got, want in pairs)
 
 
 @pytest.mark.parametrize("own_scale", SCALES)
 @pytest.mark.parametrize("target", TARGETS)
 def test_x_and_eps_carry_over_to_any_scale(target, own_scale, x64):
   """MATH 1.18, for every output on every scale."""
-  _carries_over(schedules.Cosine(), TARGETS[target], SCALES[own_scale])
+  own = SCALES[own_scale]
+  assert _biggest_gap(schedules.Cosine(), TARGETS[target], own) < 1e-10
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_x_and_eps_carry_over_from_any_schedule(schedule, x64):
   """MATH 1.18, with the output that needs the schedule's clock."""
-  _carries_over(SCHEDULES[schedule], targets.u, levels.vp)
+  assert _biggest_gap(SCHEDULES[schedule], targets.u, levels.vp) < 1e-10
 
 
 @pytest.mark.parametrize("target", TARGETS)

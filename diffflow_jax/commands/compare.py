@@ -42,6 +42,7 @@ def _objective(name):
 
 
 def main(argv):
+  """Compares two recipes, as the module says; argv[0] is the program."""
   values = cli.new_flags()
   for name, text in (
     ("configs", "Two recipes, A,B: objectives or config files."),

@@ -30,6 +30,7 @@ from diffflow_jax.commands.sample_flags import (
 
 
 def main(argv):
+  """Draws samples, as the module says; argv[0] is the program."""
   values = cli.new_flags()
   define(values)
   cli.parse(values, argv, __doc__, required=("workdir", "out"))

@@ -20,6 +20,7 @@ from diffflow_jax import cli
 
 
 def main(argv):
+  """Trains or resumes, as the module says; argv[0] is the program."""
   values = cli.new_flags()
   cli.define_config(values, argv)
   for define, name, text in (

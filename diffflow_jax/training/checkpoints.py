@@ -17,7 +17,7 @@ import numpy as np
 
 from diffflow_jax.cli import Failure
 from diffflow_jax.training.digest import digest, name_of
-from diffflow_jax.training.orbax_errors import quietly, root_cause
+from diffflow_jax.training.orbax_errors import hush, quietly, root_cause
 
 log = logging.getLogger("diffflow_jax")
 
@@ -40,10 +40,7 @@ class Checkpoints:
   def __init__(self, directory, *, latest=3, every=0, best=0, read_only=False):
     from orbax.checkpoint import v1 as ocp  # slow to import
 
-    # Orbax raises an error and also logs it, several times, with tracebacks
-    logging.getLogger("absl").addFilter(
-      lambda line: line.levelno < logging.ERROR or "orbax" not in line.pathname
-    )
+    hush()
     self._directory = os.path.abspath(directory)
     self._read_only = read_only
     keep = None

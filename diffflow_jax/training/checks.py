@@ -17,6 +17,7 @@ SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
 
 def need(ok, field, value, allowed):
+  """Refuses a field's value unless ok, saying what is allowed."""
   if not ok:
     raise Refusal(f"config.{field} must be {allowed}, not {value!r}")
 
