@@ -5,29 +5,29 @@ parameters from one device's after 20 steps, the bytes of state on device 0, and
 the bytes that a step needs there at most, as the compiler counts them.
 """
 
-import functools
+import itertools
 import json
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
 
 from diffflow_jax import data, networks
-from diffflow_jax.objective import losses, objectives
-from diffflow_jax.training import ema, programs, sharding
+from diffflow_jax.objective import objectives
+from diffflow_jax.training import ema, programs, sharding, state as state_lib
 from diffflow_jax.training.resolve import Run
 
 STEPS, BATCH = 20, 64
+MESHES = {"data8": (8, 1), "fsdp8": (1, 8), "mixed": (4, 2)}
 
 
-def make_run(mesh, accumulation, tx, remat=False):
+def make_run(mesh, accumulation, remat):
   config = ml_collections.ConfigDict(
     dict(
       seed=0,
       batch_size=BATCH,
-      mesh=mesh,
+      mesh=dict(data=mesh[0], fsdp=mesh[1]),
       accumulation=accumulation,
       steps_per_dispatch=1,
       label_dropout=0.1,
@@ -40,19 +40,84 @@ def make_run(mesh, accumulation, tx, remat=False):
     networks.DiT(
       width=64, depth=2, num_heads=2, patch=2, num_classes=10, remat=remat
     ),
-    tx,
+    optax.sgd(0.05, momentum=0.9),
     None,
     ema.exponential(0.9),
   )
 
 
-def train(mesh, accumulation, tx, remat=False):
+def by_shard_map(gradient):
+  """The gradient's examples over the devices; parameters on each of them."""
+  mesh, split = sharding.make_mesh(8, 1), jax.P(("data", "fsdp"))
+
+  def of_a_device(params, part):
+    grads, terms = gradient(params, part)
+    # jax.grad has summed over the devices already: params are the same on all
+    return jax.tree.map(lambda g: g / 8, grads), terms
+
+  return jax.shard_map(
+    of_a_device,
+    mesh=mesh,
+    in_specs=(jax.P(), split),
+    out_specs=(jax.P(), split),
+  )
+
+
+def by_pmap(gradient):
+  """The same by `pmap`, where nothing is summed unless one asks for it."""
+
+  def of_a_device(params, part):
+    grads, terms = gradient(params, part)
+    return jax.lax.pmean(grads, "devices"), terms
+
+  mapped = jax.pmap(of_a_device, "devices", in_axes=(None, 0))
+
+  def spread(params, part):
+    rows = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), part)
+    grads, terms = mapped(params, rows)
+    return (
+      jax.tree.map(lambda g: g[0], grads),
+      jax.tree.map(lambda x: x.reshape(-1), terms),
+    )
+
+  return spread
+
+
+def pure(accumulation, remat, **spread):
+  """(first state, the step, step -> batch) without any mesh of ours."""
+  run = make_run((1, 1), accumulation, remat)
+  step = state_lib.make_train_step(
+    run.objective,
+    run.network.apply,
+    run.tx,
+    run.dataset,
+    run.averages,
+    seed=0,
+    label_dropout=0.1,
+    accumulation=accumulation,
+    **spread,
+  )
+  state = state_lib.create(
+    run.objective, run.network, run.tx, run.dataset, run.averages, 0
+  )
+  where = None
+  if spread:  # state and batch on all devices; a map of ours splits the latter
+    where = jax.NamedSharding(sharding.make_mesh(8, 1), jax.P())
+    state = jax.device_put(state, where)
+  step = jax.jit(step, out_shardings=where)
+  return state, step, lambda n: run.dataset.batch(0, n, BATCH)
+
+
+def meshed(mesh, accumulation, remat):
+  program = programs.build(make_run(mesh, accumulation, remat))
+  return program.init(), program.step, program.batch
+
+
+def train(state, step, batch):
   """(losses, final state, peak bytes) of 20 steps."""
-  program = programs.build(make_run(mesh, accumulation, tx, remat))
-  state, seen = program.init(), []
-  peak = peak_bytes(program.step, state, program.batch(0))
-  for step in range(STEPS):
-    state = program.step(state, program.batch(step))
+  peak, seen = peak_bytes(step, state, batch(0)), []
+  for n in range(STEPS):
+    state = step(state, batch(n))
     seen.append(float(state.sums.loss))
   return np.diff([0.0, *seen]), state, peak
 
@@ -85,92 +150,27 @@ def bytes_on_device_0(state):
   )
 
 
-def by_hand(kind, run, params):
-  """One gradient of a fixed batch under shard_map or pmap, as documented."""
-  mesh = sharding.make_mesh(8, 1)
-  batch = run.dataset.batch(0, 0, BATCH)
-  x, label = run.dataset.to_float(batch["x"]), jnp.asarray(batch["label"])
-  logsnr = jnp.linspace(-5.0, 5.0, BATCH)
-  eps = jax.random.normal(jax.random.key(1), x.shape)
-
-  def loss(params, x, logsnr, eps, label):
-    return losses.terms_at(
-      run.objective, run.network.apply, params, x, logsnr, eps, label
-    ).loss.mean()
-
-  inputs = (x, logsnr, eps, label)
-  if kind == "jit":
-    return jax.jit(jax.grad(loss))(params, *inputs)
-  if kind == "shard_map":
-    # the mean over devices belongs inside the differentiated function: the
-    # gradient of replicated parameters is already summed over the mesh
-    spec = jax.P(("data", "fsdp"))
-    mean_loss = jax.shard_map(
-      lambda p, *b: jax.lax.pmean(loss(p, *b), ("data", "fsdp")),
-      mesh=mesh,
-      in_specs=(jax.P(), *[spec] * 4),
-      out_specs=jax.P(),
-    )
-    return jax.jit(jax.grad(mean_loss))(params, *inputs)
-  rows = [v.reshape(8, BATCH // 8, *v.shape[1:]) for v in inputs]
-  step = jax.pmap(
-    lambda p, *b: jax.lax.pmean(jax.grad(loss)(p, *b), "i"),
-    axis_name="i",
-    in_axes=(None, 0, 0, 0, 0),
-  )
-  return jax.tree.map(lambda g: g[0], step(params, *rows))
-
-
 def main():
-  tx = optax.sgd(0.05, momentum=0.9)
-  one = functools.partial(train, dict(data=-1, fsdp=1), 1, tx)
-  with jax.default_device(jax.devices()[0]):
-    want_losses, want, _ = _on_one_device(one)
+  want_losses, want, _ = train(*pure(1, False))
   result = {}
-  for name, data_axis, fsdp, accumulation, remat in (
-    ("data8", 8, 1, 1, False),
-    ("fsdp8", 1, 8, 1, False),
-    ("mixed", 4, 2, 1, False),
-    ("data8_remat", 8, 1, 1, True),
-    ("data8_accumulate4", 8, 1, 4, False),
-    ("fsdp8_accumulate4", 1, 8, 4, False),
-    ("mixed_accumulate4_remat", 4, 2, 4, True),
-  ):
-    mesh = dict(data=data_axis, fsdp=fsdp)
-    seen, state, peak = train(mesh, accumulation, tx, remat)
-    result[name] = dict(
-      losses=float(np.abs(seen - want_losses).max()),
-      params=biggest_difference(state.params, want.params),
-      ema=biggest_difference(state.ema, want.ema),
-      bytes=bytes_on_device_0(state),
-      peak=peak,
-    )
-  run = make_run(dict(data=8, fsdp=1), 1, tx)
-  params = jax.tree.map(np.asarray, want.params)
-  grads = by_hand("jit", run, params)
-  kinds = ["shard_map"] + ["pmap"] * hasattr(jax, "pmap")
-  for kind in kinds:
-    result[kind] = biggest_difference(by_hand(kind, run, params), grads)
+  for accumulation, remat in itertools.product((1, 4), (False, True)):
+    topologies = {
+      name: meshed(mesh, accumulation, remat) for name, mesh in MESHES.items()
+    }
+    topologies["shard_map"] = pure(accumulation, remat, spread=by_shard_map)
+    if hasattr(jax, "pmap"):
+      topologies["pmap"] = pure(accumulation, remat, spread=by_pmap)
+    for name, parts in topologies.items():
+      seen, state, peak = train(*parts)
+      key = f"{name} x{accumulation}" + " remat" * remat
+      result[key] = dict(
+        losses=float(np.abs(seen - want_losses).max()),
+        params=biggest_difference(state.params, want.params),
+        ema=biggest_difference(state.ema, want.ema),
+        bytes=bytes_on_device_0(state),
+        peak=peak,
+      )
   print(json.dumps(result))
-
-
-def _on_one_device(train_one):
-  """The same run with a mesh of one device."""
-  whole = jax.device_count
-  sharding.make_mesh, make = (
-    lambda *_: jax.make_mesh(
-      (1, 1),
-      sharding.AXES,
-      axis_types=(sharding.AxisType.Auto,) * 2,
-      devices=jax.devices()[:1],
-    ),
-    sharding.make_mesh,
-  )
-  try:
-    return train_one()
-  finally:
-    sharding.make_mesh = make
-    assert whole() == 8
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def drop_labels(key, label, num_classes, rate):
 
 def make_train_step(
   objective, apply, tx, dataset, averages,
-  *, seed, label_dropout, accumulation=1,
+  *, seed, label_dropout, accumulation=1, spread=lambda gradient: gradient,
 ):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
 
@@ -95,6 +95,9 @@ def make_train_step(
     label_dropout: share of examples trained without their label.
     accumulation: the batch goes through the network in this many parts; levels
       and noise are drawn for the whole, so the step is the same to rounding.
+    spread: gradient -> gradient, where gradient is a function (params, part) ->
+      (mean gradient, terms of the examples): for a map over devices of one's
+      own, as `shard_map`. Under jit with shardings it is not needed.
   """
 
   def draw(state, batch):
@@ -119,7 +122,7 @@ def make_train_step(
       return jax.grad(loss_fn, has_aux=True)(params)
 
     grads, terms = _accumulate(
-      gradient, state.params, draw(state, batch), accumulation
+      spread(gradient), state.params, draw(state, batch), accumulation
     )
     loss, grad_norm = terms.loss.mean(), optax.tree.norm(grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
