@@ -38,6 +38,7 @@ _MODULES = {
 }
 _FUNCTIONS = {
   "train": "training.loop",
+  "make_train_step": "training.state",
   "Level": "process.levels",
   "Predictor": "process.predictors",
   "weighted_mse": "objective.losses",

@@ -80,9 +80,14 @@ def parse(values, argv, doc, required=()):
   if len(rest) > 1:
     raise Refusal(f"unexpected argument {rest[1]!r}: flags start with --")
   for name in required:
-    if values[name].value is None:
-      raise Refusal(f"--{name} is missing; see --help")
+    check_given(values, name)
   return values
+
+
+def check_given(values, name):
+  """Refuses values without the flag of a name."""
+  if values[name].value is None:
+    raise Refusal(f"--{name} is missing; see --help")
 
 
 def _help(values, doc):
@@ -124,6 +129,9 @@ def run(main, argv=None):
     sys.exit(main(sys.argv if argv is None else argv))
   except (Refusal, Failure, KeyboardInterrupt) as error:
     sys.exit(exit_status(error))
+  except BrokenPipeError:  # who reads the output has seen enough: `| head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 def exit_status(error):

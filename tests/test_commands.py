@@ -4,11 +4,13 @@ import json
 import shutil
 import sys
 
+import ml_collections
 import numpy as np
 from PIL import Image
 import pytest
 
 from diffflow_jax import cli
+from diffflow_jax.training import workdir as workdir_lib
 from tests import commands
 
 TRAIN = ("--config=configs/toy2d.py:smoke",)
@@ -259,6 +261,24 @@ def test_a_workdir_of_another_config_is_refused(toy_run):
   )
   assert "holds a run with config.clip_norm = 1.0, not 0.5" in text
   assert before == {p: p.stat().st_mtime_ns for p in toy_run.rglob("*")}
+
+
+def test_a_workdir_that_another_job_trains_in_is_refused(tmp_path, monkeypatch):
+  config = ml_collections.ConfigDict({"seed": 0})
+  monkeypatch.setattr(workdir_lib, "PATIENCE", 0.3)
+  workdir = str(tmp_path / "run")
+  with workdir_lib.claimed(workdir, config):
+    with pytest.raises(cli.Refusal, match="another process trains in .*run: "):
+      with workdir_lib.claimed(workdir, config):
+        pass
+  with workdir_lib.claimed(workdir, config):
+    pass
+
+
+def test_the_layers_of_the_network_are_printed_on_request(tmp_path):
+  text = commands.run("train", *TRAIN, "--tabulate").stdout
+  assert "MLP Summary" in text and "Total Parameters" in text
+  assert "\033" not in text
 
 
 @pytest.mark.parametrize(

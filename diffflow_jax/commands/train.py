@@ -12,6 +12,7 @@ pods and under SLURM; elsewhere each one is given --coordinator=HOST:PORT,
 
 --wandb=PROJECT reports to Weights & Biases as well; --profile=10:15 traces
 those steps into the workdir's profile/, for TensorBoard or Perfetto.
+--tabulate prints the layers of the network, and trains nothing.
 """
 
 from absl import flags
@@ -32,8 +33,15 @@ def main(argv):
     (flags.DEFINE_string, "profile", "Steps FIRST:LAST to trace."),
   ):
     define(name, None, text, flag_values=values)
-  cli.parse(values, argv, __doc__, required=("config", "workdir"))
+  flags.DEFINE_bool(
+    "tabulate", False, "Print the network's layers.", flag_values=values
+  )
+  cli.parse(values, argv, __doc__, required=("config",))
   config = cli.chosen_config(values)
+  if values.tabulate:
+    _tabulate(config)
+    return
+  cli.check_given(values, "workdir")
   from diffflow_jax.training import distributed  # imports JAX
 
   distributed.initialize(
@@ -45,3 +53,11 @@ def main(argv):
   with distributed.fail_at_once():
     window = profiler.parse(values.profile)
     train(config, values.workdir, wandb=values.wandb, profile=window)
+
+
+def _tabulate(config):
+  from diffflow_jax import networks
+  from diffflow_jax.training.resolve import resolve
+
+  run = resolve(config)
+  print(networks.tabulate(run.network, run.dataset.shape))

@@ -37,5 +37,10 @@ def tabulate(network, shape):
   """
   cond = jnp.zeros(1, jnp.int32) if network.num_classes else None
   return network.tabulate(
-    jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros(1), cond, depth=2
+    jax.random.key(0),
+    jnp.zeros((1, *shape)),
+    jnp.zeros(1),
+    cond,
+    depth=2,
+    console_kwargs=dict(width=130, force_terminal=False),
   )

@@ -53,23 +53,24 @@ def train(config, workdir, *, wandb=None, profile=None):
   Returns:
     the last TrainState.
   Raises:
-    Refusal: the config cannot work, or the workdir is another run's.
+    Refusal: the config cannot work, the workdir is another run's, or another
+      job trains in it.
     Failure: the loss is not finite, or the state cannot be saved; the last
       good checkpoint stays.
   """
   run = resolve(config)
   check_devices(config)
-  workdir_lib.claim(workdir, config)
-  use_compile_cache(workdir)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
   directory = os.path.join(workdir, "checkpoints")
   with (
+    workdir_lib.claimed(workdir, config),
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
+    use_compile_cache(workdir)
     state, step = _restore_or_init(saved, program, workdir)
     if step and config.snapshot_every and step % config.snapshot_every == 0:
       snapshot(step, state)  # a kill may have come between the two saves

@@ -7,10 +7,14 @@ metrics.jsonl        one line of numbers every `log_every` steps
 tensorboard/         the same as event files
 samples/             a picture every `sample_every` steps
 compile_cache/       compiled programs, so that a resumed run starts fast
+lock                 held by the process that trains here
 """
 
+import contextlib
+import fcntl
 import json
 import os
+import time
 
 import jax
 
@@ -18,6 +22,9 @@ from diffflow_jax.cli import Refusal
 from diffflow_jax.training import distributed
 
 CONFIG = "config.json"
+LOCK = "lock"
+# how long the lock is waited for: a process that was killed may need a moment
+PATIENCE = 10.0  # seconds
 
 
 def write_atomically(path, text):
@@ -43,10 +50,15 @@ def _flat(tree, prefix=""):
       yield prefix + key, value
 
 
-def claim(workdir, config):
-  """Makes the workdir this config's, or refuses: it holds another's run.
+@contextlib.contextmanager
+def claimed(workdir, config):
+  """Makes the workdir this config's, and nobody else's while the body runs.
 
   With several processes the first does it, for all.
+
+  Raises:
+    Refusal: it holds another config's run, another job trains in it, or it
+      cannot be written.
   """
   if not workdir:
     raise Refusal("--workdir is empty")
@@ -56,14 +68,43 @@ def claim(workdir, config):
       "bucket (gcsfuse, s3fs) on every host"
     )
   distributed.agree("configs", json.dumps(_plain(config), sort_keys=True))
-  if jax.process_index() == 0:
-    _claim(workdir, config)
-  distributed.agree("workdirs", workdir)  # and wait for process 0
-  if not os.path.exists(os.path.join(workdir, CONFIG)):
-    raise Refusal(
-      f"--workdir {workdir} must be shared by all processes: process "
-      f"{jax.process_index()} does not see the {CONFIG} of process 0"
-    )
+  with contextlib.ExitStack() as held:
+    if jax.process_index() == 0:
+      _claim(workdir, config)
+      held.enter_context(_alone(workdir))
+    distributed.agree("workdirs", workdir)  # and wait for process 0
+    if not os.path.exists(os.path.join(workdir, CONFIG)):
+      raise Refusal(
+        f"--workdir {workdir} must be shared by all processes: process "
+        f"{jax.process_index()} does not see the {CONFIG} of process 0"
+      )
+    yield
+
+
+@contextlib.contextmanager
+def _alone(workdir):
+  """Two jobs would remove each other's saves; the lock goes with its holder."""
+  try:
+    file = open(os.path.join(workdir, LOCK), "a")
+  except OSError as error:
+    raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
+  with file:
+    until = time.monotonic() + PATIENCE
+    while True:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        if time.monotonic() > until:
+          raise Refusal(
+            f"another process trains in {workdir}: wait for its end, or take "
+            "another --workdir"
+          ) from error
+        time.sleep(0.2)
+        continue
+      except OSError:  # a file system without locks
+        pass
+      break
+    yield
 
 
 def _claim(workdir, config):
