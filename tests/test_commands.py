@@ -111,6 +111,16 @@ def test_sample_i_is_the_same_for_any_number_and_batch_size(
   np.testing.assert_allclose(draw(12, 5), whole, atol=2e-5)
   np.testing.assert_allclose(draw(3, 2), whole[:3], atol=2e-5)
   assert np.abs(whole[0] - whole[10]).max() > 0.01
+  out = tmp_path / "eight.npz"
+  done = commands.run(
+    "sample",
+    f"--workdir={digits_run[0]}",
+    "--num_samples=12",
+    f"--out={out}",
+    XLA_FLAGS="--xla_force_host_platform_device_count=8",
+  )
+  assert "12 samples" in done.stdout, done.stderr
+  np.testing.assert_allclose(np.load(out)["samples"], whole, atol=2e-5)
 
 
 def test_every_kind_of_guidance_and_a_trajectory_by_flag(digits_run, tmp_path):

@@ -49,15 +49,25 @@ def _start_and_wait(workdir):
   raise AssertionError(f"ended with {process.wait()}")
 
 
+def _writing(workdir):
+  """Whether a checkpoint is half written, or was when the process died."""
+  names = [path.name for path in (workdir / "checkpoints").iterdir()]
+  return any("tmp" in name for name in names)
+
+
 @pytest.mark.slow
 def test_ten_kills_change_no_bit(uninterrupted, tmp_path):
-  """kill -9 at random moments; checkpoints take most of the time here."""
+  """kill -9 at random moments, every other one in the middle of a write."""
   rng, kills, halves = random.Random(0), 0, 0
   while kills < 10:
     process, line = _start_and_wait(tmp_path)
     while not kills and not list((tmp_path / "checkpoints").glob("[0-9]*5")):
       time.sleep(0.05)  # the first kill comes after the first checkpoint
-    time.sleep(rng.uniform(0.0, 3.0))
+    if kills % 2:
+      while process.poll() is None and not _writing(tmp_path):
+        time.sleep(0.001)
+    else:
+      time.sleep(rng.uniform(0.0, 3.0))
     if process.poll() is not None:
       break
     process.send_signal(signal.SIGKILL)
@@ -65,13 +75,12 @@ def test_ten_kills_change_no_bit(uninterrupted, tmp_path):
     kills += 1
     if "resumes" not in line:
       assert kills == 1
-    names = [p.name for p in (tmp_path / "checkpoints").iterdir()]
-    halves += any("tmp" in name for name in names)
+    halves += _writing(tmp_path)
   assert kills >= 5, "the run ended before it could be killed often enough"
+  assert halves, "no kill came in the middle of a write"
   done = commands.run("train", *FLAGS, f"--workdir={tmp_path}")
   assert done.returncode == 0 and "damaged" not in done.stderr, done.stderr
   _assert_same_run(uninterrupted, tmp_path)
-  print(f"{kills} kills, {halves} of them in the middle of a write")
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ solver may also be `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of
 the grid) or the .npz file of a learned one, which brings its grid; a grid may
 be table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are
 gone through over and over; all classes by default. An .npz holds `samples` and
-`labels`. Sample i of a seed is the same whatever the number of samples and the
-batch size.
+`labels`. Sample i of a seed is the same whatever the number of samples, the
+batch size and the number of devices, all of which take part.
 """
 
 from diffflow_jax import cli
@@ -41,7 +41,9 @@ def main(argv):
   config = workdir_lib.load_config(values.workdir)
   how = check_settings(values, config)
 
-  from diffflow_jax.training import generate, loop, resolve, restore
+  import jax
+
+  from diffflow_jax.training import generate, loop, resolve, restore, sharding
 
   run = resolve.resolve(config)
   tableau = generate.make_tableau(
@@ -74,6 +76,7 @@ def main(argv):
     seed=values.seed,
     labels=labels,
     batch_size=values.batch_size,
+    mesh=sharding.make_mesh() if jax.device_count() > 1 else None,
   )
   _write(values.out, run, samples, labels)
   print(

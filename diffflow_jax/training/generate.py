@@ -8,6 +8,7 @@ from diffflow_jax import plots
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.sampling import adaptive, guidance as guidance_lib
 from diffflow_jax.sampling.tableau import sample
+from diffflow_jax.training import sharding
 from diffflow_jax.training.sampler_specs import (
   GRIDS,
   Adaptive,
@@ -76,12 +77,29 @@ def generate(
 
 
 def evaluated(
-  run, predict, tableau, *, num_samples, seed, labels=None, batch_size=256
+  run,
+  predict,
+  tableau,
+  *,
+  num_samples,
+  seed,
+  labels=None,
+  batch_size=256,
+  mesh=None,
 ):
-  """What `generate` returns, and the mean number of evaluations a sample."""
+  """What `generate` returns, and the mean number of evaluations a sample.
+
+  Args:
+    mesh: of devices to split each batch over, which holds a multiple of them;
+      adaptive steps are taken on one. None: where predict's arrays are.
+  """
   if labels is None:
     labels = default_labels(num_samples, run.dataset.num_classes)
-  size = min(batch_size, num_samples)
+  size, where = min(batch_size, num_samples), None
+  if mesh is not None and not isinstance(tableau, Adaptive):
+    size = -(-size // mesh.size) * mesh.size
+    where = sharding.batch_sharding(mesh)
+    predict = sharding.replicate(predict, mesh)
   chunks, counts = [], []
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
@@ -100,7 +118,7 @@ def evaluated(
         **how,
       )
     else:
-      x = sample(predict, tableau, key, shape, **how)
+      x = sample(predict, tableau, key, shape, sharding=where, **how)
       count = np.full(size, tableau.num_evaluations)
     chunks.append(_to_host(x))
     counts.append(_to_host(jnp.asarray(count)))

@@ -101,6 +101,14 @@ def put_batch(batch, sharding):
   )
 
 
+def replicate(tree, mesh):
+  """A pytree with its arrays whole on every device."""
+  whole = NamedSharding(mesh, PartitionSpec())
+  return jax.tree.map(
+    lambda x: jax.device_put(x, whole) if isinstance(x, jax.Array) else x, tree
+  )
+
+
 def keep_batch_split(apply, mesh):
   """apply(params, z, ...), with every layer's output split along the batch.
 
