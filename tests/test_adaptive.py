@@ -145,10 +145,12 @@ def test_bits_per_dim():
   np.testing.assert_allclose(adaptive.bits_per_dim(log_p, size, 128.0), 8.0)
 
 
-def test_bad_probes_are_refused():
+def test_bad_probes_and_tolerances_are_refused():
   for settings, message in (
     (dict(num_probes=2), "num_probes needs a key"),
     (dict(num_probes=0, key=KEY), "num_probes must be an integer >= 1, not 0"),
+    (dict(rtol=0.0), "rtol must be > 0, not 0"),
+    (dict(atol=-1.0), "atol must be > 0, not -1"),
   ):
     with pytest.raises(ValueError, match=message):
       adaptive.log_likelihood(mix1d(), jnp.zeros((1, 1)), **settings)

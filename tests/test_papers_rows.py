@@ -8,6 +8,7 @@ import pytest
 from diffflow_jax.process import closed_form
 from diffflow_jax.sampling import (
   compose,
+  coordinates,
   grids,
   introspection,
   noise,
@@ -105,6 +106,7 @@ def edm_by_hand(sigma, m, s, s_churn, s_min, s_max, s_noise):
     dict(s_churn=90.0),  # gamma is capped at √2 - 1
     dict(s_churn=2.0, s_min=0.5),
     dict(s_churn=2.0, s_max=1.5),
+    dict(s_churn=2.0, s_min=0.6, s_max=1.4),  # both are levels: inside
     dict(s_churn=2.0, s_noise=1.1),
   ],
 )
@@ -127,6 +129,25 @@ def test_large_ddpm_is_exact_on_the_standard_normal(x64):
   end = grid.sigma[-1] ** 2
   np.testing.assert_allclose(moments(0.0, 0.0)[1], end, rtol=1e-12)
   assert moments(0.0, 1.0)[1] < 0.9 and moments(1.0, 0.0)[1] > 1.1 * end
+
+
+@pytest.mark.parametrize(
+  "solver,coordinate",
+  [
+    *((s, None) for s in (so.dpmpp_2m, so.dpmpp_2m_heun, so.dpmpp_3m)),
+    *((s, None) for s in (so.dpmpp_3m_half, so.deis)),
+    (so.adams_bashforth, "flow"),
+  ],
+)
+def test_the_stage_of_a_first_step_is_in_its_middle(solver, coordinate, x64):
+  """In log-SNR, or in the time that the solver steps in."""
+  grid = uneven(4)
+  times = lambda lv: (
+    lv.logsnr if coordinate is None else coordinates.times(lv, coordinate)
+  )
+  want = np.insert(times(grid)[:-1], 1, np.mean(times(grid)[:2]))
+  got = times(solver(grid, two_stage_start=True).levels)
+  np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])

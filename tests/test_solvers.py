@@ -51,6 +51,12 @@ DETERMINISTIC = {
   "dpmpp_2s_third": (with_(so.dpmpp_2s, r=1 / 3), 2, lambda n: 2 * n - 2, True),
   "dpmpp_3s": (so.dpmpp_3s, 3, lambda n: 3 * n - 4, True),
   "dpmpp_2m": (so.dpmpp_2m, 2, ONE, True),
+  "dpmpp_2m_started": (
+    with_(so.dpmpp_2m, two_stage_start=True),
+    2,
+    None,
+    True,
+  ),
   "dpmpp_2m_heun": (so.dpmpp_2m_heun, 2, ONE, True),
   "dpmpp_3m": (with_(so.dpmpp_3m, two_stage_start=True), 3, None, True),
   "dpmpp_3m_half": (

@@ -20,8 +20,9 @@ def number(name, value, allowed, accept):
   """Refuses a value that is not one number, or that accept(value) denies."""
   if is_traced(value):
     return
-  single = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu"
-  if not (single and accept(float(value))):
+  if np.ndim(value) or np.asarray(value).dtype.kind not in "fiu":
+    raise ValueError(f"{name} must be one number, {allowed}, not {value!r}")
+  if not accept(float(value)):
     raise ValueError(f"{name} must be {allowed}, not {value}")
 
 
@@ -45,9 +46,14 @@ def grid(levels, backwards=False):
     levels: Level with fields (N+1,), N >= 1.
     backwards: a grid from data to noise, for encoding, is one as well.
   Raises:
-    ValueError: fewer than two levels, NaN, a level that its scale cannot hold,
-      or logsnr not increasing.
+    ValueError: no Level, fewer than two levels, NaN, a level that its scale
+      cannot hold, or logsnr not increasing.
   """
+  if not hasattr(levels, "logsnr"):
+    raise ValueError(
+      "a grid is a Level with fields (N+1,), as grids.from_logsnr makes it of "
+      f"an array, not {type(levels).__name__}"
+    )
   if jnp.ndim(levels.logsnr) != 1 or len(levels.logsnr) < 2:
     raise ValueError(
       "a grid needs two levels or more in one dimension, "
@@ -79,6 +85,17 @@ def grid(levels, backwards=False):
       f"{i} has {logsnr[i]:g} and level {i + 1} has {logsnr[i + 1]:g}"
     )
   return levels
+
+
+def prediction(out, z):
+  """Returns what predict returned, or says that it is no pair of z's shape."""
+  shapes = [jnp.shape(y) for y in out] if isinstance(out, tuple | list) else []
+  if shapes != [z.shape, z.shape]:
+    got = f"shapes {shapes}" if shapes else type(out).__name__
+    raise ValueError(
+      f"predict must return (x̂, ε̂), each of shape {z.shape}, not {got}"
+    )
+  return out
 
 
 def no_noise_backwards(levels, noisy):
