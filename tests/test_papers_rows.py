@@ -55,6 +55,37 @@ def test_sde_dpmpp_noise(solver, eta):
   np.testing.assert_allclose(solver(grid, eta).mix[1:, 0, -1], want)
 
 
+@pytest.mark.parametrize(
+  "coordinate,square,slopes",
+  [
+    ("flow", lambda t: 2 * t / (1 - t), lambda t: (-1.0, 1.0)),
+    (
+      "angle",
+      lambda t: np.pi * np.tan(np.pi * t / 2),
+      lambda t: (
+        -np.pi / 2 * np.sin(np.pi * t / 2),
+        np.pi / 2 * np.cos(np.pi * t / 2),
+      ),
+    ),
+    ("sigma", lambda t: 2 * t, lambda t: (0.0, 1.0)),
+  ],
+)
+def test_euler_maruyama(coordinate, square, slopes, x64):
+  """z + (α̇ x̂ + σ̇ ε̂ + ½ e² ε̂/σ) dt + e √|dt| ξ, e = eta g, g² of MATH 6.3."""
+  _, scale = coordinates.resolve(coordinate)
+  grid = grids.from_logsnr(np.linspace(-3.0, 4.0, 6), scale)
+  time = coordinates.times(grid, coordinate)
+  for eta in (0.6, 1.0):
+    table = so.euler_maruyama(grid, eta, coordinate=coordinate)
+    for i, dt in enumerate(np.diff(time)):
+      e2 = eta**2 * square(time[i])
+      row = [0.0, 1.0, dt, np.sqrt(e2 * -dt)]
+      np.testing.assert_allclose(table.mix[i + 1], [row, row], rtol=1e-9)
+      dalpha, dsigma = slopes(time[i])
+      want = [dalpha, dsigma + 0.5 * e2 / grid.sigma[i]]
+      np.testing.assert_allclose(table.target[i], want, rtol=1e-9, atol=1e-12)
+
+
 def test_langevin_corrections_keep_the_law(x64):
   """z - step σ ε̂ + √(2 step) σ ξ; 400 of them forget all but their own law.
 

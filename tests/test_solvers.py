@@ -290,6 +290,7 @@ def test_stochastic_solvers_at_both_exact_ends(schedule, x64):
       continue
     table = solver(grid, etas[-1])
     assert np.isfinite(table.mix).all() and np.isfinite(table.target).all()
+    assert np.all(table.mix[-1, :, -1] == 0.0), name  # no noise in the data
     mean, var = introspection.gaussian_moments(table, 0.4, 0.6)
     np.testing.assert_allclose(mean, 0.4, atol=0.03, err_msg=name)
     np.testing.assert_allclose(np.sqrt(var), 0.6, atol=0.03, err_msg=name)
