@@ -86,6 +86,22 @@ def test_euler_maruyama(coordinate, square, slopes, x64):
       np.testing.assert_allclose(table.target[i], want, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.2])
+@pytest.mark.parametrize(
+  "solver", [so.sde_dpmpp_1, so.sde_dpmpp_2m, so.sde_dpmpp_3m]
+)
+def test_sde_dpmpp_from_pure_noise_is_the_limit(solver, eta, x64):
+  """With noise the start is forgotten, as it is from ever noisier levels."""
+  tail = [-3.0, 0.0, 2.0, 5.0]
+  pure, noisy = (
+    introspection.contributions(solver(grids.from_logsnr([first, *tail]), eta))
+    for first in (-np.inf, -200.0)
+  )
+  # the slopes of 2M and 3M vanish as slowly as 1/h
+  for part in ("start", "noise", *["kept"] * (solver is so.sde_dpmpp_1)):
+    np.testing.assert_allclose(pure[part], noisy[part], rtol=1e-9, atol=1e-10)
+
+
 def test_langevin_corrections_keep_the_law(x64):
   """z - step σ ε̂ + √(2 step) σ ξ; 400 of them forget all but their own law.
 
