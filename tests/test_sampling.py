@@ -20,12 +20,9 @@ from diffflow_jax.sampling import (
   solvers,
   tableau,
 )
+from tests.tables import mix1d
 
 KEY = jax.random.key(0)
-
-
-def mix1d():
-  return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
 def flow_grid(n, t_end=0.0):
@@ -386,6 +383,16 @@ def test_brownian_path_is_brownian():
   error = 4 * np.sqrt((np.outer(np.diag(want), np.diag(want)) + want**2) / 4000)
   assert np.all(np.abs(cov - want) < error), cov
   assert np.all(w[:, 0] == 0)
+
+
+def test_the_brownian_clock_is_flow_time_on_any_scale():
+  logsnr = np.array([-3.0, -1.0, 0.5, 4.0])
+  c = 1.0 / (1.0 + np.exp(logsnr / 2))
+  want = [[0.0, 0.0], *zip(c[:-1], c[1:], strict=True), *[[0.0, 0.0]] * 2]
+  for scale in (levels.vp, levels.ve):
+    grid = grids.from_logsnr(logsnr, scale)
+    table = compose.pad(solvers.ddim(grid, 0.5), 5, 1)
+    np.testing.assert_allclose(noise.clocks(grid, table), want, rtol=1e-12)
 
 
 def test_one_brownian_path_for_20_and_40_steps():

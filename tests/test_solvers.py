@@ -15,7 +15,7 @@ from diffflow_jax.sampling import (
   solvers as so,
   tableau,
 )
-from tests.tables import SCALES
+from tests.tables import SCALES, mix1d
 
 KEY = jax.random.key(0)
 COSINE_VP = (schedules.Cosine(), levels.vp)
@@ -132,10 +132,6 @@ ALL = {
   "adjusted_ddim": so.adjusted_ddim,
   "langevin": with_(so.langevin, num_corrections=2),
 }
-
-
-def mix1d():
-  return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
 @functools.cache
