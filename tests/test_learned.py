@@ -86,6 +86,11 @@ def test_fewer_evaluations_than_predictions_kept(num_evaluations):
   )
   assert table.num_evaluations == num_evaluations
   assert report["learned"] <= report["hand_made"]
+  keys = noise.keys(KEY, 0, 24)[8:]  # the first 8 are for training
+  z = noise.initial(keys, jnp.ones(()), (4,), jnp.float32)
+  goal = tableau.sample(problem(), solvers.heun(flow_grid()), z=z)
+  got = learned.error(problem(), table, z, goal)
+  np.testing.assert_allclose(got, report["learned"], rtol=1e-4)
   tableau.check(table)
 
 

@@ -441,6 +441,20 @@ def test_restart_keeps_the_law_and_contracts_errors(x64):
   assert abs(introspection.gaussian_map(table, 0.4, 0.6)["gain"]) < plain / 10
 
 
+@pytest.mark.parametrize("scale", [levels.vp, levels.ve])
+def test_restart_adds_just_the_noise_that_is_missing(scale, x64):
+  """On one data point DDIM is exact, so the variance stays sigma² exactly."""
+  grid = grids.from_logsnr(np.linspace(-3, 3, 7), scale)
+  for times in (1, 3):
+    table = compose.restart(grid, solvers.ddim, 2, 4, times)
+    got = introspection.gaussian_moments(table, 0.4, 0.0)
+    want = 0.4 * grid.alpha[-1], grid.sigma[-1] ** 2
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+  one = compose.restart(grid, solvers.ddim, 2, 4)
+  drawn = np.flatnonzero(introspection.contributions(one)["noise"])
+  assert list(drawn) == [4]  # in the row that jumps back
+
+
 def test_damping_is_one_for_a_fine_grid_and_shows_an_overshoot(x64):
   grid = grids.from_logsnr(np.linspace(-6, 12, 400))
   stds = [0.01, 0.1, 1.0]
