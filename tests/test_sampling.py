@@ -418,10 +418,16 @@ def test_one_brownian_path_for_20_and_40_steps():
     tableau.sample(mix, solvers.heun(grid), KEY, (1, 1), brownian=grid)
 
 
-def test_join_is_one_longer_sampler(x64):
+@pytest.mark.parametrize(
+  "make",
+  [
+    lambda l: solvers.ddim(l, 0.5),
+    lambda l: solvers.edm(l, 1e9),  # churn at its cap, before each evaluation
+  ],
+)
+def test_join_is_one_longer_sampler(make, x64):
   grid = grids.from_logsnr(np.linspace(-4, 5, 9))
-  whole = solvers.ddim(grid, 0.5)
-  both = compose.join(solvers.ddim(grid[:4], 0.5), solvers.ddim(grid[3:], 0.5))
+  whole, both = make(grid), compose.join(make(grid[:4]), make(grid[3:]))
   for a, b in zip(*map(jax.tree.leaves, (whole, both)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-13)
 
