@@ -39,6 +39,27 @@ def order(value):
     raise ValueError(f"order must be one of 1, 2, 3, not {value!r}")
 
 
+def in_line(values):
+  """An array (N+1,), on the host unless it is a JAX value already."""
+  if not isinstance(values, jax.Array):
+    values = np.asarray(values, np.float64)
+  if values.ndim != 1 or len(values) < 2:
+    raise ValueError(
+      "a grid needs two levels or more in one dimension, "
+      f"not shape {values.shape}"
+    )
+  return values
+
+
+def each(name, values, allowed, accept):
+  """Refuses a grid with a value, NaN too, that accept(value) denies."""
+  for i, value in enumerate([] if is_traced(values) else np.asarray(values)):
+    if not accept(value):
+      raise ValueError(
+        f"level {i} of the grid has {name} = {value:g}, not {allowed}"
+      )
+
+
 def grid(levels, backwards=False):
   """Returns a grid that can be stepped through, or says what is wrong with it.
 
@@ -85,6 +106,40 @@ def grid(levels, backwards=False):
       f"{i} has {logsnr[i]:g} and level {i + 1} has {logsnr[i + 1]:g}"
     )
   return levels
+
+
+def start(table, shape, z):
+  """(z or None, the samples' shape), each from the other where it can be."""
+  if z is None:
+    if not isinstance(shape, tuple | list) or not shape:
+      raise ValueError(
+        "shape must be (num_samples, ...), or z given to start from, "
+        f"not {shape!r}"
+      )
+    sigma = table.start.sigma
+    if not is_traced(sigma) and sigma == 0.0:
+      raise ValueError("the tableau starts at data, sigma = 0: z must be given")
+    return None, tuple(shape)
+  z = jnp.asarray(z)
+  if not jnp.issubdtype(z.dtype, jnp.floating):
+    raise ValueError(f"z must be floats, not {z.dtype}")
+  if shape is not None and z.shape != tuple(shape):
+    raise ValueError(f"z has shape {z.shape}, but shape is {tuple(shape)}")
+  return z, z.shape
+
+
+def key(table, given, z):
+  """The key, or any one where nothing is drawn from it."""
+  if given is None:
+    quiet = not is_traced(table.mix) and not table.mix[..., -1].any()
+    if z is None or not quiet:
+      raise ValueError("key is None, but noise is drawn: give a PRNG key")
+    return jax.random.key(0)
+  if not isinstance(given, jax.Array | np.ndarray):
+    raise ValueError(
+      f"key must be a PRNG key, as jax.random.key(0), not {given}"
+    )
+  return given
 
 
 def prediction(out, z):

@@ -44,9 +44,9 @@ def _as_float64(x):
 
 def from_t(schedule, scale, t):
   """The levels of a schedule at the times t, (N+1,), decreasing."""
-  t = _in_line(t)
+  t = checks.in_line(t)
   # float32's rounding of a schedule's own ends is let through
-  _each("t", t, "in [0, 1]", lambda t: abs(t - 0.5) <= 0.5 + 1e-6)
+  checks.each("t", t, "in [0, 1]", lambda t: abs(t - 0.5) <= 0.5 + 1e-6)
   return checks.grid(
     on_host(lambda s, t: levels_lib.level(s, scale, t), schedule, t)
   )
@@ -55,7 +55,7 @@ def from_t(schedule, scale, t):
 def from_logsnr(logsnr, scale=levels_lib.vp):
   """A grid at exactly these logsnr, (N+1,), increasing; ±inf are the ends."""
   return checks.grid(
-    on_host(lambda l: levels_lib.at_logsnr(scale, l), _in_line(logsnr))
+    on_host(lambda l: levels_lib.at_logsnr(scale, l), checks.in_line(logsnr))
   )
 
 
@@ -133,8 +133,8 @@ def karras(
 
 def from_sigma(sigma, scale=levels_lib.ve):
   """A grid at exactly these sigma/alpha, (N+1,), decreasing; 0 is the data."""
-  sigma = _in_line(sigma)
-  _each("sigma", sigma, ">= 0", lambda s: s >= 0)
+  sigma = checks.in_line(sigma)
+  checks.each("sigma", sigma, ">= 0", lambda s: s >= 0)
   xp = jnp if is_traced(sigma) else np
   positive = sigma > 0
   log_sigma = xp.log(xp.where(positive, sigma, 1.0))
@@ -186,24 +186,3 @@ def spaced_rows(num_rows, num_steps, spacing):
 def reverse(grid):
   """The grid from data to noise, for encoding: solvers take it as it is."""
   return jax.tree.map(lambda leaf: leaf[::-1], grid)
-
-
-def _in_line(values):
-  """An array (N+1,), on the host unless it is a JAX value already."""
-  if not isinstance(values, jax.Array):
-    values = np.asarray(values, np.float64)
-  if values.ndim != 1 or len(values) < 2:
-    raise ValueError(
-      "a grid needs two levels or more in one dimension, "
-      f"not shape {values.shape}"
-    )
-  return values
-
-
-def _each(name, values, allowed, accept):
-  """Refuses a grid with a value, NaN too, that accept(value) denies."""
-  for i, value in enumerate([] if is_traced(values) else np.asarray(values)):
-    if not accept(value):
-      raise ValueError(
-        f"level {i} of the grid has {name} = {value:g}, not {allowed}"
-      )

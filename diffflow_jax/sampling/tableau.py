@@ -104,38 +104,6 @@ def check(table):
   return table
 
 
-def _start(table, shape, z):
-  """(z or None, the samples' shape), each from the other where it can be."""
-  if z is None:
-    if not isinstance(shape, tuple | list) or not shape:
-      raise ValueError(
-        "shape must be (num_samples, ...), or z given to start from, "
-        f"not {shape!r}"
-      )
-    start = table.start.sigma
-    if not checks.is_traced(start) and start == 0.0:
-      raise ValueError("the tableau starts at data, sigma = 0: z must be given")
-    return None, tuple(shape)
-  z = jnp.asarray(z)
-  if not jnp.issubdtype(z.dtype, jnp.floating):
-    raise ValueError(f"z must be floats, not {z.dtype}")
-  if shape is not None and z.shape != tuple(shape):
-    raise ValueError(f"z has shape {z.shape}, but shape is {tuple(shape)}")
-  return z, z.shape
-
-
-def _key(table, key, z):
-  """The key, or any one where nothing is drawn from it."""
-  if key is None:
-    quiet = not checks.is_traced(table.mix) and not table.mix[..., -1].any()
-    if z is None or not quiet:
-      raise ValueError("key is None, but noise is drawn: give a PRNG key")
-    return jax.random.key(0)
-  if not isinstance(key, jax.Array | np.ndarray):
-    raise ValueError(f"key must be a PRNG key, as jax.random.key(0), not {key}")
-  return key
-
-
 def as_pytree(predict):
   """predict with its bare functions wrapped, so that jit takes it as data."""
   if not callable(predict):
@@ -194,8 +162,8 @@ def sample(
   """
   predict = as_pytree(predict)
   check(tableau)
-  z, shape = _start(tableau, shape, z)
-  key = _key(tableau, key, z)
+  z, shape = checks.start(tableau, shape, z)
+  key = checks.key(tableau, key, z)
   checks.integer("every", every, 1)
   if trajectory is not None and tableau.length is not None:
     raise ValueError("a padded tableau keeps no trajectory: do not pad it")
