@@ -69,7 +69,8 @@ def main():
     )
     ax.set_axis_off()
     ax.set_title(
-      f"{solver}, {n}: {100 * agreement:.1f} %, {frechet:.2f}",
+      f"{solver}, {n} evaluations: {100 * agreement:.1f} % read as their "
+      f"label, Fréchet ratio {frechet:.2f}",
       fontsize=7,
       loc="left",
       pad=1,

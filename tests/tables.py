@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from diffflow_jax.process import levels, schedules, targets
+from diffflow_jax.process import closed_form, levels, schedules, targets
 
 _DDPM = schedules.ddpm_table()
 SCHEDULES = {
@@ -32,6 +32,11 @@ SCHEDULES = {
   "learned": schedules.learned(jax.random.key(0), 8),
   "zero_terminal": schedules.ZeroTerminal(_DDPM),
 }
+
+
+def mix1d():
+  """The mixture that solvers are put through, whose flow is known."""
+  return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
 def nudged(tree, c):

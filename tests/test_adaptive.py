@@ -7,13 +7,10 @@ import pytest
 
 from diffflow_jax.process import closed_form, levels, schedules
 from diffflow_jax.sampling import adaptive, grids, solvers, tableau
+from tests.tables import mix1d
 
 KEY = jax.random.key(0)
 pytest.importorskip("diffrax")
-
-
-def mix1d():
-  return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
 def mix3d():
@@ -115,6 +112,7 @@ def test_adaptive_samples_start_from_the_noise_of_the_others():
 @pytest.mark.slow
 def test_hutchinson_is_unbiased_and_its_noise_falls(x64):
   x = mix3d().sample(KEY, 3)
+  x = jnp.concatenate([x, x[:1]])  # twice the same, with probes of its own
   exact, _ = adaptive.log_likelihood(mix3d(), x)
   ask = lambda key, n: adaptive.log_likelihood(
     mix3d(), x, key=key, num_probes=n
@@ -122,6 +120,7 @@ def test_hutchinson_is_unbiased_and_its_noise_falls(x64):
   few = jax.vmap(lambda k: ask(k, 1))(jax.random.split(KEY, 200))
   spread = few.std(0)
   assert np.all(np.abs(few.mean(0) - exact) < 4 * spread / np.sqrt(200) + 1e-3)
+  assert abs(np.corrcoef(few[:, 0], few[:, 3])[0, 1]) < 4 / np.sqrt(200)
   many = jax.vmap(lambda k: ask(k, 16))(jax.random.split(KEY, 50))
   assert np.all(many.std(0) < 0.5 * spread) and np.all(spread > 1e-3)
 
@@ -145,10 +144,12 @@ def test_bits_per_dim():
   np.testing.assert_allclose(adaptive.bits_per_dim(log_p, size, 128.0), 8.0)
 
 
-def test_bad_probes_are_refused():
+def test_bad_probes_and_tolerances_are_refused():
   for settings, message in (
     (dict(num_probes=2), "num_probes needs a key"),
     (dict(num_probes=0, key=KEY), "num_probes must be an integer >= 1, not 0"),
+    (dict(rtol=0.0), "rtol must be > 0, not 0"),
+    (dict(atol=-1.0), "atol must be > 0, not -1"),
   ):
     with pytest.raises(ValueError, match=message):
       adaptive.log_likelihood(mix1d(), jnp.zeros((1, 1)), **settings)

@@ -84,10 +84,60 @@ def test_a_start_that_is_none_is_refused(z, message):
     tableau.sample(MODEL, TABLE, KEY, (2, 1), z=z)
 
 
-def test_a_start_may_be_a_list():
-  got = tableau.sample(MODEL, TABLE, KEY, (2, 1), z=[[0.0], [1.0]])
+def test_a_start_may_be_a_list_and_brings_the_shape():
+  """Without noise no key is needed either, in a padded tableau too."""
   want = tableau.sample(MODEL, TABLE, KEY, (2, 1), z=jnp.array([[0.0], [1.0]]))
-  np.testing.assert_array_equal(got, want)
+  for table in (TABLE, compose.pad(TABLE, 9, 3)):
+    got = tableau.sample(MODEL, table, z=[[0.0], [1.0]])
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+NOISY = so.ddim(flow_grid(4), 0.5)
+BACK = so.heun(grids.reverse(flow_grid(4)))
+
+
+@pytest.mark.parametrize(
+  "table,kwargs,message",
+  [
+    (TABLE, dict(key=KEY), "shape must be .* not None"),
+    (TABLE, dict(key=KEY, shape=10), "shape must be .* not 10"),
+    (TABLE, dict(key=KEY, shape=()), r"shape must be .* not \(\)"),
+    (TABLE, dict(shape=(2, 1)), "key is None, but noise is drawn"),
+    (NOISY, dict(z=[[0.0]]), "key is None, but noise is drawn"),
+    (TABLE, dict(key=0, shape=(2, 1)), "key must be a PRNG key"),
+    (TABLE, dict(key=np.int64(3), shape=(2, 1)), "key must be a PRNG key"),
+    (BACK, dict(key=KEY, shape=(2, 1)), "starts at data, sigma = 0: z must"),
+    (so.ddim, dict(key=KEY, shape=(2, 1)), "what a solver makes .* not func"),
+    (flow_grid(4), dict(key=KEY, shape=(2, 1)), "makes of a grid.* not Level"),
+  ],
+)
+def test_what_is_missing_is_said(table, kwargs, message):
+  with pytest.raises(ValueError, match=message):
+    tableau.sample(MODEL, table, **kwargs)
+
+
+def test_a_traced_tableau_needs_a_key():
+  """Whether it draws noise is not known; old and new keys are keys."""
+  run = lambda mix, **kw: tableau.sample(
+    MODEL, TABLE.replace(mix=mix), z=jnp.ones((2, 1)), **kw
+  )
+  with pytest.raises(ValueError, match="key is None, but noise is drawn"):
+    jax.jit(run)(TABLE.mix)
+  for key in (KEY, jax.random.PRNGKey(0)):
+    assert jax.jit(lambda mix, key=key: run(mix, key=key))(TABLE.mix).shape
+
+
+@pytest.mark.parametrize(
+  "predict,message",
+  [
+    (lambda z, lv, cond: z, "of shape .2, 1., not"),
+    (lambda z, lv, cond: (z[:, 0], z), r"not shapes \[\(2,\), \(2, 1\)\]"),
+    (lambda z, lv, cond: (z, z, z), "predict must return"),
+  ],
+)
+def test_a_prediction_that_is_no_pair_is_refused(predict, message):
+  with pytest.raises(ValueError, match=message):
+    tableau.sample(predict, TABLE, KEY, (2, 1))
 
 
 @pytest.mark.parametrize(
@@ -99,8 +149,12 @@ def test_a_start_may_be_a_list():
     (lambda l: so.adjusted_ddim(l, -1.0), "v must be finite and >= 0, not -1"),
     (lambda l: so.dpmpp_2s(l, 0.0), r"r must be in \(0, 1\], not 0.0"),
     (lambda l: so.dpmpp_2s(l, 2.0), r"r must be in \(0, 1\], not 2.0"),
-    (lambda l: so.ddim(l, np.zeros(3)), "eta must be finite and >= 0, not"),
-    (lambda l: so.ddim(l, "1"), "eta must be finite and >= 0, not 1"),
+    (lambda l: so.ddim(l, np.zeros(3)), "eta must be one number, finite and"),
+    (lambda l: so.ddim(l, "1"), "eta must be one number, .* not '1'"),
+    (lambda l: so.heun(l, 3), "coordinate must be one of .* not 3"),
+    (lambda l: so.heun(l, (1,)), "coordinate must be one of"),
+    (lambda l: so.ddim(l.logsnr), "a grid is a Level .* not ndarray"),
+    (lambda l: so.unipc(5), "a grid is a Level .* not int"),
     (lambda l: so.ddim(l, 2.0), "eta must be between 0 and .* on this grid"),
     (lambda l: so.sde_dpmpp_2m(l, np.inf), "eta must be finite"),
     (lambda l: so.unipc(l, 2.0), "order must be one of 1, 2, 3, not 2.0"),
@@ -138,6 +192,26 @@ def test_another_grid_is_no_brownian_clock():
   np.testing.assert_allclose(padded, run(table, grid), atol=1e-6)
 
 
-def test_guidance_of_nothing_is_refused():
-  with pytest.raises(ValueError, match="guidance needs a condition"):
-    tableau.sample(guidance.Guided(MODEL, 0, 2.0), TABLE, KEY, (2, 1))
+@pytest.mark.parametrize(
+  "null,cond,missing", [(0, None, "cond"), (None, jnp.array([0, 1]), "null")]
+)
+def test_guidance_of_nothing_is_refused(null, cond, missing):
+  model = guidance.Guided(MODEL, null, 2.0)
+  message = f"guidance needs a condition .* {missing} is None"
+  with pytest.raises(ValueError, match=message):
+    tableau.sample(model, TABLE, KEY, (2, 1), cond=cond)
+
+
+@pytest.mark.parametrize(
+  "make,message",
+  [
+    (lambda: guidance.Guided(MODEL, 0, rescale=1.5), "rescale must be in"),
+    (lambda: guidance.Guided(MODEL, 0, interval=(3, -3)), "interval must be"),
+    (lambda: guidance.Clipped(MODEL, 0.0), "limit must be > 0, not 0.0"),
+    (lambda: guidance.DynamicallyClipped(MODEL, 99.5, -1), "limit must be > 0"),
+    (lambda: guidance.DynamicallyClipped(MODEL, 150), "percentile must be in"),
+  ],
+)
+def test_wrappers_out_of_range_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -320,7 +320,13 @@ def test_the_layers_of_the_network_are_printed_on_request(tmp_path):
       ["--guidance=1", "--negative_label=1"],
       "--negative_label has no effect at a guidance strength of 1",
     ),
+    (
+      ["--guidance=1", "--guidance_rescale=0.5"],
+      "--guidance_rescale has no effect at a guidance strength of 1",
+    ),
     (["--clip=hard"], "--clip is 'hard'; known: dynamic, static"),
+    (["--clip=static:limit=0"], "--clip: limit must be > 0, not 0"),
+    (["--clip=dynamic:percentile=150"], "--clip: percentile must be in"),
     (["--trajectory=x.mp4"], "--trajectory must end in .gif or .png"),
     (["--num_steps=0"], "--num_steps must be at least 1, not 0"),
     (["--num_samples=-1"], "--num_samples must be at least 1, not -1"),

@@ -5,7 +5,8 @@ import pytest
 
 from diffflow_jax.process import levels, schedules
 from diffflow_jax.sampling import grids, introspection, solvers as so
-from tests.test_solvers import ALL, DETERMINISTIC, Z, mix1d, run, uneven
+from tests.tables import mix1d
+from tests.test_solvers import ALL, DETERMINISTIC, Z, run, uneven
 
 FINE = 320
 # the error that a solver of each order has on this grid, with room

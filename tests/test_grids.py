@@ -106,6 +106,15 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
       "level 1 has 2 and level 2 has",
     ),
     (lambda: grids.from_logsnr([0.0, 1.0, 1.0]), "logsnr increasing"),
+    (lambda: grids.from_logsnr([]), r"needs two levels .* not shape \(0,\)"),
+    (
+      lambda: grids.from_sigma([[2.0, 1.0, 0.0]]),
+      r"in one dimension, not shape \(1, 3\)",
+    ),
+    (
+      lambda: grids.from_t(schedules.Flow(), levels.linear, [1.2, 0.0]),
+      r"level 0 of the grid has t = 1.2, not in \[0, 1\]",
+    ),
     (
       lambda: grids.from_sigma([1.0, -0.1]),
       "level 1 of the grid has sigma = -0.1",

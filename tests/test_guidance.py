@@ -135,8 +135,9 @@ def test_thresholding(x64):
     LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5
   )
   s = np.percentile([0.5, 4.0, 1.5, 0.0], 75.0)
-  got = guidance.DynamicallyClipped(point, 75.0)(z, LV)
-  np.testing.assert_allclose(got[0], [[0.5 / s, -1.0, 1.5 / s, 0.0]])
+  got = guidance.DynamicallyClipped(point, 75.0, limit=0.7)(z, LV)
+  want = 0.7 * np.array([[0.5 / s, -1.0, 1.5 / s, 0.0]])
+  np.testing.assert_allclose(got[0], want, rtol=1e-6)
   np.testing.assert_allclose(
     LV.alpha * got[0] + LV.sigma * got[1], z, rtol=1e-5
   )

@@ -7,6 +7,7 @@ import pytest
 
 from diffflow_jax.process import closed_form, levels, schedules
 from diffflow_jax.sampling import (
+  candidates,
   compose,
   grids,
   learned,
@@ -86,6 +87,11 @@ def test_fewer_evaluations_than_predictions_kept(num_evaluations):
   )
   assert table.num_evaluations == num_evaluations
   assert report["learned"] <= report["hand_made"]
+  keys = noise.keys(KEY, 0, 24)[8:]  # the first 8 are for training
+  z = noise.initial(keys, jnp.ones(()), (4,), jnp.float32)
+  goal = tableau.sample(problem(), solvers.heun(flow_grid()), z=z)
+  got = learned.error(problem(), table, z, goal)
+  np.testing.assert_allclose(got, report["learned"], rtol=1e-4)
   tableau.check(table)
 
 
@@ -105,6 +111,33 @@ def test_it_starts_from_the_best_solvers_each_on_its_best_grid():
   scores = {("a", "x"): 3.0, ("a", "y"): 1.0, ("b", "x"): 2.0, ("c", "y"): 9.0}
   starts = learned._best_of_each_solver(scores)
   assert starts == [("a", "y"), ("b", "x"), ("c", "y")]
+
+
+def test_grids_to_choose_from():
+  """Each uniform in its own clock; to sigma = 0 by way of logsnr = 10."""
+  flow = lambda l: 1 / (1 + np.exp(l / 2))
+  clocks = {
+    "flow": flow,
+    "flow_shift_3": lambda l: flow(l) / (3 - 2 * flow(l)),
+    "cosine": lambda l: np.arctan(np.exp(-l / 2)),
+    "logsnr": lambda l: l,
+    "karras_3": lambda l: np.exp(-l / 6),
+    "karras_7": lambda l: np.exp(-l / 14),
+  }
+  start, data, cleaner = grids.from_logsnr([-9.0, 6.0, np.inf])
+  for end in (data, cleaner):
+    made = candidates.candidate_grids(start, end, 5)
+    assert made.keys() == clocks.keys()
+    for name, grid in made.items():
+      np.testing.assert_allclose(
+        grid.logsnr[[0, -1]], [-9.0, end.logsnr], rtol=1e-12, err_msg=name
+      )
+      inner = grid.logsnr
+      if end is cleaner and name in ("logsnr", "karras_3", "karras_7"):
+        inner = inner[:-1]
+        assert abs(inner[-1] - 10.0) < 1e-6
+      steps = np.diff(clocks[name](inner))
+      np.testing.assert_allclose(steps, steps[0], rtol=1e-5, err_msg=name)
 
 
 def test_a_padded_tableau_is_not_saved(tmp_path):
@@ -137,6 +170,9 @@ def test_bad_files_are_refused(tmp_path):
     learned.save(path, table.replace(**broken))
     with pytest.raises(ValueError, match="bad.npz: mix of a tableau must"):
       learned.load(path)
+  learned.save(path, table.replace(mix=np.ones(table.mix.shape, int)))
+  with pytest.raises(ValueError, match="bad.npz: mix must be floats, not int"):
+    learned.load(path)
   np.savez(path, mix=np.array([object()], dtype=object))
   with pytest.raises(ValueError, match="is not a saved tableau"):
     learned.load(path)

@@ -8,6 +8,7 @@ import pytest
 from diffflow_jax.process import closed_form
 from diffflow_jax.sampling import (
   compose,
+  coordinates,
   grids,
   introspection,
   noise,
@@ -52,6 +53,53 @@ def test_sde_dpmpp_noise(solver, eta):
   h = np.diff(grid.logsnr) / 2
   want = grid.sigma[1:] * np.sqrt(1 - np.exp(-2 * eta**2 * h))
   np.testing.assert_allclose(solver(grid, eta).mix[1:, 0, -1], want)
+
+
+@pytest.mark.parametrize(
+  "coordinate,square,slopes",
+  [
+    ("flow", lambda t: 2 * t / (1 - t), lambda t: (-1.0, 1.0)),
+    (
+      "angle",
+      lambda t: np.pi * np.tan(np.pi * t / 2),
+      lambda t: (
+        -np.pi / 2 * np.sin(np.pi * t / 2),
+        np.pi / 2 * np.cos(np.pi * t / 2),
+      ),
+    ),
+    ("sigma", lambda t: 2 * t, lambda t: (0.0, 1.0)),
+  ],
+)
+def test_euler_maruyama(coordinate, square, slopes, x64):
+  """z + (α̇ x̂ + σ̇ ε̂ + ½ e² ε̂/σ) dt + e √|dt| ξ, e = eta g, g² of MATH 6.3."""
+  _, scale = coordinates.resolve(coordinate)
+  grid = grids.from_logsnr(np.linspace(-3.0, 4.0, 6), scale)
+  time = coordinates.times(grid, coordinate)
+  for eta in (0.6, 1.0):
+    table = so.euler_maruyama(grid, eta, coordinate=coordinate)
+    for i, dt in enumerate(np.diff(time)):
+      e2 = eta**2 * square(time[i])
+      row = [0.0, 1.0, dt, np.sqrt(e2 * -dt)]
+      np.testing.assert_allclose(table.mix[i + 1], [row, row], rtol=1e-9)
+      dalpha, dsigma = slopes(time[i])
+      want = [dalpha, dsigma + 0.5 * e2 / grid.sigma[i]]
+      np.testing.assert_allclose(table.target[i], want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.2])
+@pytest.mark.parametrize(
+  "solver", [so.sde_dpmpp_1, so.sde_dpmpp_2m, so.sde_dpmpp_3m]
+)
+def test_sde_dpmpp_from_pure_noise_is_the_limit(solver, eta, x64):
+  """With noise the start is forgotten, as it is from ever noisier levels."""
+  tail = [-3.0, 0.0, 2.0, 5.0]
+  pure, noisy = (
+    introspection.contributions(solver(grids.from_logsnr([first, *tail]), eta))
+    for first in (-np.inf, -200.0)
+  )
+  # the slopes of 2M and 3M vanish as slowly as 1/h
+  for part in ("start", "noise", *["kept"] * (solver is so.sde_dpmpp_1)):
+    np.testing.assert_allclose(pure[part], noisy[part], rtol=1e-9, atol=1e-10)
 
 
 def test_langevin_corrections_keep_the_law(x64):
@@ -105,6 +153,7 @@ def edm_by_hand(sigma, m, s, s_churn, s_min, s_max, s_noise):
     dict(s_churn=90.0),  # gamma is capped at √2 - 1
     dict(s_churn=2.0, s_min=0.5),
     dict(s_churn=2.0, s_max=1.5),
+    dict(s_churn=2.0, s_min=0.6, s_max=1.4),  # both are levels: inside
     dict(s_churn=2.0, s_noise=1.1),
   ],
 )
@@ -127,6 +176,25 @@ def test_large_ddpm_is_exact_on_the_standard_normal(x64):
   end = grid.sigma[-1] ** 2
   np.testing.assert_allclose(moments(0.0, 0.0)[1], end, rtol=1e-12)
   assert moments(0.0, 1.0)[1] < 0.9 and moments(1.0, 0.0)[1] > 1.1 * end
+
+
+@pytest.mark.parametrize(
+  "solver,coordinate",
+  [
+    *((s, None) for s in (so.dpmpp_2m, so.dpmpp_2m_heun, so.dpmpp_3m)),
+    *((s, None) for s in (so.dpmpp_3m_half, so.deis)),
+    (so.adams_bashforth, "flow"),
+  ],
+)
+def test_the_stage_of_a_first_step_is_in_its_middle(solver, coordinate, x64):
+  """In log-SNR, or in the time that the solver steps in."""
+  grid = uneven(4)
+  times = lambda lv: (
+    lv.logsnr if coordinate is None else coordinates.times(lv, coordinate)
+  )
+  want = np.insert(times(grid)[:-1], 1, np.mean(times(grid)[:2]))
+  got = times(solver(grid, two_stage_start=True).levels)
+  np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])

@@ -20,12 +20,9 @@ from diffflow_jax.sampling import (
   solvers,
   tableau,
 )
+from tests.tables import mix1d
 
 KEY = jax.random.key(0)
-
-
-def mix1d():
-  return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
 def flow_grid(n, t_end=0.0):
@@ -388,6 +385,16 @@ def test_brownian_path_is_brownian():
   assert np.all(w[:, 0] == 0)
 
 
+def test_the_brownian_clock_is_flow_time_on_any_scale():
+  logsnr = np.array([-3.0, -1.0, 0.5, 4.0])
+  c = 1.0 / (1.0 + np.exp(logsnr / 2))
+  want = [[0.0, 0.0], *zip(c[:-1], c[1:], strict=True), *[[0.0, 0.0]] * 2]
+  for scale in (levels.vp, levels.ve):
+    grid = grids.from_logsnr(logsnr, scale)
+    table = compose.pad(solvers.ddim(grid, 0.5), 5, 1)
+    np.testing.assert_allclose(noise.clocks(grid, table), want, rtol=1e-12)
+
+
 def test_one_brownian_path_for_20_and_40_steps():
   """Strong convergence: with one path the samples agree, else they do not."""
   mix = closed_form.mixture([0.5, 0.5], [[-1.0], [1.0]], [0.4, 0.4])
@@ -411,10 +418,16 @@ def test_one_brownian_path_for_20_and_40_steps():
     tableau.sample(mix, solvers.heun(grid), KEY, (1, 1), brownian=grid)
 
 
-def test_join_is_one_longer_sampler(x64):
+@pytest.mark.parametrize(
+  "make",
+  [
+    lambda l: solvers.ddim(l, 0.5),
+    lambda l: solvers.edm(l, 1e9),  # churn at its cap, before each evaluation
+  ],
+)
+def test_join_is_one_longer_sampler(make, x64):
   grid = grids.from_logsnr(np.linspace(-4, 5, 9))
-  whole = solvers.ddim(grid, 0.5)
-  both = compose.join(solvers.ddim(grid[:4], 0.5), solvers.ddim(grid[3:], 0.5))
+  whole, both = make(grid), compose.join(make(grid[:4]), make(grid[3:]))
   for a, b in zip(*map(jax.tree.leaves, (whole, both)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-13)
 
@@ -432,6 +445,20 @@ def test_restart_keeps_the_law_and_contracts_errors(x64):
     np.testing.assert_allclose(var, want, rtol=5e-3)
   plain = introspection.gaussian_map(solvers.heun(grid), 0.4, 0.6)["gain"]
   assert abs(introspection.gaussian_map(table, 0.4, 0.6)["gain"]) < plain / 10
+
+
+@pytest.mark.parametrize("scale", [levels.vp, levels.ve])
+def test_restart_adds_just_the_noise_that_is_missing(scale, x64):
+  """On one data point DDIM is exact, so the variance stays sigma² exactly."""
+  grid = grids.from_logsnr(np.linspace(-3, 3, 7), scale)
+  for times in (1, 3):
+    table = compose.restart(grid, solvers.ddim, 2, 4, times)
+    got = introspection.gaussian_moments(table, 0.4, 0.0)
+    want = 0.4 * grid.alpha[-1], grid.sigma[-1] ** 2
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+  one = compose.restart(grid, solvers.ddim, 2, 4)
+  drawn = np.flatnonzero(introspection.contributions(one)["noise"])
+  assert list(drawn) == [4]  # in the row that jumps back
 
 
 def test_damping_is_one_for_a_fine_grid_and_shows_an_overshoot(x64):

@@ -15,7 +15,7 @@ from diffflow_jax.sampling import (
   solvers as so,
   tableau,
 )
-from tests.tables import SCALES
+from tests.tables import SCALES, mix1d
 
 KEY = jax.random.key(0)
 COSINE_VP = (schedules.Cosine(), levels.vp)
@@ -51,6 +51,12 @@ DETERMINISTIC = {
   "dpmpp_2s_third": (with_(so.dpmpp_2s, r=1 / 3), 2, lambda n: 2 * n - 2, True),
   "dpmpp_3s": (so.dpmpp_3s, 3, lambda n: 3 * n - 4, True),
   "dpmpp_2m": (so.dpmpp_2m, 2, ONE, True),
+  "dpmpp_2m_started": (
+    with_(so.dpmpp_2m, two_stage_start=True),
+    2,
+    None,
+    True,
+  ),
   "dpmpp_2m_heun": (so.dpmpp_2m_heun, 2, ONE, True),
   "dpmpp_3m": (with_(so.dpmpp_3m, two_stage_start=True), 3, None, True),
   "dpmpp_3m_half": (
@@ -126,10 +132,6 @@ ALL = {
   "adjusted_ddim": so.adjusted_ddim,
   "langevin": with_(so.langevin, num_corrections=2),
 }
-
-
-def mix1d():
-  return closed_form.mixture([0.3, 0.7], [[-1.0], [1.2]], [0.3, 0.5])
 
 
 @functools.cache
@@ -284,6 +286,7 @@ def test_stochastic_solvers_at_both_exact_ends(schedule, x64):
       continue
     table = solver(grid, etas[-1])
     assert np.isfinite(table.mix).all() and np.isfinite(table.target).all()
+    assert np.all(table.mix[-1, :, -1] == 0.0), name  # no noise in the data
     mean, var = introspection.gaussian_moments(table, 0.4, 0.6)
     np.testing.assert_allclose(mean, 0.4, atol=0.03, err_msg=name)
     np.testing.assert_allclose(np.sqrt(var), 0.6, atol=0.03, err_msg=name)

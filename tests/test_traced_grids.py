@@ -16,7 +16,7 @@ from tests.test_solvers import ALL, uneven
 
 QUICK = """ddim_1 heun heun_sigma rk4 dpmpp_2s dpmpp_3s dpmpp_2m unipc_2 deis_3
 ab_2 ddpm_0.3 sde_dpmpp_2m_1 euler_maruyama_1 langevin""".split()
-NO_PURE_NOISE = ("sigma", "lms", "dpmpp_3m", "deis_3")
+NO_PURE_NOISE = ("sigma", "lms", "dpmpp_3m", "deis_3", "started")
 
 
 def finite(name):

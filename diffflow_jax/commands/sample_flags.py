@@ -92,7 +92,9 @@ def check_solver(values, solver, strength):
   if ignored:
     raise Refusal(f"--{ignored[0]} has no effect with {cause}")
   if strength == 1.0 and not values.cfg_plus_plus:
-    for n in flags_of("guidance_interval", "negative_label", "weak_workdir"):
+    ignored = flags_of("guidance_interval", "negative_label", "weak_workdir")
+    ignored += ["guidance_rescale"] * (values.guidance_rescale != 0.0)
+    for n in ignored:
       raise Refusal(f"--{n} has no effect at a guidance strength of 1")
   if values.cfg_plus_plus:
     from diffflow_jax.sampling.sde_solvers import EPS_AS_IT_COMES

@@ -73,7 +73,7 @@ def deis(levels, order=3, two_stage_start=False, coordinate=None):
     # what is kept at alpha = 0 is x̂, and no node of ε̂
     usable = xp.where(at.alpha == 0.0, xp.inf, time(at))
     nodes, count = co.history(xp, usable, time(s), time(t), order)
-    count = xp.where(pure | (t.alpha == 0.0), 1, count)
+    count = xp.where(pure, 1, count)
     inside = xp.where(pure, time(t), time(s))
     goal = t.alpha * _powers(xp, inside, time(t), coordinate, order)
   weights = co.fit_weights(

@@ -42,14 +42,15 @@ def candidate_grids(start, end, num_steps):
     {name: grid} on vp.
   """
   flow = schedules.Flow()
-  ends = lambda s: (float(s.t(start.logsnr)), float(s.t(end.logsnr)))
+  ends = np.array([start.logsnr, end.logsnr], np.float64)
+  times = lambda clock: grids.on_host(lambda s, l: s.t(l), clock, ends)
   clocks = {
     "flow": flow,
     "flow_shift_3": schedules.Shift(flow, 3.0),
     "cosine": schedules.Cosine(),
   }
   made = {
-    name: grids.uniform_t(clock, levels_lib.vp, num_steps, *ends(clock))
+    name: grids.uniform_t(clock, levels_lib.vp, num_steps, *times(clock))
     for name, clock in clocks.items()
   }
   lo, clean = max(float(start.logsnr), -12.0), np.isinf(end.logsnr)

@@ -20,8 +20,9 @@ def number(name, value, allowed, accept):
   """Refuses a value that is not one number, or that accept(value) denies."""
   if is_traced(value):
     return
-  single = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu"
-  if not (single and accept(float(value))):
+  if np.ndim(value) or np.asarray(value).dtype.kind not in "fiu":
+    raise ValueError(f"{name} must be one number, {allowed}, not {value!r}")
+  if not accept(float(value)):
     raise ValueError(f"{name} must be {allowed}, not {value}")
 
 
@@ -38,6 +39,27 @@ def order(value):
     raise ValueError(f"order must be one of 1, 2, 3, not {value!r}")
 
 
+def in_line(values):
+  """An array (N+1,), on the host unless it is a JAX value already."""
+  if not isinstance(values, jax.Array):
+    values = np.asarray(values, np.float64)
+  if values.ndim != 1 or len(values) < 2:
+    raise ValueError(
+      "a grid needs two levels or more in one dimension, "
+      f"not shape {values.shape}"
+    )
+  return values
+
+
+def each(name, values, allowed, accept):
+  """Refuses a grid with a value, NaN too, that accept(value) denies."""
+  for i, value in enumerate([] if is_traced(values) else np.asarray(values)):
+    if not accept(value):
+      raise ValueError(
+        f"level {i} of the grid has {name} = {value:g}, not {allowed}"
+      )
+
+
 def grid(levels, backwards=False):
   """Returns a grid that can be stepped through, or says what is wrong with it.
 
@@ -45,9 +67,14 @@ def grid(levels, backwards=False):
     levels: Level with fields (N+1,), N >= 1.
     backwards: a grid from data to noise, for encoding, is one as well.
   Raises:
-    ValueError: fewer than two levels, NaN, a level that its scale cannot hold,
-      or logsnr not increasing.
+    ValueError: no Level, fewer than two levels, NaN, a level that its scale
+      cannot hold, or logsnr not increasing.
   """
+  if not hasattr(levels, "logsnr"):
+    raise ValueError(
+      "a grid is a Level with fields (N+1,), as grids.from_logsnr makes it of "
+      f"an array, not {type(levels).__name__}"
+    )
   if jnp.ndim(levels.logsnr) != 1 or len(levels.logsnr) < 2:
     raise ValueError(
       "a grid needs two levels or more in one dimension, "
@@ -79,6 +106,51 @@ def grid(levels, backwards=False):
       f"{i} has {logsnr[i]:g} and level {i + 1} has {logsnr[i + 1]:g}"
     )
   return levels
+
+
+def start(table, shape, z):
+  """(z or None, the samples' shape), each from the other where it can be."""
+  if z is None:
+    if not isinstance(shape, tuple | list) or not shape:
+      raise ValueError(
+        "shape must be (num_samples, ...), or z given to start from, "
+        f"not {shape!r}"
+      )
+    sigma = table.start.sigma
+    if not is_traced(sigma) and sigma == 0.0:
+      raise ValueError("the tableau starts at data, sigma = 0: z must be given")
+    return None, tuple(shape)
+  z = jnp.asarray(z)
+  if not jnp.issubdtype(z.dtype, jnp.floating):
+    raise ValueError(f"z must be floats, not {z.dtype}")
+  if shape is not None and z.shape != tuple(shape):
+    raise ValueError(f"z has shape {z.shape}, but shape is {tuple(shape)}")
+  return z, z.shape
+
+
+def key(table, given, z):
+  """The key, or any one where nothing is drawn from it."""
+  if given is None:
+    quiet = not is_traced(table.mix) and not table.mix[..., -1].any()
+    if z is None or not quiet:
+      raise ValueError("key is None, but noise is drawn: give a PRNG key")
+    return jax.random.key(0)
+  if not isinstance(given, jax.Array | np.ndarray):
+    raise ValueError(
+      f"key must be a PRNG key, as jax.random.key(0), not {given}"
+    )
+  return given
+
+
+def prediction(out, z):
+  """Returns what predict returned, or says that it is no pair of z's shape."""
+  shapes = [jnp.shape(y) for y in out] if isinstance(out, tuple | list) else []
+  if shapes != [z.shape, z.shape]:
+    got = f"shapes {shapes}" if shapes else type(out).__name__
+    raise ValueError(
+      f"predict must return (x̂, ε̂), each of shape {z.shape}, not {got}"
+    )
+  return out
 
 
 def no_noise_backwards(levels, noisy):

@@ -41,14 +41,14 @@ COORDINATES = {
 
 def resolve(coordinate):
   """(schedule, scale) of a coordinate's name, or the pair itself."""
-  if isinstance(coordinate, str):
-    if coordinate not in COORDINATES:
-      raise ValueError(
-        f"coordinate must be one of {sorted(COORDINATES)} or a pair "
-        f"(schedule, scale), not {coordinate!r}"
-      )
-    return COORDINATES[coordinate]
-  return coordinate
+  if isinstance(coordinate, tuple) and len(coordinate) == 2:
+    return coordinate
+  if not isinstance(coordinate, str) or coordinate not in COORDINATES:
+    raise ValueError(
+      f"coordinate must be one of {sorted(COORDINATES)} or a pair "
+      f"(schedule, scale), not {coordinate!r}"
+    )
+  return COORDINATES[coordinate]
 
 
 def times(levels, coordinate):

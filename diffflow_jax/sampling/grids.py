@@ -44,15 +44,18 @@ def _as_float64(x):
 
 def from_t(schedule, scale, t):
   """The levels of a schedule at the times t, (N+1,), decreasing."""
+  t = checks.in_line(t)
+  # float32's rounding of a schedule's own ends is let through
+  checks.each("t", t, "in [0, 1]", lambda t: abs(t - 0.5) <= 0.5 + 1e-6)
   return checks.grid(
-    on_host(lambda s, t: levels_lib.level(s, scale, t), schedule, jnp_or_np(t))
+    on_host(lambda s, t: levels_lib.level(s, scale, t), schedule, t)
   )
 
 
 def from_logsnr(logsnr, scale=levels_lib.vp):
   """A grid at exactly these logsnr, (N+1,), increasing; ±inf are the ends."""
   return checks.grid(
-    on_host(lambda l: levels_lib.at_logsnr(scale, l), jnp_or_np(logsnr))
+    on_host(lambda l: levels_lib.at_logsnr(scale, l), checks.in_line(logsnr))
   )
 
 
@@ -130,11 +133,9 @@ def karras(
 
 def from_sigma(sigma, scale=levels_lib.ve):
   """A grid at exactly these sigma/alpha, (N+1,), decreasing; 0 is the data."""
+  sigma = checks.in_line(sigma)
+  checks.each("sigma", sigma, ">= 0", lambda s: s >= 0)
   xp = jnp if is_traced(sigma) else np
-  sigma = jnp_or_np(sigma)
-  for i, value in enumerate(np.ravel(sigma) if xp is np else ()):
-    if not value >= 0:  # NaN too
-      raise ValueError(f"level {i} of the grid has sigma = {value:g}, not >= 0")
   positive = sigma > 0
   log_sigma = xp.log(xp.where(positive, sigma, 1.0))
   return from_logsnr(xp.where(positive, -2.0 * log_sigma, xp.inf), scale)
@@ -185,8 +186,3 @@ def spaced_rows(num_rows, num_steps, spacing):
 def reverse(grid):
   """The grid from data to noise, for encoding: solvers take it as it is."""
   return jax.tree.map(lambda leaf: leaf[::-1], grid)
-
-
-def jnp_or_np(x):
-  """An array that stays on the host unless it is a JAX value already."""
-  return x if isinstance(x, jax.Array) else np.asarray(x, np.float64)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.wrappers import as_floats, with_x
+from diffflow_jax.sampling.wrappers import as_floats, in_range, with_x
 
 __all__ = ["Clipped", "DynamicallyClipped", "Guided", "Measured", "Replaced"]
 
@@ -58,8 +58,9 @@ class Guided:
       and the reference's own ε̂; for `ddim` and its kin, which renoise with ε̂
       as it comes.
 
-  Raises (when called):
-    ValueError: there is neither a condition nor a weak predictor.
+  Raises:
+    ValueError: rescale or interval is none; or, when called, there is no weak
+      predictor, and condition or null is missing.
   """
 
   predict: Any
@@ -73,14 +74,18 @@ class Guided:
 
   def __post_init__(self):
     as_floats(self, "strength", "interval", "rescale")
+    in_range(self, "interval", "(lo, hi), lo < hi", lambda i: i[0] < i[-1])
+    in_range(self, "rescale", "in [0, 1]", lambda r: (r >= 0) & (r <= 1))
 
   def _branches(self, z, lv, cond):
     if self.weak is not None:
       return self.predict(z, lv, cond), self.weak(z, lv, cond)
-    if cond is None:
-      raise ValueError(
-        "guidance needs a condition or a weak predictor: cond is None"
-      )
+    for name, value in dict(cond=cond, null=self.null).items():
+      if value is None:
+        raise ValueError(
+          "guidance needs a condition and a null one, or a weak predictor: "
+          f"{name} is None"
+        )
     null = jax.tree.map(
       lambda n, c: jnp.broadcast_to(
         jnp.asarray(n, jnp.asarray(c).dtype), jnp.shape(c)
@@ -133,6 +138,7 @@ class Clipped:
 
   def __post_init__(self):
     as_floats(self, "limit")
+    in_range(self, "limit", "> 0", lambda l: l > 0)
 
   def __call__(self, z, lv, cond=None):
     x_hat, eps_hat = self.predict(z, lv, cond)
@@ -152,6 +158,8 @@ class DynamicallyClipped:
 
   def __post_init__(self):
     as_floats(self, "percentile", "limit")
+    in_range(self, "limit", "> 0", lambda l: l > 0)
+    in_range(self, "percentile", "in [0, 100]", lambda p: (p >= 0) & (p <= 100))
 
   def __call__(self, z, lv, cond=None):
     x_hat, eps_hat = self.predict(z, lv, cond)

@@ -72,8 +72,11 @@ def log_likelihood(
   Returns:
     (log p (batch,), evaluations (batch,)).
   Raises:
-    ValueError: num_probes < 1, or probes without a key.
+    ValueError: num_probes < 1, probes without a key, or a tolerance that is not
+      > 0.
   """
+  for name, value in dict(rtol=rtol, atol=atol).items():
+    checks.number(name, value, "> 0", lambda v: v > 0)
   if num_probes is not None:
     checks.integer("num_probes", num_probes, 1)
     if key is None:

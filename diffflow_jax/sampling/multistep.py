@@ -86,9 +86,14 @@ def _exponential(levels, order, two_stage_start, adjust=None):
 
 
 def half_slope(xp, b, whole, nodes, count):
-  """Weights of b x̂_0 + ½ whole (x̂_0 - x̂_{-1})/(-r_1); b alone at first."""
-  r = xp.where(count > 1, nodes[1], 1.0)
-  step = xp.where(count > 1, 0.5 * xp.where(count > 1, whole, 0.0) / -r, 0.0)
+  """Weights of b x̂(0) + ½ whole dx̂/dr on the line through the last two.
+
+  x̂(0) is x̂_0 itself but in a first step with a stage in it, where r_0 > 0;
+  where there are no two it is b x̂_0 alone.
+  """
+  two = count > 1
+  gap = xp.where(two, nodes[0] - nodes[1], 1.0)
+  step = xp.where(two, 0.5 * whole - b * nodes[0], 0.0) / gap
   return xp.stack([b + step, -step])
 
 
@@ -103,8 +108,11 @@ def dpmpp_2m(levels, two_stage_start=False):
 
   Args:
     levels: grid from noise to data, (N+1,).
+    two_stage_start: one more evaluation, inside a finite first step.
   Returns:
     Tableau of N evaluations that keeps 2 predictions.
+  Raises:
+    ValueError: two_stage_start on a grid that starts at alpha = 0.
   """
 
   def adjust(xp, _, nodes, count, goal):
@@ -138,9 +146,11 @@ def dpmpp_3m(levels, two_stage_start=False):
   the second difference's weight: that one is `dpmpp_3m_half`.
 
   Args:
-    levels: grid from noise to data, (N+1,).
+    levels: grid from noise to data, (N+1,); two_stage_start: as `dpmpp_2m`.
   Returns:
     Tableau of N evaluations that keeps 3 predictions.
+  Raises:
+    ValueError: as `dpmpp_2m`.
   """
   return _exponential(levels, 3, two_stage_start)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import levels as levels_lib, schedules
+from diffflow_jax.sampling import checks
 
 FLOW = schedules.Flow()
 EVALUATIONS = 6  # of Dopri5 a step: the seventh is the next step's first
@@ -28,7 +29,7 @@ def velocity(predict, t, z, cond):
   """dz/dt of a batch at one time t ()."""
   lv = levels_lib.level(FLOW, levels_lib.linear, t)
   lv = jax.tree.map(lambda c: c.astype(z.dtype), lv)
-  x_hat, eps_hat = predict(z, lv, cond)
+  x_hat, eps_hat = checks.prediction(predict(z, lv, cond), z)
   return eps_hat - x_hat
 
 

@@ -167,7 +167,8 @@ def edm(levels, s_churn=0.0, s_min=0.0, s_max=math.inf, s_noise=1.0):
   checks.no_noise_backwards(levels, s_churn)
   sigma = coordinates.times(levels, "sigma")
   n = sigma.shape[0] - 1
-  inside = (sigma >= s_min) & (sigma <= s_max)
+  room = 1e-12 * sigma  # a level that is s_min or s_max itself is inside
+  inside = (sigma >= s_min - room) & (sigma <= s_max + room)
   gamma = np.where(inside, min(s_churn / n, math.sqrt(2.0) - 1.0), 0.0)
   hat = (1.0 + gamma) * sigma
   added = s_noise * np.sqrt(hat**2 - sigma**2)

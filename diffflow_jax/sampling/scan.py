@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.sampling import noise
+from diffflow_jax.sampling import checks, noise
 
 
 def _mix(row, anchor, z, h, xi):
@@ -61,7 +61,7 @@ def run(
   def evaluate(carry, inputs):
     index, row, clock, (a, b), lv = inputs
     anchor, z_i = mix(carry, index, row, clock)
-    x_hat, eps_hat = predict(z_i, lv, cond)
+    x_hat, eps_hat = checks.prediction(predict(z_i, lv, cond), z_i)
     kept = (a * x_hat + b * eps_hat).astype(z.dtype)
     seen = None if record is None else record(z_i, x_hat, eps_hat, lv)
     return (anchor, z_i, (kept, *carry[2][:-1])), seen

@@ -164,7 +164,6 @@ def adjusted_ddim(levels, v=0.1):
   _, b = co.exact_step(s, t)
   v_x = v * s.sigma**2 / (2.0 * s.sigma**2 + s.alpha**2)
   mix = co.one_evaluation_mix(xp, 1, 0.0 * b, [xp.ones_like(b)])
-  lift = xp.where(t.sigma > 0, b**2 * v_x, 0.0)  # x̂ itself at sigma = 0
-  safe = xp.where(t.sigma > 0, t.sigma**2 + lift, 1.0)
-  wide = xp.where(t.sigma > 0, xp.sqrt(safe), 0.0)
+  safe = xp.where(t.sigma > 0, t.sigma**2 + b**2 * v_x, 1.0)
+  wide = xp.where(t.sigma > 0, xp.sqrt(safe), 0.0)  # x̂ itself at sigma = 0
   return co.tableau(levels, mix, (t.alpha, wide), s)

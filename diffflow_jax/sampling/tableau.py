@@ -69,9 +69,14 @@ def check(table):
   than there is shows.
 
   Raises:
-    ValueError: parts do not fit together, a number is not finite, or row i uses
-      a prediction h_j, j >= i, though only i were made.
+    ValueError: it is no Tableau, parts do not fit together, a number is not
+      finite, or row i uses a prediction h_j, j >= i, though only i were made.
   """
+  if not isinstance(table, Tableau):
+    raise ValueError(
+      "a tableau is what a solver makes of a grid, as solvers.ddim(grid), not "
+      f"{type(table).__name__}"
+    )
   n = jnp.shape(table.target)[0] if jnp.ndim(table.target) else 0
   width = jnp.shape(table.mix)[-1] if jnp.ndim(table.mix) else 0
   fits = {"mix": (n + 1, 2, max(width, H + 2)), "target": (n, 2)}
@@ -110,8 +115,8 @@ def as_pytree(predict):
 def sample(
   predict,
   tableau,
-  key,
-  shape,
+  key=None,
+  shape=None,
   *,
   cond=None,
   z=None,
@@ -132,8 +137,9 @@ def sample(
   Args:
     predict: (z, lv, cond) -> (x̂, ε̂), a pytree (as all of ours) or a function.
     tableau: what a solver made of a grid.
-    key: a PRNG key.
-    shape: (num_samples, ...) of the result.
+    key: a PRNG key; may be left out where nothing is drawn, with z and a
+      concrete tableau without noise.
+    shape: (num_samples, ...) of the result; may be left out with z.
     cond: passed to predict as it is; usually leading axis num_samples.
     z: the state to start from, on the scale of the grid's first level; drawn
       from N(0, sigma_0² I) if None.
@@ -148,18 +154,16 @@ def sample(
   Returns:
     The anchor after the last mix, on the scale of the grid's last level.
   Raises:
-    ValueError: z is not floats of that shape, every < 1, the tableau does not
-      fit together (`check`), a padded one is asked for its trajectory, or
-      brownian is not the grid that the tableau was made of.
+    ValueError: key or shape is missing where it is needed, z is not floats of
+      that shape or is missing where the tableau starts at data, every < 1, the
+      tableau does not fit together (`check`), a padded one is asked for its
+      trajectory, predict returns anything but a pair of z's shape, or brownian
+      is not the grid that the tableau was made of.
   """
   predict = as_pytree(predict)
   check(tableau)
-  if z is not None:
-    z = jnp.asarray(z)
-    if not jnp.issubdtype(z.dtype, jnp.floating):
-      raise ValueError(f"z must be floats, not {z.dtype}")
-    if z.shape != tuple(shape):
-      raise ValueError(f"z has shape {z.shape}, but shape is {tuple(shape)}")
+  z, shape = checks.start(tableau, shape, z)
+  key = checks.key(tableau, key, z)
   checks.integer("every", every, 1)
   if trajectory is not None and tableau.length is not None:
     raise ValueError("a padded tableau keeps no trajectory: do not pad it")

@@ -42,8 +42,7 @@ def _predictor(xp, goal, nodes, count, whole):
 def _corrector(xp, goal, nodes, count, finite, whole):
   """Weights of (x̂ at the result, x̂_s, x̂_{-1}, …), (order + 1, N)."""
   nodes = xp.concatenate([nodes[:1], xp.ones_like(nodes[:1]), nodes[1:]])
-  usable = xp.where(finite, count + 1, 1)
-  weights = co.fit_weights(xp, nodes, goal, usable)
+  weights = co.fit_weights(xp, nodes, goal, count + 1)
   half = xp.where(finite, 0.5 * whole, 0.0)
   one = xp.stack([goal[0] - half, half])
   one = xp.concatenate([one, xp.zeros_like(weights[2:])])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.process.levels import bcast
+from diffflow_jax.sampling import checks
 
 
 def with_x(x_hat_new, x_hat, eps_hat, lv):
@@ -16,6 +17,18 @@ def with_x(x_hat_new, x_hat, eps_hat, lv):
   ratio = jnp.where(noisy, lv.alpha / jnp.where(noisy, lv.sigma, 1.0), 0.0)
   shift = bcast(ratio, x_hat) * (x_hat_new - x_hat)
   return x_hat_new, eps_hat - shift
+
+
+def in_range(wrapper, name, allowed, accept):
+  """Refuses a number of a wrapper, or any of an array's, out of range."""
+  value = getattr(wrapper, name)
+  parts = value if isinstance(value, tuple) else (value,)
+  if checks.is_traced(parts) or not all(
+    isinstance(part, jax.Array) for part in parts
+  ):
+    return  # a tracer, or what jax.tree.map put there
+  if not np.all(accept(np.asarray(value))):
+    raise ValueError(f"{name} must be {allowed}, not {np.asarray(value)}")
 
 
 def as_floats(wrapper, *names):
