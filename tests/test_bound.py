@@ -146,3 +146,7 @@ def test_bits_are_per_dimension():
   np.testing.assert_allclose(b.prior, want / np.log(2), rtol=1e-3, atol=1e-7)
   with pytest.raises(TypeError):
     bound.variational_bound(zero, ENDS, jax.random.key(0), x)
+  with pytest.raises(ValueError, match="logsnr goes from inf to -inf"):
+    bound.variational_bound(
+      zero, schedules.Flow(), jax.random.key(0), x, jnp.asarray(VALUES)
+    )

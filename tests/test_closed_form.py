@@ -81,6 +81,15 @@ def test_flow_map_of_a_gaussian_is_affine(x64):
   np.testing.assert_allclose(g.flow(z, start, end), want, atol=1e-13)
 
 
+def test_flow_map_keeps_both_tails(x64):
+  """Two components that are one: the affine map, to 8 standard deviations."""
+  two = closed_form.mixture([0.3, 0.7], [[0.4], [0.4]], [0.6, 0.6])
+  start, end = (levels.at_logsnr(levels.vp, l) for l in (-4.0, 5.0))
+  z = jnp.array([[-8.0], [-3.0], [3.0], [8.0]])
+  want = closed_form.gaussian([0.4], 0.6).flow(z, start, end)
+  np.testing.assert_allclose(two.flow(z, start, end), want, rtol=1e-9)
+
+
 def test_exact_ends_are_finite():
   mix = closed_form.mixture(**MIX)
   for l in (-np.inf, np.inf):
@@ -104,3 +113,9 @@ def test_bad_means_are_refused():
   lv = levels.at_logsnr(levels.vp, 0.0)
   with pytest.raises(ValueError, match="one component or one dimension"):
     wide.flow(jnp.zeros((1, 2)), lv, lv)
+  with pytest.raises(ValueError, match="are known for one dimension, not for"):
+    wide.path_kl(jnp.zeros((1, 2)), -1.0, 1.0)
+  with pytest.raises(ValueError, match="weights must be >= 0 and not all 0"):
+    closed_form.mixture([0.5, -0.5], [[0.0], [1.0]], 1.0)
+  with pytest.raises(ValueError, match="stds must be >= 0, not"):
+    closed_form.mixture([0.5, 0.5], [[0.0], [1.0]], [1.0, -1.0])

@@ -89,6 +89,13 @@ def test_small_differences_are_said_in_their_size():
   assert spans and all(a != b for a, b in spans)
 
 
+def test_names_are_no_objectives():
+  with pytest.raises(
+    ValueError, match="compare takes objectives, .* not 'edm'"
+  ):
+    compare("edm", objectives.edm())
+
+
 def test_every_pair_of_recipes_has_a_report():
   names = list(objectives.OBJECTIVES)
   for a, b in zip(names, names[1:] + names[:1], strict=True):

@@ -223,6 +223,14 @@ def test_uniforms_are_uniform_stratified_shuffled_and_never_0_or_1():
   assert abs(draws.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 400)
 
 
+@pytest.mark.parametrize("end", [0.0, 1.0 - 2.0**-24])
+def test_no_draw_is_exactly_0_or_1(end, monkeypatch):
+  """Whatever the one u is: (i + u)/num rounds to 1 in float32."""
+  monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(end))
+  u = densities.uniforms(jax.random.key(0), 128)
+  assert u.min() > 0.0 and u.max() < 1.0
+
+
 def _loss_at(logsnr):
   return 1.0 + 5.0 * jnp.exp(-0.5 * (logsnr - 1.0) ** 2)
 
@@ -348,6 +356,10 @@ def test_the_adaptive_density_does_not_move_the_expected_loss(x64):
     (lambda: densities.make("adaptive"), "'adaptive' is one of a recipe"),
     (lambda: densities.make("gauss"), "unknown density 'gauss': known are"),
     (lambda: densities.make("sech", m=1.0), "'sech' takes no 'm'"),
+    (
+      lambda: densities.make("sech", mean="a"),
+      "mean must be a finite number, not 'a'",
+    ),
   ],
 )
 def test_bad_densities_are_refused(make, message):

@@ -137,6 +137,18 @@ _EPS = lambda a, s: (0 * a, 1 + 0 * a)
 _V = lambda a, s: (-s, a)
 
 
+def _cosine(t):
+  return -2 * np.log(np.tan(np.pi / 2 * t))
+
+
+def _flow(t):
+  return 2 * np.log((1 - t) / t)
+
+
+def _linear(l):
+  return _SIG(l / 2), _SIG(-l / 2)
+
+
 def _vp_sde_p(l):
   return _SIG(-l) / np.sqrt(0.01 + 2 * 19.9 * np.logaddexp(0, -l))
 
@@ -177,8 +189,30 @@ PAPERS = {
     lambda l: 2 * _EDM_P(l) * (np.exp(-l) + 0.25) / 0.25,
   ),
   "v_diffusion": (
-    lambda t: -2 * np.log(np.tan(np.pi / 2 * t)),
-    _VP, _V, _COSINE, lambda l: 2 / np.pi * np.exp(-l / 2),
+    _cosine, _VP, _V, _COSINE, lambda l: 2 / np.pi * np.exp(-l / 2),
+  ),
+  "stochastic_interpolant": (
+    _cosine, _VP, lambda a, s: (-np.pi / 2 * s, np.pi / 2 * a), _COSINE,
+    lambda l: np.pi / 2 * np.exp(-l / 2),
+  ),
+  "ve": (
+    lambda t: -2 * np.log(0.01 * 5000**t),
+    lambda l: (1 + 0 * l, np.exp(-l / 2)), _EPS,
+    lambda l: 1 / (2 * np.log(5000)) + 0 * l,
+    lambda l: 1 / np.log(5000) + 0 * l,
+  ),
+  "flow_matching": (
+    _flow, _linear, lambda a, s: (-1 + 0 * a, 1 + 0 * a),
+    lambda l: 1 / np.cosh(l / 4) ** 2 / 8, lambda l: np.exp(-l / 2),
+  ),
+  "sd3": (
+    _flow, _linear, lambda a, s: (-1 + 0 * a, 1 + 0 * a),
+    lambda l: _normal(l, 0, 2),
+    lambda l: 2 * _normal(l, 0, 2) * (1 + np.exp(-l / 2)) ** 2,
+  ),
+  "sid2": (
+    lambda t: _truncated(t) + 2 * ((1 - t) * np.log(0.5) + t * np.log(1 / 16)),
+    _VP, _V, None, lambda l: _SIG(-3 - l),
   ),
 }  # fmt: skip
 
@@ -195,10 +229,10 @@ def test_recipes_have_their_papers_numbers(name, x64):
   np.testing.assert_allclose([lv.alpha, lv.sigma], [a, s], rtol=1e-9)
   np.testing.assert_allclose(o.target(lv), row(a, s), rtol=1e-8, atol=1e-15)
   log_p, log_w = o.density.log_prob(lam), o.weighting(lam)
-  if p is None:  # |dt/dλ| of a table, which is straight between its rows
+  if p is None:  # |dt/dλ|
     h = 1e-6
     p = lambda l: 2 * h / (logsnr(_T - h) - logsnr(_T + h))
-    w = lambda l: 2 * p(l)
+  w = w or (lambda l: 2 * p(l))
   np.testing.assert_allclose(np.exp(log_p), p(lam), rtol=1e-6)
   np.testing.assert_allclose(np.exp(log_w), w(lam), rtol=1e-6)
 

@@ -1,5 +1,8 @@
 """A network of one schedule and scale called from another: MATH.md 1.18."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +130,12 @@ def test_a_predictor_is_an_argument_of_jit():
   assert len(traces) == 1 and not np.allclose(*out)
   own = predictors.Predictor({}, schedules.Cosine(), apply, _half, levels.vp)
   assert np.isfinite(ask(own, 1.3)).all()
+  # what holds a function is copied and pickled as what it is
+  for again in (
+    copy.deepcopy(own.target),
+    pickle.loads(pickle.dumps(own.target)),
+  ):
+    assert again == own.target
 
 
 def _half(lv):

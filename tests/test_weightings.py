@@ -48,6 +48,13 @@ def _edm(lam, p_mean=-1.2, p_std=1.2, sd=0.5):
   return 2 * p * (np.exp(-lam) + sd**2) / sd**2
 
 
+def _monotonic(*numbers):
+  """EDM's above its peak, its maximum below."""
+  fine = np.linspace(-20, 12, 320001)
+  w = _edm(fine, *numbers)
+  return np.where(LAMBDA > fine[w.argmax()], _edm(LAMBDA, *numbers), w.max())
+
+
 _P = _sech(LAMBDA / 2) / (2 * np.pi)  # uniform t on cosine
 _E = np.exp(-LAMBDA)
 _T_VP = (_root(LAMBDA) - 0.1) / 19.9  # t(λ), from the row of λ̇ in 1.3
@@ -85,6 +92,13 @@ IMPLIED = {
     2 * _normal(LAMBDA, -0.6, 1.6) * (1 + np.exp(-LAMBDA / 2)) ** 2,
     False,
   ),
+  "u sd3 shifted": (
+    _mse(targets.u, FLOW, levels.linear, densities.logit_normal(0.3, 0.8, 3.0)),
+    2
+    * _normal(LAMBDA, -0.6 - 2 * np.log(3), 1.6)
+    * (1 + np.exp(-LAMBDA / 2)) ** 2,
+    False,
+  ),
   "u cosmap": (
     _mse(targets.u, FLOW, levels.linear, densities.cosmap()),
     _sech(LAMBDA / 2) / np.pi * (1 + np.exp(-LAMBDA / 2)) ** 2,
@@ -96,6 +110,11 @@ IMPLIED = {
     False,
   ),
   "F edm": (objectives.edm().weighting, _edm(LAMBDA), False),
+  "F edm 2": (
+    objectives.edm(0.7, -0.9, 1.4).weighting,
+    _edm(LAMBDA, -0.9, 1.4, 0.7),
+    False,
+  ),
   "min_snr": (
     _mse(targets.eps, COSINE, log_omega=weightings.MinSNR(5.0)),
     2 * _P * np.minimum(1, 5 * _E),
@@ -134,7 +153,12 @@ IMPLIED = {
   "sigmoid": (weightings.Sigmoid(2.0), _sig(2.0 - LAMBDA), True),
   "edm monotonic": (
     weightings.Monotonic(objectives.edm().weighting),
-    None,
+    _monotonic(),
+    True,
+  ),
+  "edm 2 monotonic": (
+    weightings.Monotonic(objectives.edm(0.7, -0.9, 1.4).weighting),
+    _monotonic(-0.9, 1.4, 0.7),
     True,
   ),
 }
@@ -146,10 +170,6 @@ def test_implied_weightings_are_their_closed_forms(name, x64):
   """MATH 3.2 and 3.4, constants included, and which are monotone."""
   weighting, want, falls = IMPLIED[name]
   log_w = np.asarray(weighting(jnp.asarray(LAMBDA)))
-  if want is None:  # EDM above its peak, its maximum below
-    fine = np.linspace(-20, 12, 320001)
-    peak = _edm(fine).argmax()
-    want = np.where(LAMBDA > fine[peak], _edm(LAMBDA), _edm(fine[peak]))
   np.testing.assert_allclose(np.exp(log_w), want, rtol=1e-8)
   assert bool(np.all(np.diff(log_w) <= 1e-12)) == falls
 
@@ -176,9 +196,12 @@ def test_the_gain_is_the_ratio_of_errors(schedule, target, x64):
 BY_NAME = {
   "elbo": ({}, "elbo"),
   "sigmoid": ({"bias": 2.0}, "sigmoid"),
-  "edm": ({}, "F edm"),
-  "edm_monotonic": ({}, "edm monotonic"),
-  "sd3": ({"mean": 0.3, "std": 0.8}, "u sd3"),
+  "edm": ({"sigma_data": 0.7, "p_mean": -0.9, "p_std": 1.4}, "F edm 2"),
+  "edm_monotonic": (
+    {"sigma_data": 0.7, "p_mean": -0.9, "p_std": 1.4},
+    "edm 2 monotonic",
+  ),
+  "sd3": ({"mean": 0.3, "std": 0.8, "shift": 3.0}, "u sd3 shifted"),
   "x_mse": ({}, "x cosine"),
   "eps_mse": ({}, "eps cosine"),
   "v_mse": ({}, "v cosine"),
@@ -207,10 +230,20 @@ def test_weightings_by_name_are_their_closed_forms(name, x64):
   taken = inspect.signature(weightings.WEIGHTINGS[name]).parameters
   assert set(numbers) <= set(taken)
   got = weightings.make(name, recipe, **numbers)(jnp.asarray(LAMBDA))
-  weighting, want, _ = IMPLIED[same]
-  want = np.log(want) if want is not None else weighting(jnp.asarray(LAMBDA))
+  want = np.log(IMPLIED[same][1])
   # a monotone one is flat within 1e-6 of its maximum
   np.testing.assert_allclose(got, want, atol=2e-6 if "mono" in name else 1e-8)
+
+
+def test_the_numbers_that_are_not_said():
+  """Hang et al.'s gamma = 5 is the default of both, and EDM2's 128 channels."""
+  recipe = objectives.v_diffusion()
+  made = lambda name, **numbers: weightings.make(name, recipe, **numbers)
+  for name in ("min_snr", "soft_min_snr"):
+    got, want = made(name)(LAMBDA), made(name, gamma=5.0)(LAMBDA)
+    np.testing.assert_array_equal(got, want)
+  assert made("uncertainty").weights.shape == (128,)
+  assert made("uncertainty", num_channels=8).weights.shape == (8,)
 
 
 def test_flow_matching_weighs_as_v_and_cosine(x64):
@@ -455,6 +488,18 @@ def test_the_penalty_is_in_the_loss_and_trains():
       "MinSNR is a factor",
     ),
     (lambda: weightings.make("minsnr"), "unknown weighting 'minsnr': known"),
+    (
+      lambda: weightings.make("uncertainty", FM, num_channels=0),
+      "num_channels must be an integer >= 1, not 0",
+    ),
+    (
+      lambda: FM.replace(weighting="elbo"),
+      r"weighting must be what make\('elbo'\) of its module gives, not the",
+    ),
+    (
+      lambda: objectives.on_schedule(FM, schedules.Shift(FLOW, -1.0)),
+      "Shift: factor must be above 0, not -1.0",
+    ),
     (
       lambda: weightings.make("min_snr", FM, g=5.0),
       "takes no 'g': its arguments",

@@ -12,6 +12,8 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.names import check_integer
+
 
 @struct.dataclass
 class Adaptive:
@@ -94,8 +96,7 @@ def adaptive(
   Raises:
     ValueError: a number outside its range.
   """
-  if int(num_bins) != num_bins or num_bins < 1:
-    raise ValueError(f"num_bins must be an integer >= 1, not {num_bins!r}")
+  check_integer("num_bins", num_bins, 1)
   if not logsnr_min < logsnr_max:
     raise ValueError(
       f"logsnr_min = {logsnr_min} must be below logsnr_max = {logsnr_max}"

@@ -15,9 +15,11 @@ import math
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffflow_jax.objective import densities
 from diffflow_jax.process import levels
+from diffflow_jax.process.nodes import concrete
 
 
 @struct.dataclass
@@ -47,7 +49,7 @@ def prior_kl(x, lv):
 def decoder_log_prob(x, z, lv, values):
   """log p(x | z_0), p ∝ exp(-½ SNR (z/alpha - value)²) over the values.
 
-  Per dimension a discretised Gaussian: arXiv:2107.00630 §4 and app. H.
+  Per dimension a discretised Gaussian: VDM, arXiv:2107.00630.
 
   Args:
     x, z: (batch, ...), x one of the values; values: (K,), e.g. 256 grey levels
@@ -87,6 +89,18 @@ def diffusion_nats(predict, schedule, u, x, eps, cond=None, num_steps=None):
   return weight * _eps_error(predict, x, eps, logsnr, cond)
 
 
+def _check_ends(schedule):
+  if not concrete(schedule):
+    return
+  with jax.ensure_compile_time_eval():
+    clean, noisy = np.asarray(schedule.logsnr(jnp.array([0.0, 1.0])))
+  if not (np.isfinite(clean) and np.isfinite(noisy)):
+    raise ValueError(
+      "the bound needs a schedule with finite ends, as LinearLogSNR() has, "
+      f"but logsnr goes from {clean:g} to {noisy:g}"
+    )
+
+
 def variational_bound(
   predict, schedule, key, x, values, cond=None, num_steps=None
 ):
@@ -101,7 +115,10 @@ def variational_bound(
     num_steps: T of the discrete-time bound; continuous time if None.
   Returns:
     Bound, in bits per dimension.
+  Raises:
+    ValueError: a schedule with an infinite end.
   """
+  _check_ends(schedule)
   level_key, noise_key, end_key = jax.random.split(key, 3)
   eps = jax.random.normal(noise_key, x.shape, x.dtype)
   u = densities.uniforms(level_key, x.shape[0])

@@ -134,7 +134,7 @@ def cosmap():
 def uniform(logsnr_min=-15.0, logsnr_max=15.0):
   """p = 1/(logsnr_max - logsnr_min) between two levels.
 
-  VDM's draws, arXiv:2107.00630 §6 with its linear schedule.
+  VDM's draws, arXiv:2107.00630 with its fixed linear schedule.
   """
   return UniformTime(
     schedules.check(schedules.LinearLogSNR(logsnr_min, logsnr_max))

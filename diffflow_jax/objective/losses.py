@@ -35,8 +35,8 @@ def variance(terms):
   """mean of loss²: what a learned schedule's inside is trained to lower.
 
   The expectation of the loss does not depend on the path between the ends, so
-  its second moment is its variance up to a constant (VDM, arXiv:2107.00630
-  app. I). Differentiate it in the leaves between the ends alone; the ends
+  its second moment is its variance up to a constant (VDM, arXiv:2107.00630,
+  appendix). Differentiate it in the leaves between the ends alone; the ends
   and the network follow `terms.loss.mean()`.
   """
   return jnp.mean(terms.loss**2)
@@ -69,7 +69,7 @@ def weighted_mse(objective, apply, params, key, x, cond=None, couple=None):
       λ ~ p,  z = alpha x + sigma eps,  y = a x + b eps,  ŷ = apply(z, λ)
       loss = w(λ)/(2 p(λ)) ‖eps - ε̂‖²/d = w/(2p) · alpha²/D² · ‖y - ŷ‖²/d
 
-  arXiv:2303.00848 eq. 4, as a mean over the d dimensions. The expectation
+  arXiv:2303.00848 §2, as a mean over the d dimensions. The expectation
   depends on the weighting alone: density, target and scale are free.
 
   Args:

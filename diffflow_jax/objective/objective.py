@@ -45,7 +45,11 @@ def on_schedule(objective, schedule):
   Times that were uniform on the old schedule are uniform on the new one; a
   density that has no schedule (EDM's, SD3's) stays. What is minimised stays the
   recipe's: the weighting is a function of logsnr.
+
+  Raises:
+    ValueError: what `schedules.check` finds wrong with it.
   """
+  schedules.check(schedule)
   density = objective.density
   if isinstance(density, densities.UniformTime):
     density = densities.UniformTime(schedule)

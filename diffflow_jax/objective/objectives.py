@@ -91,7 +91,7 @@ def vp_sde(beta_min=0.1, beta_max=20.0):
 def vdm(logsnr_min=-5.0, logsnr_max=13.3):
   """Variational diffusion: the ELBO on a linear log-SNR, w = 1.
 
-  Kingma et al., arXiv:2107.00630 eq. 17; a `Learned` schedule in its place
+  Kingma et al., arXiv:2107.00630 §4; a `Learned` schedule in its place
   changes the variance alone.
   """
   schedule = schedules.check(schedules.LinearLogSNR(logsnr_min, logsnr_max))
@@ -170,7 +170,7 @@ def sd3(mean=0.0, std=1.0, shift=1.0):
 def simple_diffusion(image_size=64, base_size=64):
   """simple diffusion: v-prediction, eps-MSE, cosine shifted to the resolution.
 
-  Hoogeboom et al., arXiv:2301.11093 §3.1 and app. A: logsnr in [-15, 15] before
+  Hoogeboom et al., arXiv:2301.11093 §3.1: logsnr in [-15, 15] before
   the shift of 2 log(base_size/image_size).
   """
   schedule = schedules.shifted_cosine(image_size, base_size)
@@ -181,7 +181,7 @@ def sid2(image_size=512, bias=-3.0, noise_low=32, noise_high=256):
   """Simpler diffusion: the sigmoid loss on an interpolated shifted cosine.
 
   Hoogeboom et al., arXiv:2410.19324 eq. 4: w = sigmoid(bias - logsnr), whatever
-  the schedule; the interpolation is arXiv:2301.11093 app. A.
+  the schedule; the interpolation is arXiv:2301.11093's.
   """
   schedule = schedules.interpolated_cosine(image_size, noise_low, noise_high)
   return Objective(

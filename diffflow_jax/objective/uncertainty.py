@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import nodes
+from diffflow_jax.process.names import check_integer
 from diffflow_jax.process.schedule import clip_far
 
 
@@ -55,4 +56,5 @@ class Uncertainty:
 
 def uncertainty(base, num_channels=128):
   """An Uncertainty that starts as its base weighting."""
+  check_integer("num_channels", num_channels, 1)
   return Uncertainty(base, jnp.zeros(num_channels))

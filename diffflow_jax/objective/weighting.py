@@ -33,7 +33,7 @@ def log_gain(target, scale, logsnr, schedule=None):
 
 @struct.dataclass
 class ELBO:
-  """w = 1: the variational bound (arXiv:2107.00630 eq. 13). As omega: none."""
+  """w = 1: the variational bound (arXiv:2107.00630 §4). As omega: none."""
 
   def __call__(self, logsnr):
     return jnp.zeros_like(logsnr)

@@ -13,8 +13,14 @@ to see a sampler's error without a network's.
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffflow_jax.process import levels
 from diffflow_jax.process.levels import bcast
+from diffflow_jax.process.nodes import concrete
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(100)
+_WEIGHTS = _WEIGHTS / np.sqrt(2 * np.pi)
 
 
 @struct.dataclass
@@ -111,6 +117,35 @@ class Mixture:
       lo, hi = jnp.where(below, mid, lo), jnp.where(below, hi, mid)
     return 0.5 * (lo + hi)
 
+  def _mean_over_eps(self, fn, x, logsnr):
+    """E fn(eps, z, lv) over eps for each x (batch, 1), on vp: (batch,)."""
+    if self.means.shape[1] != 1:
+      raise ValueError(
+        "exact expectations of a mixture are known for one dimension, "
+        f"not for means of shape {self.means.shape}"
+      )
+    lv = levels.at_logsnr(levels.vp, jnp.broadcast_to(logsnr, x.shape[:1]))
+    one = lambda eps: fn(eps, levels.add_noise(x, eps, lv), lv)
+    return _WEIGHTS @ jax.vmap(one)(_NODES)
+
+  def eps_mse(self, x, logsnr):
+    """E‖eps - ε̂‖² over eps, for each single x (batch, 1), by quadrature."""
+    error = lambda eps, z, lv: (eps - self(z, lv)[1][:, 0]) ** 2
+    return self._mean_over_eps(error, x, logsnr)
+
+  def path_kl(self, x, logsnr_min, logsnr_max):
+    """½ ∫ E‖eps - ε̂‖² dlogsnr between two levels, for each x: (batch,) nats.
+
+    VDM's diffusion loss of the exact denoiser (arXiv:2107.00630 §4), d = 1:
+    what KL(q(z|x) ‖ p(z)) gains from the noisier level to the cleaner one.
+    """
+    log_ratio = lambda eps, z, lv: (
+      -0.5 * eps**2 - 0.5 * jnp.log(2 * jnp.pi * lv.sigma**2)
+      - self.log_prob(z, lv)
+    )  # fmt: skip
+    kl = lambda logsnr: self._mean_over_eps(log_ratio, x, logsnr)
+    return kl(logsnr_max) - kl(logsnr_min)
+
   def _logit_cdf(self, z, lv):
     std = jnp.sqrt((lv.alpha * self.stds) ** 2 + lv.sigma**2)
     std = jnp.maximum(std, 1e-15)
@@ -125,7 +160,11 @@ class Mixture:
 
 
 def mixture(weights, means, stds):
-  """A Mixture from plain numbers: weights (K,), means (K, d), stds (K,)."""
+  """A Mixture from plain numbers: weights (K,), means (K, d), stds (K,).
+
+  Raises:
+    ValueError: means of another shape, or negative weights or stds.
+  """
   weights = jnp.asarray(weights, jnp.result_type(float))
   means = jnp.asarray(means, weights.dtype)
   stds = jnp.broadcast_to(jnp.asarray(stds, weights.dtype), weights.shape)
@@ -134,6 +173,11 @@ def mixture(weights, means, stds):
       f"means must be (K, d) with K = {weights.shape[0]} weights, "
       f"not {means.shape}"
     )
+  if concrete(weights, stds):
+    if not (jnp.all(weights >= 0) and jnp.sum(weights) > 0):
+      raise ValueError(f"weights must be >= 0 and not all 0, not {weights}")
+    if not jnp.all(stds >= 0):
+      raise ValueError(f"stds must be >= 0, not {stds}")
   return Mixture(jnp.log(weights / jnp.sum(weights)), means, stds)
 
 

@@ -36,7 +36,7 @@ class TruncatedCosine:
 
       phi_0 = atan e^(-logsnr_max/2),   phi_1 = atan e^(-logsnr_min/2)
 
-  Hoogeboom et al., arXiv:2301.11093 app. A; Kingma & Gao, arXiv:2303.00848.
+  Hoogeboom et al., arXiv:2301.11093; Kingma & Gao, arXiv:2303.00848.
   """
 
   logsnr_min: float = -15.0

@@ -79,7 +79,7 @@ class Gaussian:
   def path_kl(self, x, logsnr_min, logsnr_max):
     """½ ∫ E‖eps - ε̂‖² dlogsnr between two levels, for each x: (batch,) nats.
 
-    VDM's diffusion loss of the exact denoiser (arXiv:2107.00630 eq. 13):
+    VDM's diffusion loss of the exact denoiser (arXiv:2107.00630 §4):
     ½ Σ_j [log(1 + r c_j) + (1 - y_j²/c_j)/(1 + r c_j)] at the two ends.
     """
     y2 = ((x - self.mean) @ self.basis) ** 2

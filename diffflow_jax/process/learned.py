@@ -15,7 +15,7 @@ class Learned:
       -logsnr = gamma_0 + (gamma_1 - gamma_0) (g(t) - g(0))/(g(1) - g(0))
       g(t) = t + Σ_j out_j sigmoid(gain_j t + shift_j),     out, gain > 0
 
-  VDM, arXiv:2107.00630 app. H, renormalised so that the ends are exact. The
+  VDM, arXiv:2107.00630 (appendix), renormalised so that the ends are exact. The
   bound depends on the ends alone; what lies between is trained to lower the
   variance of its estimate. Positive weights are softplus of the leaves.
   """

@@ -4,7 +4,7 @@
 
 A scale picks one representative of the ratio alpha : sigma. Scales are free:
 c(t) (alpha, sigma) is the same level, and a state moves from one scale to
-another by the factor `rescale` (Kingma & Gao, arXiv:2303.00848 app. D).
+another by the factor `rescale` (Kingma & Gao, arXiv:2303.00848).
 """
 
 from typing import Any

@@ -2,6 +2,9 @@
 
 import functools
 import inspect
+import numbers
+
+import numpy as np
 
 from diffflow_jax.process.nodes import concrete
 
@@ -22,8 +25,8 @@ def make_from(table, what, name, kwargs, recipe=None):
   """table[name](**kwargs), with the recipe where the entry takes one.
 
   Raises:
-    ValueError: an unknown name, an argument that the entry does not take, or
-      no recipe for an entry that needs one.
+    ValueError: an unknown name, an argument that the entry does not take or
+      that is no number, or no recipe for an entry that needs one.
   """
   entry = known_as(table, what, name)
   taken = dict(inspect.signature(entry).parameters)
@@ -33,12 +36,14 @@ def make_from(table, what, name, kwargs, recipe=None):
         f"{what} {name!r} is one of a recipe: make({name!r}, recipe)"
       )
     entry = functools.partial(entry, recipe)
-  for argument in kwargs:
+  for argument, value in kwargs.items():
     if argument not in taken:
       known = ", ".join(taken) or "none"
       raise ValueError(
         f"{what} {name!r} takes no {argument!r}: its arguments are {known}"
       )
+    if isinstance(taken[argument].default, numbers.Real):
+      check_number(argument, value)
   return entry(**kwargs)
 
 
@@ -60,7 +65,22 @@ def with_numbers(table, what, name, numbers):
   return entry.replace(**numbers) if numbers else entry
 
 
+def check_number(name, value):
+  """Says so where a value is known and no finite number or array of them."""
+  is_number = isinstance(value, numbers.Real) or hasattr(value, "dtype")
+  if not is_number or (concrete(value) and not np.all(np.isfinite(value))):
+    raise ValueError(f"{name} must be a finite number, not {value!r}")
+
+
+def check_integer(name, value, least):
+  """Says so where a number is not an integer of at least that much."""
+  check_number(name, value)
+  if int(value) != value or value < least:
+    raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+
+
 def check_above_0(name, value):
   """Says so where a number is known and not above 0."""
+  check_number(name, value)
   if concrete(value) and not value > 0:
     raise ValueError(f"{name} must be above 0, not {value}")

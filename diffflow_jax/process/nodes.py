@@ -21,7 +21,7 @@ class Opaque:
     return self.held(*args)
 
   def __getattr__(self, name):
-    if name.startswith("__") or name == "held":  # while copied or unpickled
+    if name == "held":  # while copied or unpickled
       raise AttributeError(name)
     return getattr(self.held, name)
 
@@ -39,9 +39,19 @@ def as_node(value):
 
 
 def hold_nodes(instance, *fields):
-  """Makes those fields of a frozen dataclass nodes, from its __post_init__."""
+  """Makes those fields of a frozen dataclass nodes, from its __post_init__.
+
+  Raises:
+    ValueError: a field is a name and not what it names.
+  """
   for field in fields:
-    object.__setattr__(instance, field, as_node(getattr(instance, field)))
+    value = getattr(instance, field)
+    if isinstance(value, str):
+      raise ValueError(
+        f"{field} must be what make({value!r}) of its module gives, "
+        "not the name alone"
+      )
+    object.__setattr__(instance, field, as_node(value))
 
 
 def concrete(*values):

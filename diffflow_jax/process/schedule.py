@@ -14,11 +14,15 @@ carried by pairs and not by logsnr: at t = 1 the flow schedule's pair is (0, 1),
 with derivative (-1, 1).
 """
 
+import dataclasses
+import numbers
+
 from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process.names import check_number
 from diffflow_jax.process.nodes import concrete
 
 BOUNDS = (
@@ -151,9 +155,14 @@ def check(schedule, num=1001):
   are not known, it passes.
 
   Raises:
-    ValueError: a number out of its range, inverted bounds, NaN, the wrong
-      shape, logsnr not decreasing.
+    ValueError: no schedule at all, a number out of its range, inverted bounds,
+      NaN, the wrong shape, logsnr not decreasing.
   """
+  if isinstance(schedule, type) or not hasattr(schedule, "logsnr"):
+    raise ValueError(
+      f"a schedule must be an object with logsnr(t), as Flow() is, "
+      f"not {schedule!r}"
+    )
   if not concrete(schedule):
     return schedule
   _check_fields(schedule)
@@ -163,6 +172,10 @@ def check(schedule, num=1001):
 
 def _check_fields(schedule):
   name = type(schedule).__name__
+  is_ours = dataclasses.is_dataclass(schedule)
+  for field in dataclasses.fields(schedule) if is_ours else ():
+    if isinstance(field.default, numbers.Real):
+      check_number(f"{name}: {field.name}", getattr(schedule, field.name))
   for field, (is_allowed, words) in getattr(schedule, "_allowed", {}).items():
     value = getattr(schedule, field)
     if not is_allowed(value):

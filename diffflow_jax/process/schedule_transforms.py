@@ -44,7 +44,7 @@ class InterpolatedShift:
 
       logsnr = base logsnr - 2 ((1 - t) log clean + t log noisy)
 
-  Hoogeboom et al., arXiv:2301.11093 app. A ("interpolated"): for images of
+  Hoogeboom et al., arXiv:2301.11093 ("interpolated"): for images of
   side d, d/32 at the noisy end keeps global structure and d/256 at the clean
   end keeps detail, for example.
   """
@@ -69,6 +69,9 @@ class ZeroTerminal:
 
   Lin et al., arXiv:2305.08891 Alg. 1, with alpha of the base on the vp scale
   and alpha_0, alpha_1 its ends. An eps-predicting network is undefined there.
+
+  alpha - alpha_1 has lost its digits near t = 1, unless the base has a `fall`,
+  as a `Table` has: alpha²/alpha_1² = 1 + sigma² expm1(logsnr - logsnr_1).
   """
 
   base: Any
@@ -82,13 +85,21 @@ class ZeroTerminal:
     (a_0, s_0), (a_1, _) = self._vp(0.0), self._vp(1.0)
     return a_0, s_0, a_1
 
+  def _above_its_end(self, t, a, s, a_1):
+    """alpha - alpha_1 of the base, 0 at t = 1."""
+    gap = a - a_1
+    if hasattr(self.base, "fall"):
+      fall = self.base.fall(t)
+      near = a_1**2 * s**2 * jnp.expm1(jnp.minimum(fall, 1.0)) / (a + a_1)
+      return jnp.where(fall < 1.0, near, gap)
+    # exactly 0 at t = 1, whatever the compiler does to two calls
+    return jnp.where(t == 1.0, gap - jax.lax.stop_gradient(gap), gap)
+
   def pair(self, t):
     t = jnp.asarray(t, jnp.result_type(float, t))
     a, s = self._vp(t)
     a_0, s_0, a_1 = self._ends()
-    # exactly alpha_1 at t = 1, whatever the compiler does to two calls
-    a = jnp.where(t == 1.0, a - jax.lax.stop_gradient(a - a_1), a)
-    left = (a - a_1) * a_0 / (a_0 - a_1)
+    left = self._above_its_end(t, a, s, a_1) * a_0 / (a_0 - a_1)
     # a_0 - a = (s² - s_0²)/(a_0 + a) and a - alpha' = a_1 (a_0 - a)/(a_0 - a_1)
     moved = a_1 * (s - s_0) * (s + s_0) / ((a_0 + a) * (a_0 - a_1))
     return left, root(s * s + moved * (a + left))

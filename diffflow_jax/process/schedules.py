@@ -105,7 +105,7 @@ def shifted_cosine(image_size=64, base_size=64):
 def interpolated_cosine(image_size=512, noise_low=32, noise_high=256):
   """`TruncatedCosine` shifted from side noise_high at the data to noise_low.
 
-  Hoogeboom et al., arXiv:2301.11093 app. A.
+  Hoogeboom et al., arXiv:2301.11093, "interpolated".
   """
   check_above_0("image_size", image_size)
   check_above_0("noise_low", noise_low)

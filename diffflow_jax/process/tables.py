@@ -13,8 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process.names import check_above_0
-from diffflow_jax.process.schedule import schedule
+from diffflow_jax.process.cosine_schedules import OffsetCosine
+from diffflow_jax.process.names import check_above_0, check_integer
+from diffflow_jax.process.schedule import check, schedule
 
 
 @schedule
@@ -40,6 +41,18 @@ class Table:
     near = rows[jnp.where(early, i, last - i)]
     step = jnp.asarray(self.steps)[jnp.where(early, i, last - i - 1)]
     return near + (k - whole) * jnp.where(early, step, -step)
+
+  def fall(self, t):
+    """logsnr(t) - logsnr(1), with its own digits where it is small."""
+    steps, t = jnp.asarray(self.steps), jnp.asarray(t)
+    num = steps.shape[0]
+    below = jnp.concatenate(
+      [jnp.zeros_like(steps[:1]), -jnp.cumsum(steps[::-1])]
+    )
+    k = (1.0 - t) * num
+    whole = jnp.clip(jnp.floor(k), 0, num - 1)
+    i = whole.astype(jnp.int32)
+    return below[i] - (k - whole) * steps[num - i - 1]
 
   def t(self, logsnr):
     rows = jnp.asarray(self.rows)
@@ -67,20 +80,15 @@ def beta_table(betas):
   return Table(rows, np.diff(rows))
 
 
-def _check_length(num):
-  if int(num) != num or num < 2:
-    raise ValueError(f"num must be an integer >= 2, not {num!r}")
-
-
 def ddpm_table(num=1000, beta_start=1e-4, beta_end=0.02):
   """beta linear in k: Ho et al., arXiv:2006.11239 §4."""
-  _check_length(num)
+  check_integer("num", num, 2)
   return beta_table(np.linspace(beta_start, beta_end, num))
 
 
 def scaled_linear_table(num=1000, beta_start=0.00085, beta_end=0.012):
   """√beta linear in k: Stable Diffusion, arXiv:2112.10752."""
-  _check_length(num)
+  check_integer("num", num, 2)
   check_above_0("beta_start", beta_start)
   check_above_0("beta_end", beta_end)
   return beta_table(np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2)
@@ -91,7 +99,8 @@ def iddpm_table(num=1000, offset=0.008, max_beta=0.999):
 
   beta_k = min(1 - alpha_bar_k/alpha_bar_(k-1), max_beta).
   """
-  _check_length(num)
+  check_integer("num", num, 2)
+  check(OffsetCosine(offset))
   theta = (np.arange(num + 1) / num + offset) / (1.0 + offset) * math.pi / 2
   alpha_bar = np.cos(theta) ** 2
   return beta_table(np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], max_beta))

@@ -53,7 +53,7 @@ class Karras:
   sigma_min: float = 0.002
   sigma_max: float = 80.0
   rho: float = 7.0
-  _allowed = {"sigma_min": ABOVE_0}
+  _allowed = {"sigma_min": ABOVE_0, "rho": ABOVE_0}
 
   def _root_ends(self):
     return self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (

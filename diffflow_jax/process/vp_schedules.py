@@ -133,7 +133,7 @@ class Sigmoid:
 class LinearLogSNR:
   """logsnr = logsnr_max + t (logsnr_min - logsnr_max).
 
-  VDM's fixed schedule, Kingma et al., arXiv:2107.00630 §6: gamma = -logsnr from
+  VDM's fixed schedule, Kingma et al., arXiv:2107.00630: gamma = -logsnr from
   -13.3 to 5. Uniform t on it is uniform in logsnr.
   """
 
