@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.training import checkpoints
+from diffflow_jax.training import checkpoints, orbax_errors
 from diffflow_jax.training.digest import digest
 
 
@@ -154,3 +156,17 @@ def test_when_none_can_be_read_nothing_is_moved_and_nobody_starts_anew(
         saved.restore(_items(0))
     assert saved.restore(_items(0))[0] == 2
   assert not (tmp_path / "damaged").exists()
+
+
+def test_late_errors_of_orbaxs_threads_are_not_shown_and_others_are(
+  monkeypatch,
+):
+  shown = []
+  for name in ("excepthook", "unraisablehook"):
+    monkeypatch.setattr(sys, name, lambda *args: shown.append(args))
+  orbax_errors.hush()
+  for text in ("Event loop is closed", "something else"):
+    error = RuntimeError(text)
+    sys.excepthook(RuntimeError, error, None)
+    sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+  assert len(shown) == 2 and str(shown[0][1]) == "something else"

@@ -24,29 +24,32 @@ def hush():
 
   It logs its errors as well, with tracebacks. Its threads print up to thousands
   of lines more, some as late as the end of the program: through asyncio's log,
-  as warnings of coroutines that nobody awaits, and through the hook for errors
+  as warnings of coroutines that nobody awaits, and through the hooks for errors
   that nobody catches.
   """
   logging.getLogger("absl").addFilter(_not_of_orbax)
   logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
   warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-  if not isinstance(sys.excepthook, _Hook):
-    sys.excepthook = _Hook(sys.excepthook)
+  _filter_hook("excepthook", lambda kind, error, trace: error)
+  _filter_hook("unraisablehook", lambda unraisable: unraisable.exc_value)
 
 
 def _not_of_orbax(record):
   return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
-class _Hook:
-  """Shows uncaught errors, but for those of threads whose loop has ended."""
+def _filter_hook(name, error_of):
+  """Keeps a hook of sys from errors of threads whose event loop has ended."""
+  show = getattr(sys, name)
+  if hasattr(show, "error_of"):  # it is one of ours
+    return
 
-  def __init__(self, show):
-    self._show = show
+  def hook(*args):
+    if str(error_of(*args)) != "Event loop is closed":
+      show(*args)
 
-  def __call__(self, kind, error, trace):
-    if str(error) != "Event loop is closed":
-      self._show(kind, error, trace)
+  hook.error_of = error_of
+  setattr(sys, name, hook)
 
 
 def root_cause(error):
