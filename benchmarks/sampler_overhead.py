@@ -129,9 +129,9 @@ def main():
     "2-D MLP, batch 1024", network(128, 3, 2, key), (1024, 2), n, repeats
   )
   big = network(1024, 4, 256, key)
-  overhead("MLP 1024x4, batch 128", big, (128, 256), n, 3 if quick else 5)
+  overhead("MLP 1024x4, batch 128", big, (128, 256), n, repeats)
   small = (8, 8, 8, 1)
-  overhead("digits UNet, batch 8", unet(small, key), small, n, 3)
+  overhead("digits UNet, batch 8", unet(small, key), small, n, repeats)
   times = {m: [] for m in (10, 1000)}
   for _ in range(3):
     for m in times:

@@ -5,6 +5,7 @@ parameters from one device's after 20 steps, the bytes of state on device 0, and
 the bytes that a step needs there at most, as the compiler counts them.
 """
 
+import functools
 import itertools
 import json
 
@@ -83,6 +84,15 @@ def by_pmap(gradient):
   return spread
 
 
+@functools.cache
+def first_state():
+  """Blocks that are recomputed have the same parameters."""
+  run = make_run((1, 1), 1, False)
+  return state_lib.create(
+    run.objective, run.network, run.tx, run.dataset, run.averages, 0
+  )
+
+
 def pure(accumulation, remat, **spread):
   """(first state, the step, step -> batch) without any mesh of ours."""
   run = make_run((1, 1), accumulation, remat)
@@ -97,10 +107,7 @@ def pure(accumulation, remat, **spread):
     accumulation=accumulation,
     **spread,
   )
-  state = state_lib.create(
-    run.objective, run.network, run.tx, run.dataset, run.averages, 0
-  )
-  where = None
+  state, where = first_state(), None
   if spread:  # state and batch on all devices; a map of ours splits the latter
     where = jax.NamedSharding(sharding.make_mesh(8, 1), jax.P())
     state = jax.device_put(state, where)
