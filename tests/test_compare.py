@@ -170,3 +170,11 @@ def test_a_config_file_without_an_objective_is_refused(tmp_path):
     with pytest.raises(cli.Refusal) as caught:
       command.main(["compare", f"--configs=edm,{tmp_path / 'c.py'}"])
     assert message in str(caught.value)
+
+
+def test_outputs_that_differ_by_a_factor_say_which_is_larger():
+  one = objectives.flow_matching()
+  double = one.replace(target=lambda lv: tuple(2.0 * c for c in targets.u(lv)))
+  output = compare(double, one).network_output
+  assert output.same and output.text == "equal up to 2"
+  assert abs(output.constant - 2.0) < 1e-6
