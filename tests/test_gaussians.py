@@ -120,7 +120,7 @@ def test_the_bound_is_tight_for_every_single_x(kind, x64):
     np.testing.assert_allclose(dist.path_kl(one, lo, hi)[0], path, rtol=close)
     got = dist.eps_mse(one, jnp.array([0.7]))[0]
     want = _eps_mse(dist, x, np.array([0.7]))[0]
-    np.testing.assert_allclose(got, want, rtol=close)
+    np.testing.assert_allclose(got, want, rtol=0.1 * close)
 
 
 def test_path_kl_in_three_dimensions_is_the_difference_of_kls(x64):

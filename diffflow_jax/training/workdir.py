@@ -11,7 +11,6 @@ lock                 held by the process that trains here
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -84,6 +83,8 @@ def claimed(workdir, config):
 @contextlib.contextmanager
 def _alone(workdir):
   """Two jobs would remove each other's saves; the lock goes with its holder."""
+  import fcntl  # Windows has none, and can sample
+
   try:
     file = open(os.path.join(workdir, LOCK), "a")
   except OSError as error:
