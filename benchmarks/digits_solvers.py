@@ -17,7 +17,7 @@ import matplotlib
 
 from diffflow_jax import plots
 from diffflow_jax.plots.figures import subplots
-from diffflow_jax.training import generate, resolve, restore, workdir
+from diffflow_jax.runs import generate, restore
 
 matplotlib.use("Agg")
 SOLVERS = ("ddim", "heun", "midpoint", "dpmpp_2m", "unipc", "sde_dpmpp_2m")
@@ -42,7 +42,7 @@ def main():
   parser.add_argument("--num_samples", type=int, default=1000)
   args = parser.parse_args()
   out = pathlib.Path(args.out)
-  run = resolve.resolve(workdir.load_config(args.workdir))
+  run = restore.load_recipe(args.workdir)
   _, ema = restore.load_ema(args.workdir, run)
   predict = generate.make_predict(run, ema, run.config.sampler.guidance)
   rows = [(s, c) for s in SOLVERS for c in COUNTS]

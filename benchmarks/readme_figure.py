@@ -15,7 +15,7 @@ import numpy as np
 
 import diffflow_jax as dfj
 from diffflow_jax import plots
-from diffflow_jax.training import generate, resolve, restore, workdir
+from diffflow_jax.runs import generate, restore
 
 
 def moons(axes):
@@ -42,7 +42,7 @@ def moons(axes):
 
 def digits(axes, directory):
   """100 guided samples of a run."""
-  run = resolve.resolve(workdir.load_config(directory))
+  run = restore.load_recipe(directory)
   _, ema = restore.load_ema(directory, run)
   samples, _ = generate.generate(
     run,

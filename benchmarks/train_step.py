@@ -21,7 +21,12 @@ import optax
 
 from diffflow_jax import cli
 from diffflow_jax.objective import objectives
-from diffflow_jax.training import ema, meter, resolve, state as state_lib
+from diffflow_jax.training import (
+  ema,
+  meter,
+  resolve,
+  state as state_lib,
+)
 
 ROUNDS, STEPS = 15, 4
 

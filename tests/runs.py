@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from diffflow_jax.training import checkpoints, metrics
+from diffflow_jax.runs import checkpoints
+from diffflow_jax.training import metrics
 
 CLOCK = (
   "steps_per_second",

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.training import checkpoints, orbax_errors
-from diffflow_jax.training.digest import digest
+from diffflow_jax.runs import checkpoints, orbax_errors
+from diffflow_jax.runs.digest import digest
 
 
 def _items(value):

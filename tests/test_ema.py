@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from diffflow_jax import cli
-from diffflow_jax.training import ema, loop, resolve, restore
+from diffflow_jax.runs import averages, restore
+from diffflow_jax.training import ema, loop, resolve
 from tests import commands
 
 
@@ -70,7 +71,7 @@ def test_post_hoc_rebuilds_an_average_that_was_never_kept():
   want = run(ema.power((0.075,)), xs)[-1, 0]
   steps = np.arange(every, n + 1, every)
   gammas = [ema.gamma_of(0.05), ema.gamma_of(0.1)]
-  weights = ema.post_hoc_weights(
+  weights = averages.post_hoc_weights(
     np.repeat(steps, 2), np.tile(gammas, len(steps)), n, ema.gamma_of(0.075)
   )
   got = weights @ kept[steps - 1].ravel()
@@ -81,7 +82,7 @@ def test_post_hoc_rebuilds_an_average_that_was_never_kept():
 
 def test_post_hoc_gives_a_snapshot_back():
   gamma = ema.gamma_of(0.1)
-  weights = ema.post_hoc_weights([100, 200], [gamma, gamma], 200, gamma)
+  weights = averages.post_hoc_weights([100, 200], [gamma, gamma], 200, gamma)
   np.testing.assert_allclose(weights, [0.0, 1.0], atol=1e-9)
 
 

@@ -178,17 +178,17 @@ def test_a_process_that_is_not_like_the_others_ends_all(tmp_path):
 
 def test_places_are_given_whole_or_found():
   from diffflow_jax import cli
-  from diffflow_jax.training import distributed
+  from diffflow_jax.runs import processes
 
   with pytest.raises(cli.Refusal, match="go together"):
-    distributed.initialize("localhost:1", 2, None)
+    processes.initialize("localhost:1", 2, None)
   with pytest.raises(cli.Refusal, match=r"must be in \[0, 2\), not 2"):
-    distributed.initialize("localhost:1", 2, 2)
+    processes.initialize("localhost:1", 2, 2)
   with pytest.raises(cli.Refusal, match="HOST:PORT, not 'localhost'"):
-    distributed.initialize("localhost", 2, 0)
-  assert not distributed.on_a_cluster({})
-  assert not distributed.on_a_cluster(
+    processes.initialize("localhost", 2, 0)
+  assert not processes.on_a_cluster({})
+  assert not processes.on_a_cluster(
     {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}
   )
-  assert distributed.on_a_cluster({"SLURM_STEP_NUM_TASKS": "4"})
-  assert distributed.on_a_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})
+  assert processes.on_a_cluster({"SLURM_STEP_NUM_TASKS": "4"})
+  assert processes.on_a_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})

@@ -8,12 +8,8 @@ import pytest
 
 from diffflow_jax import data, networks
 from diffflow_jax.objective import densities, losses, objectives, weightings
-from diffflow_jax.training import (
-  ema,
-  generate,
-  state as state_lib,
-  sums as sums_lib,
-)
+from diffflow_jax.runs import generate
+from diffflow_jax.training import ema, numbers, state as state_lib
 
 TX = optax.sgd(0.1)
 
@@ -88,12 +84,12 @@ def test_the_sums_are_the_losses_by_bin():
   n = 1000
   logsnr = jnp.linspace(-9.0, 9.0, n)
   terms = losses.Terms(jnp.full(n, 7.0), 1.0 + logsnr**2, logsnr)
-  sums = sums_lib.no_sums()
-  sums = sums_lib.add(sums, jnp.float32(7.0), jnp.float32(2.0), terms)
-  sums = sums_lib.add(sums, jnp.float32(9.0), jnp.float32(4.0), terms)
-  line = sums_lib.summarise(sums)
+  sums = numbers.no_sums()
+  sums = numbers.add(sums, jnp.float32(7.0), jnp.float32(2.0), terms)
+  sums = numbers.add(sums, jnp.float32(9.0), jnp.float32(4.0), terms)
+  line = numbers.summarise(sums)
   assert line["loss"] == 8.0 and line["grad_norm"] == 3.0
-  edges = [-np.inf, *sums_lib.BIN_EDGES, np.inf]
+  edges = [-np.inf, *numbers.BIN_EDGES, np.inf]
   for lo, hi in zip(edges[:-1], edges[1:], strict=True):
     inside = (logsnr > lo) & (logsnr <= hi)
     want = float((1.0 + logsnr**2)[inside].mean())

@@ -16,8 +16,9 @@ import optax
 
 from diffflow_jax import data, networks
 from diffflow_jax.objective import objectives
-from diffflow_jax.training import ema, programs, sharding, state as state_lib
-from diffflow_jax.training.resolve import Run
+from diffflow_jax.runs import card, sharding
+from diffflow_jax.training import ema, programs, state as state_lib
+from diffflow_jax.training.resolve import TrainingRun
 
 STEPS, BATCH = 20, 64
 MESHES = {"data8": (8, 1), "fsdp8": (1, 8), "mixed": (4, 2)}
@@ -34,13 +35,14 @@ def make_run(mesh, accumulation, remat):
       label_dropout=0.1,
     )
   )
-  return Run(
+  return TrainingRun(
     config,
-    data.digits(),
+    card.of(data.digits()),
     objectives.flow_matching(),
     networks.DiT(
       width=64, depth=2, num_heads=2, patch=2, num_classes=10, remat=remat
     ),
+    data.digits(),
     optax.sgd(0.05, momentum=0.9),
     None,
     ema.exponential(0.9),

@@ -21,7 +21,7 @@ KINDS = (".png", ".pdf", ".svg")
 def _objective(name):
   """The objective of a recipe's name or of a config file."""
   from diffflow_jax.objective import objectives
-  from diffflow_jax.training import lookup
+  from diffflow_jax.runs import lookup
 
   path, _, size = name.partition(":")
   spec = {"name": name}

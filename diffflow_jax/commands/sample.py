@@ -36,16 +36,16 @@ def main(argv):
   cli.parse(values, argv, __doc__, required=("workdir", "out"))
   check_files(values)
 
-  from diffflow_jax.training import workdir as workdir_lib
+  from diffflow_jax.runs import workdir as workdir_lib
 
   config = workdir_lib.load_config(values.workdir)
   how = check_settings(values, config)
 
   import jax
 
-  from diffflow_jax.training import generate, loop, resolve, restore, sharding
+  from diffflow_jax.runs import compile_cache, generate, restore, sharding
 
-  run = resolve.resolve(config)
+  run = restore.load_recipe(values.workdir)
   tableau = generate.make_tableau(
     run.objective,
     how["solver"],
@@ -55,11 +55,11 @@ def main(argv):
     restart_of(values),
   )
   labels = labels_of(values, run, how["num_samples"])
-  settings = guiding(values, run.dataset.num_classes)
-  if values.guidance not in (None, 1.0) and not run.dataset.num_classes:
+  settings = guiding(values, run.card.num_classes)
+  if values.guidance not in (None, 1.0) and not run.card.num_classes:
     if values.weak_workdir is None:
       raise Refusal(f"--guidance: {values.workdir} was trained without classes")
-  loop.use_compile_cache(values.workdir)
+  compile_cache.use(values.workdir)
   step, ema = restore.load_ema(values.workdir, run, values.step, values.ema)
   if values.weak_workdir is not None:
     settings["weak"] = restore.load_predictor(values.weak_workdir)
@@ -88,7 +88,7 @@ def main(argv):
 def _write(out, run, samples, labels):
   import numpy as np
 
-  from diffflow_jax.training import generate
+  from diffflow_jax.runs import generate
 
   if out.lower().endswith(".png"):
     generate.save_picture(out, run, samples, labels)
@@ -101,9 +101,9 @@ def _write(out, run, samples, labels):
 
 def _write_way(values, run, predict, tableau, labels, num_samples):
   from diffflow_jax.plots import trajectory
-  from diffflow_jax.training import generate
+  from diffflow_jax.runs import generate
 
-  num = min(num_samples, 2000 if len(run.dataset.shape) == 1 else 25)
+  num = min(num_samples, 2000 if len(run.card.shape) == 1 else 25)
   frames, names = generate.trajectory(
     run,
     predict,

@@ -152,7 +152,7 @@ def labels_of(values, run, num_samples):
 
   if values.labels is None:
     return None
-  num_classes = run.dataset.num_classes
+  num_classes = run.card.num_classes
   if not num_classes:
     raise Refusal(f"--labels: {values.workdir} was trained without classes")
   wanted = cli.numbers(values.labels, "labels", int)

@@ -42,15 +42,15 @@ def main(argv):
     _tabulate(config)
     return
   cli.check_given(values, "workdir")
-  from diffflow_jax.training import distributed  # imports JAX
+  from diffflow_jax.runs import processes  # imports JAX
 
-  distributed.initialize(
+  processes.initialize(
     values.coordinator, values.num_processes, values.process_id
   )
   from diffflow_jax.training import profiler
   from diffflow_jax.training.loop import train
 
-  with distributed.fail_at_once():
+  with processes.fail_at_once():
     window = profiler.parse(values.profile)
     train(config, values.workdir, wandb=values.wandb, profile=window)
 
@@ -60,4 +60,4 @@ def _tabulate(config):
   from diffflow_jax.training.resolve import resolve
 
   run = resolve(config)
-  print(networks.tabulate(run.network, run.dataset.shape))
+  print(networks.tabulate(run.network, run.card.shape))

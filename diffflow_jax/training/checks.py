@@ -1,9 +1,10 @@
-"""What is refused before anything is made: fields, ranges, shapes, devices."""
+"""What training refuses before anything is made: fields, ranges, devices."""
 
 from collections.abc import Mapping
 import math
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.runs.checks import need
 
 SECTIONS = (
   "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
@@ -14,12 +15,6 @@ FIELDS = {
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
 }  # fmt: skip
 SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
-
-
-def need(ok, field, value, allowed):
-  """Refuses a field's value unless ok, saying what is allowed."""
-  if not ok:
-    raise Refusal(f"config.{field} must be {allowed}, not {value!r}")
 
 
 def check_ranges(config):
@@ -87,44 +82,11 @@ def _get(config, path):
   return config
 
 
-def check_sizes(spec):
-  """Refuses widths, depths and the like below 1."""
-  for key, value in spec.items():
-    sizes = value if isinstance(value, (tuple, list)) else (value,)
-    for size in sizes:
-      if isinstance(size, int) and not isinstance(size, bool) and size < 1:
-        raise Refusal(f"config.network.{key} must be at least 1, not {size}")
-
-
-def check_network(network, dataset):
-  """Refuses a network whose output is not like the data, without running it."""
-  import jax
-  import jax.numpy as jnp
-
-  z = jnp.zeros((2, *dataset.shape))
-  cond = jnp.zeros((2,), jnp.int32) if dataset.num_classes else None
-  try:
-    params = jax.eval_shape(
-      network.init, jax.random.key(0), z, jnp.zeros(2), cond
-    )
-    out = jax.eval_shape(network.apply, params, z, jnp.zeros(2), cond)
-  except Exception as error:  # whatever layers that do not fit raise
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    raise Refusal(
-      f"config.network does not fit data of shape {dataset.shape}: {reason}"
-    ) from error
-  if out.shape != z.shape:
-    raise Refusal(
-      f"config.network gives shape {out.shape[1:]} for data of shape "
-      f"{dataset.shape}"
-    )
-
-
 def check_devices(config):
   """Refuses a mesh or a batch that does not fit the devices that are there."""
   import jax
 
-  from diffflow_jax.training import sharding
+  from diffflow_jax.runs import sharding
 
   try:
     sharding.mesh_shape(config.mesh.data, config.mesh.fsdp, jax.device_count())

@@ -6,15 +6,17 @@ import os
 import jax
 
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.training import (
+from diffflow_jax.runs import (
   checkpoints,
+  compile_cache,
   generate,
-  held_out,
-  metrics,
-  programs,
   snapshots,
-  sums,
   workdir as workdir_lib,
+)
+from diffflow_jax.training import (
+  metrics,
+  numbers,
+  programs,
 )
 from diffflow_jax.training.checks import check_devices
 from diffflow_jax.training.meter import Meter, model_flops
@@ -23,20 +25,6 @@ from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.profiler import Profiler
 from diffflow_jax.training.progress import Progress
 from diffflow_jax.training.resolve import resolve
-
-
-def use_compile_cache(workdir):
-  """Keeps compiled programs in the workdir, unless JAX was told otherwise."""
-  cache = os.path.join(workdir, "compile_cache")
-  now = jax.config.jax_compilation_cache_dir
-  if now and os.path.basename(now) != "compile_cache":
-    return
-  if now and now != cache:  # an earlier run of this process
-    from jax.experimental.compilation_cache import compilation_cache
-
-    compilation_cache.reset_cache()
-  jax.config.update("jax_compilation_cache_dir", cache)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def train(config, workdir, *, wandb=None, profile=None):
@@ -65,12 +53,12 @@ def train(config, workdir, *, wandb=None, profile=None):
   program = programs.build(run)
   directory = os.path.join(workdir, "checkpoints")
   with (
-    workdir_lib.claimed(workdir, config),
+    workdir_lib.claimed(workdir, config, run.card),
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
-    use_compile_cache(workdir)
+    compile_cache.use(workdir)
     state, step = _restore_or_init(saved, program, workdir)
     if step and config.snapshot_every and step % config.snapshot_every == 0:
       snapshot(step, state)  # a kill may have come between the two saves
@@ -106,8 +94,8 @@ def train(config, workdir, *, wandb=None, profile=None):
         if picture:
           progress.pause()
           _picture(state, step, run, writer, workdir, active)
-          numbers, loss = held_out.line(run, state.ema[0])
-          line |= numbers
+          held, loss = numbers.held_out(run, state.ema[0])
+          line |= held
           progress.resume()
         if line:
           writer.write(step, line)
@@ -176,7 +164,7 @@ def _check_finite(state, saved):
 
 def _line(state, step, run, program, progress, meter, batches):
   """One metrics line: the sums, and how fast it goes."""
-  line = sums.summarise(state.sums)
+  line = numbers.summarise(state.sums)
   line["learning_rate"] = float(run.learning_rate(step - 1))
   line["param_norm"] = float(program.param_norm(state))
   rate = progress.update(step, line["loss"])
@@ -204,5 +192,5 @@ def _picture(state, step, run, writer, workdir, active):
   with metrics.patiently(path):
     os.makedirs(directory, exist_ok=True)
     generate.save_picture(path, run, samples, labels)
-  if len(run.dataset.shape) == 3:
+  if len(run.card.shape) == 3:
     writer.picture(step, "samples", plots.image_grid(samples, columns=10))

@@ -9,7 +9,7 @@ import shutil
 import uuid
 
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.training import workdir as workdir_lib
+from diffflow_jax.runs import workdir as workdir_lib
 
 log = logging.getLogger("diffflow_jax")
 

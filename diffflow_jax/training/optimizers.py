@@ -6,8 +6,8 @@ import math
 import jax
 import optax
 
+from diffflow_jax.runs.lookup import choose
 from diffflow_jax.training import checks
-from diffflow_jax.training.lookup import choose
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "adafactor", "lamb", "radam")
 LEARNING_RATES = (

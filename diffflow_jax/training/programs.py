@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import optax
 
-from diffflow_jax.training import sharding, state as state_lib, sums
+from diffflow_jax.runs import sharding
+from diffflow_jax.training import numbers, state as state_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def build(run):
   # Both compiled: an array put on several processes' devices from the host is
   # one that Orbax cannot save, and programs that run side by side, as those of
   # an eager norm, may wait for each other's messages for ever.
-  no_sums = jax.jit(sums.no_sums, out_shardings=shardings.sums)
+  no_sums = jax.jit(numbers.no_sums, out_shardings=shardings.sums)
   norm = jax.jit(optax.tree.norm, out_shardings=shardings.step)
 
   def read(step):

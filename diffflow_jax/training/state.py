@@ -14,7 +14,8 @@ import optax
 
 from diffflow_jax.objective import densities, losses
 from diffflow_jax.objective.uncertainty import Uncertainty
-from diffflow_jax.training import ema as ema_lib, sums as sums_lib
+from diffflow_jax.runs import recipe
+from diffflow_jax.training import ema as ema_lib, numbers
 
 
 @struct.dataclass
@@ -34,7 +35,7 @@ class TrainState:
   ema: Any
   opt_state: Any
   density: Any
-  sums: sums_lib.Sums
+  sums: numbers.Sums
   bad_step: jax.Array
 
   def items(self):
@@ -44,18 +45,14 @@ class TrainState:
 
 def create(objective, network, tx, dataset, averages, seed):
   """The state at step 0: a function of the seed."""
-  z = jnp.zeros((1, *dataset.shape))
-  cond = jnp.zeros((1,), jnp.int32) if dataset.num_classes else None
-  params = network.init(jax.random.key(seed), z, jnp.zeros((1,)), cond)
-  if isinstance(objective.weighting, Uncertainty):
-    params = {**params, "objective": {"weights": objective.weighting.weights}}
+  params = recipe.init(objective, network, dataset, seed)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     ema=tuple(jax.tree.map(jnp.copy, params) for _ in averages),
     opt_state=tx.init(params),
     density=objective.density if follows_loss(objective) else (),
-    sums=sums_lib.no_sums(),
+    sums=numbers.no_sums(),
     bad_step=-jnp.ones((), jnp.int32),
   )
 
@@ -137,7 +134,7 @@ def make_train_step(
       ),
       opt_state=opt_state,
       density=(state.density.update(terms) if follows_loss(objective) else ()),
-      sums=sums_lib.add(state.sums, loss, grad_norm, terms),
+      sums=numbers.add(state.sums, loss, grad_norm, terms),
       bad_step=jnp.where(
         bad & (state.bad_step < 0), state.step, state.bad_step
       ),

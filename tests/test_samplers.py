@@ -10,8 +10,8 @@ import pytest
 from diffflow_jax.cli import Refusal
 from diffflow_jax.objective import objectives
 from diffflow_jax.process import closed_form, levels, schedules
+from diffflow_jax.runs import generate, samplers
 from diffflow_jax.sampling import compose, grids, noise, solvers, tableau
-from diffflow_jax.training import generate, sampler_specs
 
 FLOW = objectives.flow_matching()
 DDPM = objectives.ddpm()
@@ -19,7 +19,7 @@ N = 5
 
 
 def of(objective, spec, num_steps=N):
-  return sampler_specs.call("grid", spec, generate.GRIDS, objective, num_steps)
+  return samplers.call("grid", spec, generate.GRIDS, objective, num_steps)
 
 
 def flow(make, *args, **kwargs):
@@ -127,12 +127,12 @@ def test_adaptive_and_restart_by_name():
 
 def a_run(num_classes=0, shape=(2,)):
   """What `generate` needs of a run."""
-  dataset = types.SimpleNamespace(num_classes=num_classes, shape=shape)
+  card = types.SimpleNamespace(num_classes=num_classes, shape=shape)
   apply = lambda params, z, logsnr, cond: (
     0.5 * z + (0.0 if cond is None else jnp.sin(1.0 + cond)[:, None])
   )
   network = types.SimpleNamespace(apply=apply)
-  return types.SimpleNamespace(dataset=dataset, objective=FLOW, network=network)
+  return types.SimpleNamespace(card=card, objective=FLOW, network=network)
 
 
 def test_frames_are_the_states_at_unit_variance():

@@ -8,8 +8,8 @@ from diffflow_jax import plots
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.sampling import adaptive, guidance as guidance_lib
 from diffflow_jax.sampling.tableau import sample
-from diffflow_jax.training import sharding
-from diffflow_jax.training.sampler_specs import (
+from diffflow_jax.runs import sharding
+from diffflow_jax.runs.samplers import (
   GRIDS,
   Adaptive,
   call,
@@ -42,8 +42,8 @@ def make_predict(run, params, strength, clip=None, null=None, **guiding):
   predict = predictor(run.objective, run.network.apply, params)
   # at strength 1 CFG++ still renoises with the reference's ε̂
   used = strength != 1.0 or guiding.get("plus_plus", False)
-  if used and (guiding.get("weak") is not None or run.dataset.num_classes):
-    null = run.dataset.num_classes if null is None else null
+  if used and (guiding.get("weak") is not None or run.card.num_classes):
+    null = run.card.num_classes if null is None else null
     predict = guidance_lib.Guided(predict, null, strength, **guiding)
   if clip is not None:
     predict = call("--clip", clip, CLIPS, predict)
@@ -94,7 +94,7 @@ def evaluated(
       adaptive steps are taken on one. None: where predict's arrays are.
   """
   if labels is None:
-    labels = default_labels(num_samples, run.dataset.num_classes)
+    labels = default_labels(num_samples, run.card.num_classes)
   size, where = min(batch_size, num_samples), None
   if mesh is not None and not isinstance(tableau, Adaptive):
     size = -(-size // mesh.size) * mesh.size
@@ -104,7 +104,7 @@ def evaluated(
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
     cond = None if labels is None else jnp.asarray(labels[index], jnp.int32)
-    shape, key = (size, *run.dataset.shape), jax.random.key(seed)
+    shape, key = (size, *run.card.shape), jax.random.key(seed)
     how = dict(cond=cond, first=first)
     if isinstance(tableau, Adaptive):
       x, count = adaptive.sample(
@@ -142,13 +142,13 @@ def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
   and the samples last; at most 12 of them.
   """
   if labels is None:
-    labels = default_labels(num_samples, run.dataset.num_classes)
+    labels = default_labels(num_samples, run.card.num_classes)
   every = max(1, -(-tableau.num_evaluations // 11))
   samples, (z, logsnr) = sample(
     predict,
     tableau,
     jax.random.key(seed),
-    (num_samples, *run.dataset.shape),
+    (num_samples, *run.card.shape),
     cond=None if labels is None else jnp.asarray(labels, jnp.int32),
     trajectory=lambda z, x_hat, eps_hat, lv: (
       z / jnp.hypot(lv.alpha, lv.sigma),
@@ -162,9 +162,9 @@ def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
 
 def save_picture(path, run, samples, labels=None):
   """A PNG of samples: a grid of images (one column a class), or a scatter."""
-  if len(run.dataset.shape) == 3:
+  if len(run.card.shape) == 3:
     by_class = labels is not None and len(samples) % 10 == 0
     plots.save_images(path, samples, columns=10 if by_class else None)
   else:
-    data = run.dataset.batch(run.config.seed, 0, len(samples))["x"]
+    data = np.array(run.card.points) if run.card.points else None
     plots.save_points(path, samples, reference=data)

@@ -1,4 +1,4 @@
-"""Reading a trained run, without what only training needs."""
+"""Reading a trained run: no optimiser, no training data."""
 
 import os
 
@@ -6,19 +6,33 @@ import jax
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.objective.objectives import predictor
-from diffflow_jax.training import (
+from diffflow_jax.runs import (
+  averages,
+  card as card_lib,
   checkpoints,
-  resolve,
+  recipe,
   snapshots,
-  state as state_lib,
   workdir as workdir_lib,
 )
+from diffflow_jax.runs.lookup import choose
 
 
-def load_ema(workdir, run, step=None, sigma_rel=None):
+def load_recipe(workdir):
+  """The Recipe of the run in a workdir."""
+  config = workdir_lib.load_config(workdir)
+  card = card_lib.read(workdir)
+  if card is None:  # a run of before there were cards: its data tells
+    from diffflow_jax.data import DATASETS
+
+    card = card_lib.of(choose("dataset", config.dataset, DATASETS))
+  return recipe.resolve(config, card)
+
+
+def load_ema(workdir, known, step=None, sigma_rel=None):
   """(step, the first EMA) of the newest whole checkpoint of a run.
 
   Args:
+    known: the run's Recipe.
     step: None, or that of another checkpoint which was kept.
     sigma_rel: None, or the relative width of another average, which is then
       rebuilt from the run's snapshots.
@@ -26,15 +40,13 @@ def load_ema(workdir, run, step=None, sigma_rel=None):
     Refusal: there is no checkpoint, or not this one, that can be read.
   """
   directory = os.path.join(workdir, "checkpoints")
-  like = jax.eval_shape(
-    lambda: (
-      state_lib.create(
-        run.objective, run.network, run.tx, run.dataset, run.averages, 0
-      ).ema
-    )
-  )
+  ema = known.config.ema
+  widths = ema.get("sigma_rel", averages.WIDTHS) if ema.name == "power" else (None,)
+  like = (jax.eval_shape(lambda: recipe.init(known.objective, known.network, known.card, 0)),) * len(widths)
   if sigma_rel is not None:
-    gammas = [average.args[0] for average in run.averages]
+    if widths == (None,):
+      raise Refusal(f"{workdir} has no snapshots: config.ema is {ema.name!r}")
+    gammas = [averages.gamma_of(width) for width in widths]
     return snapshots.rebuild(workdir, like, gammas, sigma_rel)
   restored, damaged = None, False
   if os.path.isdir(directory):
@@ -55,6 +67,6 @@ def load_ema(workdir, run, step=None, sigma_rel=None):
 
 def load_predictor(workdir):
   """The Predictor of the run in a workdir, on its EMA parameters."""
-  run = resolve.resolve(workdir_lib.load_config(workdir))
-  _, ema = load_ema(workdir, run)
-  return predictor(run.objective, run.network.apply, ema)
+  known = load_recipe(workdir)
+  _, ema = load_ema(workdir, known)
+  return predictor(known.objective, known.network.apply, ema)

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.training import ema as ema_lib
-from diffflow_jax.training.checkpoints import Checkpoints
+from diffflow_jax.runs import averages as averages_lib
+from diffflow_jax.runs.checkpoints import Checkpoints
 
 
 def open_in(workdir, read_only=False):
@@ -31,7 +31,7 @@ def rebuild(workdir, like, gammas, sigma_rel):
     Refusal: there are no snapshots, or sigma_rel is out of range.
   """
   try:
-    wanted = ema_lib.gamma_of(sigma_rel)
+    wanted = averages_lib.gamma_of(sigma_rel)
   except ValueError as error:
     raise Refusal(f"--ema: {error}") from error
   if not os.path.isdir(os.path.join(workdir, "snapshots")):
@@ -40,7 +40,7 @@ def rebuild(workdir, like, gammas, sigma_rel):
     steps = saved.steps()
     if not steps:
       raise Refusal(f"{workdir} has no snapshots yet")
-    weights = ema_lib.post_hoc_weights(
+    weights = averages_lib.post_hoc_weights(
       np.repeat(steps, len(gammas)),
       np.tile(gammas, len(steps)),
       steps[0],

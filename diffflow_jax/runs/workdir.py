@@ -1,6 +1,7 @@
 """The files of a run: its config, its metrics, its pictures.
 
 config.json          what was asked for; a run never changes it
+data.json            what sampling needs to know of the data
 checkpoints/<step>   Orbax; those that config.keep names
 snapshots/<step>     averages of the parameters, every `snapshot_every` steps
 metrics.jsonl        one line of numbers every `log_every` steps
@@ -18,7 +19,7 @@ import time
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.training import distributed
+from diffflow_jax.runs import card as card_lib, processes
 
 CONFIG = "config.json"
 LOCK = "lock"
@@ -50,7 +51,7 @@ def _flat(tree, prefix=""):
 
 
 @contextlib.contextmanager
-def claimed(workdir, config):
+def claimed(workdir, config, card):
   """Makes the workdir this config's, and nobody else's while the body runs.
 
   With several processes the first does it, for all.
@@ -66,12 +67,13 @@ def claimed(workdir, config):
       f"--workdir must be on a mounted file system, not {workdir}: mount the "
       "bucket (gcsfuse, s3fs) on every host"
     )
-  distributed.agree("configs", json.dumps(_plain(config), sort_keys=True))
+  processes.agree("configs", json.dumps(_plain(config), sort_keys=True))
   with contextlib.ExitStack() as held:
     if jax.process_index() == 0:
       _claim(workdir, config)
       held.enter_context(_alone(workdir))
-    distributed.agree("workdirs", workdir)  # and wait for process 0
+      _describe(workdir, card)
+    processes.agree("workdirs", workdir)  # and wait for process 0
     if not os.path.exists(os.path.join(workdir, CONFIG)):
       raise Refusal(
         f"--workdir {workdir} must be shared by all processes: process "
@@ -127,6 +129,13 @@ def _claim(workdir, config):
       write_atomically(path, json.dumps(_plain(config), indent=2) + "\n")
     except OSError as error:
       raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
+
+
+def _describe(workdir, card):
+  """Writes what the run knows of its data, unless it is there."""
+  path = os.path.join(workdir, card_lib.DATA)
+  if not os.path.exists(path):
+    write_atomically(path, card.to_json())
 
 
 def load_config(workdir):

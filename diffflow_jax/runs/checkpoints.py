@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from diffflow_jax.cli import Failure
-from diffflow_jax.training.digest import digest, name_of
-from diffflow_jax.training.orbax_errors import hush, quietly, root_cause
+from diffflow_jax.runs.digest import digest, name_of
+from diffflow_jax.runs.orbax_errors import hush, quietly, root_cause
 
 log = logging.getLogger("diffflow_jax")
 
