@@ -5,7 +5,6 @@ import os
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.runs import (
   averages,
   card as card_lib,
@@ -20,6 +19,11 @@ from diffflow_jax.runs.lookup import choose
 def load_recipe(workdir):
   """The Recipe of the run in a workdir."""
   config = workdir_lib.load_config(workdir)
+  for section in ("objective", "network", "sampler"):
+    if section not in config:
+      raise Refusal(
+        f"{workdir} holds no run: its config.json names no {section}"
+      )
   card = card_lib.read(workdir)
   if card is None:  # a run of before there were cards: its data tells
     from diffflow_jax.data import DATASETS
@@ -41,8 +45,14 @@ def load_ema(workdir, known, step=None, sigma_rel=None):
   """
   directory = os.path.join(workdir, "checkpoints")
   ema = known.config.ema
-  widths = ema.get("sigma_rel", averages.WIDTHS) if ema.name == "power" else (None,)
-  like = (jax.eval_shape(lambda: recipe.init(known.objective, known.network, known.card, 0)),) * len(widths)
+  widths = (
+    ema.get("sigma_rel", averages.WIDTHS) if ema.name == "power" else (None,)
+  )
+  like = (
+    jax.eval_shape(
+      lambda: recipe.init(known.objective, known.network, known.card, 0)
+    ),
+  ) * len(widths)
   if sigma_rel is not None:
     if widths == (None,):
       raise Refusal(f"{workdir} has no snapshots: config.ema is {ema.name!r}")
@@ -53,7 +63,9 @@ def load_ema(workdir, known, step=None, sigma_rel=None):
     with checkpoints.Checkpoints(directory, read_only=True) as saved:
       damaged = bool(saved.steps())
       if step not in (None, *saved.steps()):
-        raise Refusal(f"--step must be one of {saved.steps()}, not {step}")
+        raise Refusal(
+          f"{workdir} has no checkpoint of step {step}; it has {saved.steps()}"
+        )
       try:
         restored = saved.restore({"ema": like}, step)
       except checkpoints.OtherArrays as error:
@@ -63,10 +75,3 @@ def load_ema(workdir, known, step=None, sigma_rel=None):
     raise Refusal(f"{workdir} has no checkpoint {what}")
   step, items = restored
   return step, items["ema"][0]
-
-
-def load_predictor(workdir):
-  """The Predictor of the run in a workdir, on its EMA parameters."""
-  known = load_recipe(workdir)
-  _, ema = load_ema(workdir, known)
-  return predictor(known.objective, known.network.apply, ema)

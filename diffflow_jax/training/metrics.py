@@ -10,6 +10,9 @@ import uuid
 
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import workdir as workdir_lib
+from diffflow_jax.runs.history import METRICS, lines, read
+
+__all__ = ["Writer", "patiently", "read"]
 
 log = logging.getLogger("diffflow_jax")
 
@@ -45,8 +48,8 @@ class Writer:
   def _open(self, workdir, start_step):
     from tensorboardX import SummaryWriter
 
-    path = os.path.join(workdir, "metrics.jsonl")
-    workdir_lib.write_atomically(path, "".join(_lines(path, start_step)))
+    path = os.path.join(workdir, METRICS)
+    workdir_lib.write_atomically(path, "".join(lines(path, start_step)))
     self._file = open(path, "ab", buffering=0)
     self._size = os.path.getsize(path)
     self._waiting = b""
@@ -143,24 +146,3 @@ def patiently(what):
     yield
   except OSError as error:
     log.warning("%s cannot be written: %s", what, error.strerror or error)
-
-
-def read(workdir):
-  """The metrics lines of a run, a list of dicts."""
-  path = os.path.join(workdir, "metrics.jsonl")
-  return [json.loads(line) for line in _lines(path, float("inf"))]
-
-
-def _lines(path, last_step):
-  """The whole lines up to a step; a killed run may leave half a line."""
-  if not os.path.exists(path):
-    return []
-  kept = []
-  with open(path) as file:
-    for line in file:
-      try:
-        if line.endswith("\n") and json.loads(line)["step"] <= last_step:
-          kept.append(line)
-      except ValueError:
-        continue
-  return kept
