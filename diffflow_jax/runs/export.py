@@ -18,6 +18,7 @@ from etils import epath
 
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import card as card_lib, model_card, params_file
+from diffflow_jax.runs.settings import said
 from diffflow_jax.runs.workdir import CONFIG
 
 PICTURE = "samples.png"
@@ -38,8 +39,8 @@ def write(run, out, sampler=None):
     Refusal: out holds something else, or cannot be written to.
     Failure: it cannot be written to the end.
   """
-  place = _claim(out, run.say("out"))
   params = params_file.pack(run.params, run.step)
+  place = _claim(out, run.say("out"))
   labels = run.labels(run.config.sampler.num_samples)
   with tempfile.TemporaryDirectory() as scratch:
     local = os.path.join(scratch, PICTURE)
@@ -66,7 +67,9 @@ def write(run, out, sampler=None):
 def _claim(out, name):
   """The folder to write to, made if it is not there."""
   if not isinstance(out, str | os.PathLike) or not os.fspath(out):
-    raise Refusal(f"{name} must be a path or a URL of a folder, not {out!r}")
+    raise Refusal(
+      f"{name} must be a path or a URL of a folder, not {said(out)}"
+    )
   place = epath.Path(out).expanduser()
   try:
     if place.exists() and not place.is_dir():

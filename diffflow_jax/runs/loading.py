@@ -27,6 +27,10 @@ def load(path, *, step=None, ema=None):
     step: None for the newest whole checkpoint, or that of another one.
     ema: None for the average that the config names first, or the relative width
       of another one, which is rebuilt from the run's snapshots.
+
+  Compiled programs are kept in the workdir from then on, as training keeps
+  them, unless JAX was given another place.
+
   Raises:
     Refusal: there is no such run, checkpoint or average; it is damaged; or this
       version of the library does not know what its config names.
@@ -55,16 +59,19 @@ def opened(path, step=None, ema=None, say=str):
   def read():
     if exported:
       return params_file.read(path, recipe, step)
-    compile_cache.use(path)
+    if os.access(path, os.W_OK):
+      compile_cache.use(path)
     return restore.load_ema(path, recipe, step, ema)
 
-  return Run(path, recipe, read, say)
+  return Run(path, recipe, read, ema, say)
 
 
 def _folder(path):
   """A path as text, or a Refusal that says what it is instead of a run."""
   if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-    raise Refusal(f"a run is loaded from a path or a URL, not {path!r}")
+    raise Refusal(
+      f"a run is loaded from a path or a URL, not {settings_lib.said(path)}"
+    )
   place = epath.Path(path).expanduser()
   text = os.fspath(place)
   if not place.exists():
@@ -74,6 +81,10 @@ def _folder(path):
       f"{text} is a file: a run is its folder, {os.fspath(place.parent)}"
     )
   if not (place / CONFIG).exists():
+    if (place.parent / CONFIG).exists():
+      raise Refusal(
+        f"{text} is a part of a run: the run is {os.fspath(place.parent)}"
+      )
     inside = sorted(p.name for p in place.iterdir() if (p / CONFIG).exists())
     if inside:
       raise Refusal(

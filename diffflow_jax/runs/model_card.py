@@ -23,7 +23,7 @@ tags: [diffusion, flow-matching, jax]
 
 ```python
 import diffflow_jax as dfj
-samples = dfj.load({name!r}).sample(64)
+samples = dfj.load("{name}").sample(64)
 ```
 
 ```bash
@@ -111,7 +111,8 @@ def _recipe(run):
   yield "optimiser", _spec(config.optimizer)
   yield "learning rate", _spec(config.learning_rate)
   yield "steps", f"{config.num_steps} of {config.batch_size} examples"
-  yield "average", f"{_spec(config.ema)}, at step {run.step}"
+  width = "" if run.ema is None else f", rebuilt at width {run.ema:g}"
+  yield "average", f"{_spec(config.ema)}{width}, at step {run.step}"
   yield "sampler", _drawn(config.sampler)
 
 
@@ -121,9 +122,9 @@ def _drawn(how):
   if not how.solver.endswith(".npz"):  # which brings its grid
     words += f" on {how.grid}, {how.num_steps} steps"
   words += f", guidance {how.guidance:g}"
-  for name in settings.FIELDS:
-    value = getattr(how, name, None)
-    if name not in settings.OF_CONFIG and value != settings.DEFAULTS.get(name):
+  for name, default in settings.DEFAULTS.items():
+    value = getattr(how, name, default)
+    if value != default:
       words += f", {name} {value}"
   return words
 
