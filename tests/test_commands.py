@@ -377,7 +377,7 @@ def test_a_refusal_is_one_line_with_status_2(tmp_path):
       assert "divisible by the 8 devices, not 12" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "compare"])
+@pytest.mark.parametrize("name", ["train", "sample", "compare", "export"])
 def test_help_is_fast_because_it_imports_no_jax(name):
   code = (
     f"import sys, diffflow_jax.commands.{name} as m\n"

@@ -182,7 +182,9 @@ def test_what_guides_the_predictor():
       got = made(3.0, null=null, batched=batched)
       want = other[0] + 3.0 * (plain[0] - other[0])
       np.testing.assert_allclose(got[0], want, rtol=1e-5)
-  x = made(3.0, "static:limit=0.2")[0]
+  strong = generate.make_predict(run, None, 3.0)
+  clipped = lambda c: generate.clipped(strong, c, "clip")(z, lv, cond)[0]
+  x = clipped("static:limit=0.2")
   assert np.abs(x).max() <= 0.2 + 1e-6 < np.abs(made(3.0)[0]).max()
-  x = made(3.0, "dynamic:percentile=50,limit=0.1")[0]
+  x = clipped("dynamic:percentile=50,limit=0.1")
   np.testing.assert_allclose(np.abs(x).max(), 0.1, rtol=1e-5)

@@ -5,6 +5,7 @@ import inspect
 import jax
 import numpy as np
 
+from diffflow_jax.objective.densities import Adaptive
 from diffflow_jax.runs import history, params_file, settings
 
 _HEAD = """\
@@ -95,12 +96,7 @@ def _recipe(run):
   """(what, how) of the recipe."""
   config, card = run.config, run.card
   yield "objective", _spec(config.objective)
-  low, middle, high = _levels(run.objective)
-  yield (
-    "noise levels",
-    f"half of those drawn have log-SNR {low:.2f} to {high:.2f}, their median "
-    f"is {middle:.2f}",
-  )
+  yield "noise levels", _levels(run.objective.density)
   count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   yield "network", f"{_spec(config.network)}: {count:,} parameters"
   yield "data", f"{_spec(config.dataset)}, examples of shape {card.shape}"
@@ -129,10 +125,15 @@ def _drawn(how):
   return words
 
 
-def _levels(objective):
-  """The quartiles of the log-SNR that training drew."""
-  return np.sort(
-    np.asarray(objective.density.logsnr(np.array([0.25, 0.5, 0.75])))
+def _levels(density):
+  """How training drew the log-SNR, by its quartiles."""
+  if isinstance(density, Adaptive):
+    return "as the loss asked for"
+  u = np.array([0.25, 0.5, 0.75])
+  low, middle, high = np.sort(np.asarray(density.logsnr(u)))
+  return (
+    f"half of those drawn have log-SNR {low:.2f} to {high:.2f}, their median "
+    f"is {middle:.2f}"
   )
 
 

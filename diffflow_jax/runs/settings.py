@@ -173,6 +173,8 @@ def _check_kinds(how, say):
     fits = isinstance(value, tuple | list) and len(value) == length
     fits = fits and all(isinstance(v, numbers.Real) for v in value)
     if not fits or (length == 2 and not value[0] < value[1]):
+      if isinstance(value, tuple | list):
+        value = ",".join(map(str, value))
       raise Refusal(f"{say(name)} must be {text}, not {said(value)}")
 
 
