@@ -1,8 +1,8 @@
 """Records that tell whether they are still what was written.
 
 A sealed record is JSON with the checksum of all that it says beside it. One of
-them lies in every checkpoint, with the checksum of each of its files: a bit that
-flips anywhere is found before anything reads the arrays, on any number of
+them lies in every checkpoint, with the checksum of each of its files: a bit
+that flips anywhere is found before anything reads the arrays, on any number of
 devices and processes, since files know nothing of these.
 """
 
@@ -22,20 +22,24 @@ def seal(values):
 
 
 def unseal(text):
-  """The dict of a text of `seal`.
+  """The dict of a text of `seal`, or of one that has no checksum.
 
   Raises:
     ValueError: it says something else by now.
   """
-  values = json.loads(text)
-  if not isinstance(values, dict) or SEAL not in values:
-    raise ValueError("it has no checksum")
-  if values.pop(SEAL) != _hash_of(values):
+  try:
+    values = json.loads(text)
+  except RecursionError as error:
+    raise ValueError("it is no record") from error
+  if not isinstance(values, dict):
+    raise ValueError(f"it must hold an object of names, not {values!r:.40}")
+  if values.pop(SEAL, None) not in (None, _hash_of(values)):
     raise ValueError("it does not match its checksum")
   return values
 
 
 def _hash_of(values):
+  values = {key: value for key, value in values.items() if key != SEAL}
   text = json.dumps(values, sort_keys=True).encode()
   return hashlib.blake2b(text, digest_size=16).hexdigest()
 
@@ -59,8 +63,9 @@ def read(directory):
     ValueError: nothing that can be trusted.
   """
   try:
-    return unseal((epath.Path(directory) / CHECKSUMS).read_text())
-  except (OSError, ValueError) as error:
+    said = unseal((epath.Path(directory) / CHECKSUMS).read_text())
+    return {"step": said["step"], "loss": said["loss"], "files": said["files"]}
+  except (OSError, ValueError, KeyError) as error:
     reason = getattr(error, "strerror", None) or error
     raise ValueError(f"its {CHECKSUMS} cannot be read: {reason}") from error
 
