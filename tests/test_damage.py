@@ -4,6 +4,7 @@ No traceback, and nothing that is silently wrong: what is read is what was
 written, of that step.
 """
 
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,6 @@ import pytest
 from diffflow_jax import cli
 from diffflow_jax.commands import train
 from diffflow_jax.runs import (
-  averages,
   checkpoints,
   history,
   restore,
@@ -215,9 +215,7 @@ def _outcome(caplog, work):
   except (cli.Refusal, cli.Failure) as error:
     result = str(error)
     assert result and "\n" not in result, result
-  warned = [
-    r.message for r in caplog.records if r.levelno >= logging.WARNING
-  ]
+  warned = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
   return result, warned
 
 
@@ -242,10 +240,105 @@ def test_every_file_of_a_run_may_be_damaged(run, tmp_path, caplog, damage):
       want = run.averages if warned else run.averages[:1]
       assert any(newest == s and _same(average, a) for s, a in want), name
     step, warned = _outcome(caplog, lambda: run.go_on(workdir))  # noqa: B023
-    assert len(warned) <= 1, (name, warned)
+    # of metrics.jsonl also the steps that it lacks
+    assert len(warned) <= 1 + (name == "metrics.jsonl"), (name, warned)
     if name == "config.json":
       assert isinstance(step, str)
     elif step != 20:
       assert (step, len(warned)) == (10, 1), (name, step, warned)
       assert list((workdir / "damaged").glob("20_*")), name
     shutil.rmtree(workdir)
+
+
+@pytest.mark.slow
+def test_a_damaged_run_goes_on_by_the_command_to_the_same_bits(run, tmp_path):
+  """What the state does not need is done without; each has its warning."""
+  workdir = tmp_path / "run"
+  shutil.copytree(run.workdir, workdir)
+  newest = workdir / "checkpoints" / "20" / "params"
+  DAMAGES["one bit"](max(newest.glob("d/*"), key=lambda p: p.stat().st_size))
+  DAMAGES["emptied"](workdir / "data.json")
+  DAMAGES["garbage"](workdir / "metrics.jsonl")
+  DAMAGES["a directory"](workdir / "lock")
+  for name in ("tensorboard", "samples"):
+    shutil.rmtree(workdir / name)
+    (workdir / name).write_text("")
+  done = commands.run("train", *FLAGS, f"--workdir={workdir}")
+  assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+  assert "resumes at step 10" in done.stdout
+  said = done.stderr.splitlines()
+  assert len(said) == 6 and all("WARNING" in line for line in said), said
+  one, two = runs.final_arrays(run.workdir, 20), runs.final_arrays(workdir, 20)
+  assert all(np.array_equal(one[name], two[name]) for name in one)
+  picture = "samples/step_00000020.png"
+  assert (workdir / picture).read_bytes() == (
+    run.workdir / picture
+  ).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["garbage", "one bit", "a directory"])
+def test_a_damaged_config_is_a_sentence_of_the_commands(run, tmp_path, damage):
+  workdir = _damaged(run, tmp_path, "config.json", damage)
+  out = tmp_path / "samples.npz"
+  for done in (
+    commands.run("train", *FLAGS, f"--workdir={workdir}"),
+    commands.run("sample", f"--workdir={workdir}", f"--out={out}"),
+  ):
+    assert done.returncode == 2 and not out.exists()
+    assert done.stderr.startswith("error: ") and "config.json" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_lines_that_cannot_be_read_cost_themselves_alone(tmp_path, caplog):
+  lines = [json.dumps({"step": step, "loss": 0.5}) for step in (5, 10, 15)]
+  strange = [
+    "5",
+    "null",
+    "{}",
+    '{"stp": 5}',
+    '{"step": "5"}',
+    "\x00",
+    "[" * 9999,
+  ]
+  path = tmp_path / "metrics.jsonl"
+  text = "\n".join([lines[0], *strange, *lines[1:], '{"step": 20, "l'])
+  path.write_text(text)
+  with metrics.Writer(tmp_path, 10, every=5):
+    pass
+  assert path.read_text().splitlines() == lines[:2]
+  (message,) = [r.message for r in caplog.records]
+  assert "7 lines cannot be read" in message
+  (aside,) = (tmp_path / "damaged").iterdir()
+  assert aside.read_text() == text
+  assert [line["step"] for line in metrics.read(tmp_path)] == [5, 10]
+
+
+@pytest.mark.parametrize("kept, lacks", [(3, False), (2, True), (0, True)])
+def test_lines_that_are_missing_are_told(tmp_path, caplog, kept, lacks):
+  lines = [json.dumps({"step": step}) + "\n" for step in (7, 14, 21)]
+  (tmp_path / "metrics.jsonl").write_text("".join(lines[:kept]))
+  with metrics.Writer(tmp_path, 25, every=7):
+    pass
+  assert ("lacks the steps" in caplog.text) == lacks
+
+
+def test_lines_wait_for_room_from_the_start(tmp_path, caplog, monkeypatch):
+  """A disk that is full when a run goes on: nothing can be created."""
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 5}\n{"step": 10}\n')
+
+  def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metrics, "open", full, raising=False)
+    patch.setattr(metrics.shutil, "disk_usage", full)
+    patch.setattr(metrics.paths, "write", full)
+    with metrics.Writer(tmp_path, 5) as writer:
+      assert path.read_text() == '{"step": 5}\n'  # cut in place
+      writer.write(10, {"loss": 1.0})
+      patch.undo()
+      writer.write(15, {"loss": 2.0})
+  assert [line["step"] for line in metrics.read(tmp_path)] == [5, 10, 15]
+  assert "metrics.jsonl cannot be written: No space left" in caplog.text

@@ -67,5 +67,7 @@ def read(workdir):
     )
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except OSError as error:
+    raise Refusal(f"{path} cannot be read: {paths.reason(error)}") from error
+  except (ValueError, KeyError, TypeError) as error:
     raise Refusal(f"{path} cannot be read: {error}") from error

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import processes, seals
+from diffflow_jax.runs import orbax_s3, processes, seals
 from diffflow_jax.runs.aside import set_aside
 from diffflow_jax.runs.digest import digest, name_of
 from diffflow_jax.runs.orbax_errors import root_cause
@@ -52,6 +52,8 @@ class Checkpoints:
 
     self._storage = storage
     self._directory = epath.Path(directory)
+    if str(directory).startswith("s3://"):
+      orbax_s3.teach()
     if "://" not in str(directory):
       self._directory = epath.Path(os.path.abspath(directory))
     self._keep = (latest, every, best)

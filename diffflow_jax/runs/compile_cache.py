@@ -23,4 +23,7 @@ def use(workdir):
 
     compilation_cache.reset_cache()
   jax.config.update("jax_compilation_cache_dir", cache)
+  # XLA's own caches put this path into each program's key: a run that is moved
+  # or copied would compile anew
+  jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
