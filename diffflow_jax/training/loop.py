@@ -55,10 +55,11 @@ def train(config, workdir, *, wandb=None, profile=None):
   stride = config.steps_per_dispatch
   program = programs.build(run)
   directory = paths.join(workdir, "checkpoints")
+  named = paths.join(workdir, workdir_lib.CONFIG)
   with (
     workdir_lib.claimed(workdir, config, run.card) as check_alone,
     StopRequest() as stop,
-    checkpoints.Checkpoints(directory, **config.keep) as saved,
+    checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
     compile_cache.use(workdir)
