@@ -32,7 +32,7 @@ def exists(path):
   """Whether there is a file, or a directory with something in it."""
   if not is_remote(path):
     return os.path.exists(path)
-  with _told(path):
+  with told(path):
     return _filesystem(path).exists(path)
 
 
@@ -40,7 +40,7 @@ def is_directory(path):
   """Whether there is a directory; in a bucket, one with something in it."""
   if not is_remote(path):
     return os.path.isdir(path)
-  with _told(path):
+  with told(path):
     return _filesystem(path).isdir(path)
 
 
@@ -49,7 +49,7 @@ def read(path):
   if not is_remote(path):
     with open(path, "rb") as file:
       return file.read()
-  with _told(path):
+  with told(path):
     return _filesystem(path).cat_file(path)
 
 
@@ -57,7 +57,7 @@ def write(path, data):
   """Writes text or bytes so that a kill leaves the old file or the new one."""
   data = data.encode() if isinstance(data, str) else data
   if is_remote(path):
-    with _told(path, writes=True):
+    with told(path, writes=True):
       _filesystem(path).pipe_file(path, data)
     return
   partial = f"{path}.partial"
@@ -74,7 +74,7 @@ def create(path, data):
   Of many who try, one succeeds: the bucket decides.
   """
   try:
-    with _told(path, writes=True):
+    with told(path, writes=True):
       _filesystem(path).pipe_file(path, data.encode(), mode="create")
   except FileExistsError:
     return False
@@ -83,10 +83,11 @@ def create(path, data):
 
 def names(directory):
   """The sorted names in a directory; none if it is not there."""
+  directory = os.fspath(directory)
   try:
     if not is_remote(directory):
       return sorted(os.listdir(directory))
-    with _told(directory):
+    with told(directory):
       found = _filesystem(directory).ls(directory, detail=False)
   except FileNotFoundError:
     return []
@@ -102,14 +103,27 @@ def files_below(directory):
       for name in names
     )
   scheme = directory.partition("://")[0]
-  with _told(directory):
+  with told(directory):
     found = _filesystem(directory).find(directory)
   return sorted(f"{scheme}://{path}" for path in found)
 
 
+def move(path, target):
+  """Renames a file or a directory; in a bucket, one object after another."""
+  path, target = os.fspath(path), os.fspath(target)
+  if not is_remote(path):
+    os.rename(path, target)
+    return
+  with told(path, writes=True):
+    filesystem = _filesystem(path)
+    for one in files_below(path):
+      filesystem.cp_file(one, target + one.removeprefix(path))
+    filesystem.rm(path, recursive=True)
+
+
 def remove(path):
   """Removes an object of a bucket, if it is there."""
-  with contextlib.suppress(FileNotFoundError), _told(path, writes=True):
+  with contextlib.suppress(FileNotFoundError), told(path, writes=True):
     _filesystem(path).rm_file(path)
 
 
@@ -120,7 +134,7 @@ def fetched(path):
   """
   if not is_remote(path):
     return path
-  with _told(path):
+  with told(path):
     filesystem = _filesystem(path)
     info = filesystem.info(path)
     version = info.get("ETag") or info.get("etag") or info.get("mtime")
@@ -159,6 +173,9 @@ def use(url):
     known = " or ".join(f"{name}://BUCKET/…" for name in SCHEMES)
     raise Refusal(f"{url!r} must be a path or {known}")
   package, extra = SCHEMES[scheme]
+  # they log, with a traceback, what they then raise
+  for name in (package, "aiobotocore"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   try:
     import fsspec
 
@@ -173,8 +190,6 @@ def use(url):
     fsspec.config.conf.setdefault(name, {}).setdefault(
       "use_listings_cache", False
     )
-  # it logs, with a traceback, what it then raises
-  logging.getLogger(package).setLevel(logging.CRITICAL)
 
 
 def _filesystem(url):
@@ -185,7 +200,7 @@ def _filesystem(url):
 
 
 @contextlib.contextmanager
-def _told(path, writes=False):
+def told(path, writes=False):
   """Whatever a bucket's client raises, as an OSError of one line."""
   try:
     yield
