@@ -54,6 +54,8 @@ _FUNCTIONS = {
   "pad": "sampling.compose",
   "restart": "sampling.compose",
   "Guided": "sampling.guidance",
+  "load": "runs.loading",
+  "load_exported": "runs.exported_sampler",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]
 

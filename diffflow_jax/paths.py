@@ -53,6 +53,22 @@ def read(path):
     return _filesystem(path).cat_file(path)
 
 
+def chunks(path, size=1 << 22):
+  """The bytes of a file, some at a time."""
+  if not is_remote(path):
+    with open(path, "rb") as file:
+      while chunk := file.read(size):
+        yield chunk
+    return
+  path, start = os.fspath(path), 0
+  with told(path):
+    filesystem = _filesystem(path)
+    whole = filesystem.size(path)
+    while start < whole:
+      yield filesystem.cat_file(path, start, min(start + size, whole))
+      start += size
+
+
 def write(path, data):
   """Writes text or bytes so that a kill leaves the old file or the new one."""
   data = data.encode() if isinstance(data, str) else data

@@ -1,9 +1,9 @@
 """The checkpoints of a run: which there are, which stay, which is good.
 
-Saves are asynchronous and atomic (a killed save leaves a directory that the next
-run removes). Every checkpoint carries the checksums of its files, so that damage
-is found when it is read, and the one before it is used instead. A disk that is
-full costs a warning: the next save is the next try.
+Saves are asynchronous and atomic (a killed save leaves a directory that the
+next run removes). Every checkpoint carries the checksums of its files, so that
+damage is found when it is read, and the one before it is used instead. A disk
+that is full costs a warning: the next save is the next try.
 """
 
 import contextlib

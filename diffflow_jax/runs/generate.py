@@ -6,8 +6,6 @@ import numpy as np
 
 from diffflow_jax import plots
 from diffflow_jax.objective.objectives import predictor
-from diffflow_jax.sampling import adaptive, guidance as guidance_lib
-from diffflow_jax.sampling.tableau import sample
 from diffflow_jax.runs import sharding
 from diffflow_jax.runs.samplers import (
   GRIDS,
@@ -15,10 +13,12 @@ from diffflow_jax.runs.samplers import (
   call,
   make_tableau,
 )
+from diffflow_jax.sampling import adaptive, guidance as guidance_lib
+from diffflow_jax.sampling.tableau import sample
 
 __all__ = [
-  "GRIDS", "default_labels", "generate", "make_predict", "make_tableau",
-  "save_picture", "trajectory",
+  "GRIDS", "clipped", "default_labels", "evaluated", "generate",
+  "make_predict", "make_tableau", "save_picture", "trajectory",
 ]  # fmt: skip
 CLIPS = {
   "static": guidance_lib.Clipped,
@@ -26,18 +26,14 @@ CLIPS = {
 }
 
 
-def make_predict(run, params, strength, clip=None, null=None, **guiding):
-  """The run's predictor with guidance around it, and thresholding around that.
+def make_predict(run, params, strength, null=None, **guiding):
+  """The run's predictor with guidance around it.
 
   Args:
     strength: of guidance; 1 is off.
-    clip: None, or "static" or "dynamic" thresholding of x̂ with its settings, as
-      "dynamic:percentile=99,limit=1".
     null: the label of the reference, as a negative one; the run's own "none" if
       None.
     guiding: weak, interval, rescale, batched and plus_plus of `Guided`.
-  Raises:
-    Refusal: clip is no thresholding.
   """
   predict = predictor(run.objective, run.network.apply, params)
   # at strength 1 CFG++ still renoises with the reference's ε̂
@@ -45,9 +41,20 @@ def make_predict(run, params, strength, clip=None, null=None, **guiding):
   if used and (guiding.get("weak") is not None or run.card.num_classes):
     null = run.card.num_classes if null is None else null
     predict = guidance_lib.Guided(predict, null, strength, **guiding)
-  if clip is not None:
-    predict = call("--clip", clip, CLIPS, predict)
   return predict
+
+
+def clipped(predict, clip, name):
+  """predict with thresholding of x̂ around it.
+
+  Args:
+    clip: None, or "static" or "dynamic" with settings, as
+      "dynamic:percentile=99,limit=1".
+    name: what a message calls it.
+  Raises:
+    Refusal: clip is no thresholding.
+  """
+  return predict if clip is None else call(name, clip, CLIPS, predict)
 
 
 def default_labels(num_samples, num_classes):

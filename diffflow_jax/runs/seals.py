@@ -1,19 +1,20 @@
 """Records that tell whether they are still what was written.
 
 A sealed record is JSON with the checksum of all that it says beside it. One of
-them lies in every checkpoint, with the checksum of each of its files: a bit that
-flips anywhere is found before anything reads the arrays, on any number of
+them lies in every checkpoint, with the checksum of each of its files: a bit
+that flips anywhere is found before anything reads the arrays, on any number of
 devices and processes, since files know nothing of these.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import json
+import os
 
-from etils import epath
+from diffflow_jax import paths
 
 SEAL = "blake2b"
 CHECKSUMS = "checksums.json"  # the record of a directory
-CHUNK = 1 << 22  # bytes in memory at a time
 
 
 def seal(values):
@@ -22,34 +23,41 @@ def seal(values):
 
 
 def unseal(text):
-  """The dict of a text of `seal`.
+  """The dict of a text of `seal`, or of one that has no checksum.
 
   Raises:
     ValueError: it says something else by now.
   """
-  values = json.loads(text)
-  if not isinstance(values, dict) or SEAL not in values:
-    raise ValueError("it has no checksum")
-  if values.pop(SEAL) != _hash_of(values):
+  try:
+    values = json.loads(text)
+  except RecursionError as error:
+    raise ValueError("it is no record") from error
+  if not isinstance(values, dict):
+    raise ValueError(f"it must hold an object of names, not {values!r:.40}")
+  if values.pop(SEAL, None) not in (None, _hash_of(values)):
     raise ValueError("it does not match its checksum")
   return values
 
 
 def _hash_of(values):
+  values = {key: value for key, value in values.items() if key != SEAL}
   text = json.dumps(values, sort_keys=True).encode()
   return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def write(directory, but="", **said):
   """Seals what is said of a directory, with the checksums of its files."""
-  directory = epath.Path(directory)
-  files = {
-    name: hash_file(directory / name)
-    for name in sorted(_walk(directory))
-    if name != but
-  }
-  text = seal({**said, "files": files})
-  (directory / CHECKSUMS).write_text(text)
+  directory = os.fspath(directory)
+  found = [
+    os.path.relpath(path, directory).replace(os.sep, "/")
+    for path in paths.files_below(directory)
+  ]
+  names = [name for name in found if name != but]
+  files = dict(zip(names, _hash_all(directory, names), strict=True))
+  for error in files.values():
+    if isinstance(error, OSError):
+      raise error
+  paths.write(paths.join(directory, CHECKSUMS), seal({**said, "files": files}))
 
 
 def read(directory):
@@ -59,37 +67,34 @@ def read(directory):
     ValueError: nothing that can be trusted.
   """
   try:
-    return unseal((epath.Path(directory) / CHECKSUMS).read_text())
-  except (OSError, ValueError) as error:
+    said = unseal(paths.read(paths.join(directory, CHECKSUMS)))
+    return {"step": said["step"], "loss": said["loss"], "files": said["files"]}
+  except (OSError, ValueError, KeyError) as error:
     reason = getattr(error, "strerror", None) or error
     raise ValueError(f"its {CHECKSUMS} cannot be read: {reason}") from error
 
 
 def check(directory, files):
   """Raises ValueError unless files {name: checksum} are as they were."""
-  for name, known in files.items():
-    try:
-      same = hash_file(epath.Path(directory) / name) == known
-    except OSError as error:
-      reason = error.strerror or error
-      raise ValueError(f"its {name} cannot be read: {reason}") from error
-    if not same:
+  hashes = _hash_all(directory, files)
+  for name, found in zip(files, hashes, strict=True):
+    if isinstance(found, OSError):
+      raise ValueError(f"its {name} cannot be read: {paths.reason(found)}")
+    if found != files[name]:
       raise ValueError(f"its {name} does not match its checksum")
 
 
-def hash_file(path):
-  """The checksum of a file, as hexadecimal digits."""
-  digest = hashlib.blake2b(digest_size=16)
-  with epath.Path(path).open("rb") as file:
-    while chunk := file.read(CHUNK):
-      digest.update(chunk)
-  return digest.hexdigest()
+def _hash_all(directory, names):
+  """The checksums of files, each in hexadecimal digits or the OSError of it."""
 
+  def one(name):
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+      for chunk in paths.chunks(paths.join(directory, name)):
+        digest.update(chunk)
+    except OSError as error:
+      return error
+    return digest.hexdigest()
 
-def _walk(directory, prefix=""):
-  """The names of all files below a directory, as a/b/c."""
-  for path in directory.iterdir():
-    if path.is_dir():
-      yield from _walk(path, f"{prefix}{path.name}/")
-    else:
-      yield prefix + path.name
+  with ThreadPoolExecutor(8) as pool:  # buckets answer late
+    return list(pool.map(one, names))

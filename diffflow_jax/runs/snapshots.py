@@ -42,7 +42,7 @@ def rebuild(workdir, like, gammas, sigma_rel):
   try:
     wanted = averages_lib.gamma_of(sigma_rel)
   except ValueError as error:
-    raise Refusal(f"--ema: {error}") from error
+    raise Refusal(f"ema: {error}") from error
   if not (epath.Path(workdir) / "snapshots").exists():
     raise Refusal(f"{workdir} has no snapshots: config.snapshot_every was 0")
   with open_in(workdir, read_only=True) as saved:

@@ -16,6 +16,7 @@ compiled programs stay on each machine.
 
 import contextlib
 import json
+import logging
 import os
 
 import jax
@@ -23,6 +24,11 @@ import jax
 from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import card as card_lib, lock, processes
+from diffflow_jax.runs.aside import make_way, set_aside
+from diffflow_jax.runs.history import METRICS
+from diffflow_jax.runs.seals import SEAL, seal, unseal
+
+log = logging.getLogger("diffflow_jax")
 
 CONFIG = "config.json"
 
@@ -62,6 +68,10 @@ def claimed(workdir, config, card):
     if jax.process_index() == 0:
       try:
         _claim(workdir, config)
+        for name in (lock.LOCK, card_lib.DATA, METRICS):
+          make_way(os.path.join(workdir, name), workdir, directory=False)
+        for name in ("snapshots", "samples", "tensorboard", "compile_cache"):
+          make_way(os.path.join(workdir, name), workdir, directory=True)
         check = held.enter_context(lock.alone(workdir))
         _describe(workdir, card)
       except OSError as error:
@@ -91,14 +101,23 @@ def _claim(workdir, config):
   else:
     if not paths.is_remote(workdir):
       os.makedirs(workdir, exist_ok=True)
-    paths.write(path, json.dumps(_plain(config), indent=2) + "\n")
+    _write_config(workdir, config)
+
+
+def _write_config(workdir, config):
+  paths.write(paths.join(workdir, CONFIG), seal(_plain(config)))
 
 
 def _describe(workdir, card):
   """Writes what the run knows of its data, unless it is there."""
   path = paths.join(workdir, card_lib.DATA)
-  if not paths.exists(path):
-    paths.write(path, card.to_json())
+  try:
+    if card_lib.read(workdir) is not None:
+      return
+  except Refusal as error:
+    log.warning("%s; it is set aside and written anew", error)
+    set_aside(path, workdir)
+  paths.write(path, card.to_json())
 
 
 def load_config(workdir):
@@ -107,7 +126,7 @@ def load_config(workdir):
 
   path = paths.join(workdir, CONFIG)
   try:
-    return ml_collections.ConfigDict(json.loads(paths.read(path)))
+    return ml_collections.ConfigDict(unseal(paths.read(path)))
   except FileNotFoundError as error:
     raise Refusal(
       f"{workdir} holds no run: it has no config.json (train one into it with "
@@ -116,4 +135,7 @@ def load_config(workdir):
   except OSError as error:
     raise Refusal(f"{path} cannot be read: {paths.reason(error)}") from error
   except ValueError as error:
-    raise Refusal(f"{path} cannot be read: {error}") from error
+    raise Refusal(
+      f"{path} cannot be read: {error} (if it was changed on purpose, take out "
+      f"its line {SEAL!r})"
+    ) from error

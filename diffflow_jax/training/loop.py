@@ -70,7 +70,9 @@ def train(config, workdir, *, wandb=None, profile=None):
     progress.note(_headline(state, step, workdir))
     with (
       mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
-      metrics.Writer(workdir, step, active, wandb, mirror.folder) as writer,
+      metrics.Writer(
+        workdir, step, active, wandb, mirror.folder, config.log_every
+      ) as writer,
       Profiler(mirror.folder, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
