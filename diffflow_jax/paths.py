@@ -65,8 +65,9 @@ def chunks(path, size=1 << 22):
     filesystem = _filesystem(path)
     whole = filesystem.size(path)
     while start < whole:
-      yield filesystem.cat_file(path, start, min(start + size, whole))
-      start += size
+      end = min(start + size, whole)
+      yield filesystem.cat_file(path, start=start, end=end)
+      start = end
 
 
 def write(path, data):

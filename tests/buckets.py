@@ -1,10 +1,13 @@
 """Real servers of objects on the loopback device, a bucket in each."""
 
 import contextlib
+import http.client
+import http.server
 import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -58,6 +61,45 @@ def s3():
   with _served(command, port) as process:
     _request(f"{url}/bucket", "PUT")
     yield "s3://bucket", extra, process
+
+
+@contextlib.contextmanager
+def read_only(extra):
+  """The environment of users of a server that may write nothing there."""
+  url = next(url for url in extra.values() if url.startswith("http://"))
+
+  class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+      server = http.client.HTTPConnection(url.removeprefix("http://"))
+      server.request(self.command, self.path, headers=dict(self.headers))
+      answer = server.getresponse()
+      self._answer(answer.status, answer.getheaders(), answer.read())
+      server.close()
+
+    def do_POST(self):
+      self._answer(403, [], b"")
+
+    def _answer(self, status, headers, body):
+      self.send_response(status)
+      for name, value in headers:
+        if name.lower() not in ("transfer-encoding", "connection"):
+          self.send_header(name, value)
+      self.end_headers()
+      self.wfile.write(body)
+
+    def log_message(self, *args):
+      pass
+
+    do_HEAD, do_PUT, do_DELETE = do_GET, do_POST, do_POST
+
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  other = f"http://127.0.0.1:{server.server_port}"
+  try:
+    yield {k: other if v == url else v for k, v in extra.items()}
+  finally:
+    server.shutdown()
+    server.server_close()
 
 
 KINDS = {"gs": gcs, "s3": s3}

@@ -7,11 +7,14 @@ import sys
 import threading
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from diffflow_jax import cli, paths
-from diffflow_jax.runs import lock, mirror
-from tests import buckets
+from diffflow_jax.runs import checkpoints, lock, mirror
+from tests import buckets, commands
 
 
 @pytest.fixture(scope="module", params=buckets.KINDS)
@@ -39,6 +42,7 @@ def test_an_object_is_written_read_listed_and_removed(place):
   paths.write(path, "one")
   paths.write(path, b"two")
   assert paths.read(path) == b"two" and paths.exists(path)
+  assert list(paths.chunks(path, 2)) == [b"tw", b"o"]
   assert paths.is_directory(place) and paths.names(place) == ["a"]
   assert paths.files_below(place) == [path]
   paths.remove(path)
@@ -213,3 +217,76 @@ def test_a_missing_package_names_our_extra(monkeypatch):
   monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
   with pytest.raises(cli.Refusal, match=r"pip install 'diffflow_jax\[gcs\]'"):
     paths.use("gs://bucket/run")
+
+
+def _items(value):
+  params = {
+    "w": jnp.full((300, 40), float(value)),
+    "b": jnp.arange(5.0) + value,
+  }
+  return {"params": params, "step": jnp.int32(value)}
+
+
+def test_checkpoints_are_as_on_a_disk(place, caplog):
+  """The newest come back, the damaged and the unfinished never do."""
+  directory = paths.join(place, "checkpoints")
+  like = jax.eval_shape(lambda: _items(0))
+  with checkpoints.Checkpoints(directory, latest=2) as saved:
+    for step in (1, 2, 3):
+      saved.save(step, _items(step))
+    saved.wait()
+    assert saved.steps() == [3, 2]
+  assert paths.names(directory) == ["2", "3"]
+  arrays = [f for f in paths.files_below(directory + "/3") if "/d/" in f]
+  victim = max(arrays, key=lambda path: len(paths.read(path)))
+  data = bytearray(paths.read(victim))
+  data[len(data) // 2] ^= 16
+  paths.write(victim, bytes(data))
+  paths.write(paths.join(directory, "9", "params", "d", "x"), "half a save")
+  with checkpoints.Checkpoints(directory, read_only=True) as saved:
+    assert saved.restore(like)[0] == 2
+  assert paths.names(directory) == ["2", "3", "9"]  # a reader leaves them
+  with checkpoints.Checkpoints(directory, latest=2) as saved:
+    step, items = saved.restore(like)
+  assert step == 2 and paths.names(directory) == ["2"]
+  for got, want in zip(
+    jax.tree.leaves(items), jax.tree.leaves(_items(2)), strict=True
+  ):
+    assert np.array_equal(got, want)
+  (aside,) = paths.names(paths.join(place, "damaged"))
+  assert aside.startswith("3_")
+  assert "checkpoint 3" in caplog.text and "is skipped" in caplog.text
+
+
+FLAGS = (
+  "--config=configs/toy2d.py:smoke",
+  "--config.num_steps=30",
+  "--config.checkpoint_every=10",
+  "--config.sample_every=30",
+)
+
+
+def _allowed_to_read(workdir, extra):
+  """Refuses to train there, in a sentence, having compiled nothing."""
+  with buckets.read_only(extra) as reader:
+    done = commands.run("train", *FLAGS, f"--workdir={workdir}", **reader)
+  assert done.returncode == 2, done.stderr
+  (error,) = [l for l in done.stderr.splitlines() if l.startswith("error")]
+  assert error == (
+    f"error: --workdir {workdir}: no permission, it cannot be written"
+  )
+  assert "Traceback" not in done.stderr and not done.stdout
+
+
+@pytest.mark.slow
+def test_without_permission_training_is_refused(place, bucket):
+  _allowed_to_read(place, bucket[1])
+  assert paths.names(place) == []
+
+
+def test_a_bucket_that_is_not_there_is_refused(bucket):
+  from diffflow_jax.commands import train
+
+  workdir = paths.join(bucket[0] + "2", "run")
+  with pytest.raises(cli.Refusal, match="there is no such bucket"):
+    train.main(["train", *FLAGS, f"--workdir={workdir}"])
