@@ -10,8 +10,11 @@ import hashlib
 import logging
 import os
 import posixpath
+import shutil
 
 from diffflow_jax.cli import Refusal
+
+log = logging.getLogger("diffflow_jax")
 
 # the package that knows a scheme, and our extra that installs it
 SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
@@ -145,25 +148,47 @@ def remove(path):
 
 
 def fetched(path):
-  """A file on this machine's disk: itself, or a copy of an object.
+  """A file, a directory or a pattern of files on this machine's disk.
 
-  The copy is kept in the user's cache, and made again when the object changes.
+  That of a bucket is copied into the user's cache, once; if any of its objects
+  changes, it is copied anew. A pattern comes back as one of the copies.
+
+  Raises:
+    FileNotFoundError: a bucket has no such thing.
   """
-  if not is_remote(path):
+  if not path or not is_remote(path):
     return path
+  scheme = path.partition("://")[0]
+  folder, name = posixpath.split(path.rstrip("/"))
   with told(path):
     filesystem = _filesystem(path)
-    info = filesystem.info(path)
-    version = info.get("ETag") or info.get("etag") or info.get("mtime")
-    name = hashlib.sha256(f"{path} {version} {info['size']}".encode())
-    folder = os.path.join(cache_directory(), "data", name.hexdigest()[:32])
-    copy = os.path.join(folder, posixpath.basename(path))
-    if not os.path.exists(copy):
-      os.makedirs(folder, exist_ok=True)
-      partial = f"{copy}.{os.getpid()}.partial"
-      filesystem.get_file(path, partial)
-      os.replace(partial, copy)
-  return copy
+    search = filesystem.glob if "*" in name else filesystem.find
+    objects = search(path, detail=True)
+  if not objects:
+    raise FileNotFoundError(errno.ENOENT, "there is none", path)
+  versions = sorted(
+    (one, info["size"], str(info.get("ETag") or info.get("etag")))
+    for one, info in objects.items()
+  )
+  key = hashlib.sha256(repr([path, versions]).encode()).hexdigest()[:32]
+  kept = os.path.join(cache_directory(), "data", key)
+  if not os.path.isdir(kept):
+    total = sum(size for _, size, _ in versions)
+    log.info("copying %s, %.3g MB, to %s", path, total / 1e6, kept)
+    partial = f"{kept}.{os.getpid()}.partial"
+    below = [
+      os.path.relpath(f"{scheme}://{one}", folder) for one, _, _ in versions
+    ]
+    copies = [os.path.join(partial, *one.split("/")) for one in below]
+    for copy in copies:
+      os.makedirs(os.path.dirname(copy), exist_ok=True)
+    with told(path):
+      filesystem.get([one for one, _, _ in versions], copies)
+    try:
+      os.rename(partial, kept)
+    except OSError:  # another process was faster
+      shutil.rmtree(partial, ignore_errors=True)
+  return os.path.join(kept, name)
 
 
 def cache_directory():

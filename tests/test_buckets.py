@@ -1,5 +1,6 @@
 """A run in a bucket: gs:// and s3://, on real servers of this machine."""
 
+import glob
 import json
 import os
 import subprocess
@@ -7,14 +8,16 @@ import sys
 import threading
 import time
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffflow_jax as dfj
 from diffflow_jax import cli, paths
 from diffflow_jax.runs import checkpoints, lock, mirror
-from tests import buckets, commands
+from tests import buckets, commands, runs
 
 
 @pytest.fixture(scope="module", params=buckets.KINDS)
@@ -85,6 +88,8 @@ paths.remove({paths.join(place, "a")!r})
 def test_a_copy_is_kept_until_the_object_changes(place, tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   path = paths.join(place, "x.npy")
+  with pytest.raises(FileNotFoundError):
+    paths.fetched(path)
   paths.write(path, "one")
   copy = paths.fetched(path)
   assert copy.startswith(str(tmp_path)) and open(copy).read() == "one"
@@ -92,6 +97,53 @@ def test_a_copy_is_kept_until_the_object_changes(place, tmp_path, monkeypatch):
   paths.write(path, "two")
   assert open(paths.fetched(path)).read() == "two"
   assert paths.fetched(copy) == copy
+
+
+def test_data_in_a_bucket_are_as_on_a_disk(place, tmp_path, monkeypatch):
+  """A file, a folder of images, a pattern of records."""
+  from PIL import Image
+
+  from diffflow_jax.data import checks, folder, numpy_arrays
+
+  records = pytest.importorskip("array_record.python.array_record_module")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  disk = tmp_path / "disk"
+  rng = np.random.default_rng(0)
+  for i, name in enumerate(("a/0.png", "a/sub/1.png", "b/2.png")):
+    (disk / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(disk / "images" / name)
+    writer = records.ArrayRecordWriter(
+      str(disk / f"train-{i}.array_record"), ""
+    )
+    writer.write(name.encode())
+    writer.close()
+  np.save(disk / "x.npy", rng.integers(0, 256, (5, 8, 8, 3), np.uint8))
+  for file in filter(lambda p: p.is_file(), disk.rglob("*")):
+    remote = paths.join(place, *file.relative_to(disk).parts)
+    paths.write(remote, file.read_bytes())
+  for make, name, how in (
+    (folder, "images", {"size": 8}),
+    (numpy_arrays, "x.npy", {}),
+  ):
+    here = make(str(disk / name), **how).batch(0, 0, 3)
+    there = make(paths.join(place, name), **how).batch(0, 0, 3)
+    assert here.keys() == there.keys()
+    for key in here:
+      assert np.array_equal(here[key], there[key]), (name, key)
+  pattern = checks.fetched(paths.join(place, "train-*.array_record"))
+  found = sorted(glob.glob(pattern))
+  assert [os.path.basename(f) for f in found] == [
+    f"train-{i}.array_record" for i in range(3)
+  ]
+  for file in found:
+    written = (disk / os.path.basename(file)).read_bytes()
+    assert open(file, "rb").read() == written
+  for name in ("y.npy", "y-*.array_record"):
+    missing = paths.join(place, name)
+    assert checks.fetched(missing) == missing
+  with pytest.raises(ValueError, match="there is no file"):
+    numpy_arrays(paths.join(place, "y.npy"))
 
 
 def _holders(place):
@@ -261,13 +313,13 @@ def test_checkpoints_are_as_on_a_disk(place, caplog):
 FLAGS = (
   "--config=configs/toy2d.py:smoke",
   "--config.num_steps=30",
-  "--config.checkpoint_every=10",
+  "--config.log_every=7",
+  "--config.checkpoint_every=5",
   "--config.sample_every=30",
 )
 
 
-def _allowed_to_read(workdir, extra):
-  """Refuses to train there, in a sentence, having compiled nothing."""
+def _refused_to_train(workdir, extra):
   with buckets.read_only(extra) as reader:
     done = commands.run("train", *FLAGS, f"--workdir={workdir}", **reader)
   assert done.returncode == 2, done.stderr
@@ -280,7 +332,7 @@ def _allowed_to_read(workdir, extra):
 
 @pytest.mark.slow
 def test_without_permission_training_is_refused(place, bucket):
-  _allowed_to_read(place, bucket[1])
+  _refused_to_train(place, bucket[1])
   assert paths.names(place) == []
 
 
@@ -290,3 +342,88 @@ def test_a_bucket_that_is_not_there_is_refused(bucket):
   workdir = paths.join(bucket[0] + "2", "run")
   with pytest.raises(cli.Refusal, match="there is no such bucket"):
     train.main(["train", *FLAGS, f"--workdir={workdir}"])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("whole") / "run"
+  done = commands.run("train", *FLAGS, f"--workdir={workdir}")
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def _is_same_run(workdir, uninterrupted):
+  ours = runs.final_arrays(epath.Path(workdir), 30)
+  theirs = runs.final_arrays(uninterrupted, 30)
+  assert ours.keys() == theirs.keys() and len(ours) > 50
+  for name in ours:
+    assert np.array_equal(ours[name], theirs[name]), name
+  assert runs.curve(workdir) == runs.curve(uninterrupted)
+  assert len(runs.curve(workdir)) == 5
+  picture = ("samples", "step_00000030.png")
+  here = paths.join(uninterrupted, *picture)
+  assert paths.read(paths.join(workdir, *picture)) == paths.read(here)
+
+
+def _unfinished(workdir):
+  """The steps of saves under way, in a bucket."""
+  directory = paths.join(workdir, "checkpoints")
+  return [
+    step
+    for step in paths.names(directory)
+    if "commit_success.txt" not in paths.names(paths.join(directory, step))
+  ]
+
+
+def _until(what, process, workdir):
+  while not what(workdir):
+    assert process.poll() is None, process.communicate()
+    time.sleep(0.01)
+
+
+def _has_saved(workdir):
+  directory = paths.join(workdir, "checkpoints")
+  return len(paths.names(directory)) > len(_unfinished(workdir))
+
+
+@pytest.mark.slow
+def test_a_kill_within_a_save_changes_no_bit(place, uninterrupted):
+  flags = (*FLAGS, f"--workdir={place}")
+  process = commands.start("train", *flags)
+  _until(_has_saved, process, place)
+  _until(_unfinished, process, place)
+  process.kill()
+  process.communicate()
+  (half,) = _unfinished(place)
+  done = commands.run("train", *flags)
+  assert done.returncode == 0, done.stderr
+  assert f"resumes at step {int(half) - 5}:" in done.stdout
+  assert "damaged" not in done.stderr and "Traceback" not in done.stderr
+  _is_same_run(place, uninterrupted)
+  boards = paths.names(paths.join(place, "tensorboard"))
+  assert len(boards) == 2  # the killed run's stays
+  assert not paths.exists(paths.join(place, "compile_cache"))
+  run, same = dfj.load(place), dfj.load(uninterrupted)
+  samples = [one.sample(8, seed=1) for one in (run, same)]
+  assert np.array_equal(*map(np.asarray, samples))
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_delays_a_save(uninterrupted, tmp_path):
+  """It stops in the middle of a save, and comes back."""
+  port = buckets.free_port()
+  with pytest.MonkeyPatch.context() as patch:
+    with buckets.gcs(tmp_path, port) as (url, extra, _):
+      for name, value in extra.items():
+        patch.setenv(name, value)
+      place = paths.join(url, "run")
+      process = commands.start("train", *FLAGS, f"--workdir={place}")
+      _until(_has_saved, process, place)
+      _until(_unfinished, process, place)
+    time.sleep(5.0)
+    assert process.poll() is None
+    with buckets.gcs(tmp_path, port):
+      out, _ = process.communicate(timeout=200)
+      assert process.returncode == 0, out
+      assert "Traceback" not in out
+      _is_same_run(place, uninterrupted)
