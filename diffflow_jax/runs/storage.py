@@ -8,13 +8,21 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from diffflow_jax.runs import seals
+from diffflow_jax import paths
+from diffflow_jax.runs import orbax_s3, seals
 from diffflow_jax.runs.orbax_errors import hush, quietly
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax calls a save under way
 OF_ORBAX = "_CHECKPOINT_METADATA"  # it writes this one after the seal
 
 hush()
+
+
+def use(url):
+  """Makes a bucket known to what reads and writes checkpoints."""
+  paths.use(url)
+  if url.startswith("s3://"):
+    orbax_s3.teach()
 
 
 class _Handler(ocp.CompositeCheckpointHandler):
