@@ -1,6 +1,8 @@
 """The files of a run: its config, its metrics, its pictures.
 
-config.json          what was asked for; a run never changes it
+config.json          what was asked for, last
+config_history.jsonl what of it changed between starts, and at which step
+started_from.json    the run that its first parameters are of, if they are
 data.json            what sampling needs to know of the data
 checkpoints/<step>   Orbax; those that config.keep names
 snapshots/<step>     averages of the parameters, every `snapshot_every` steps
@@ -19,9 +21,10 @@ import time
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, processes
+from diffflow_jax.runs import card as card_lib, changes, processes
 
 CONFIG = "config.json"
+HISTORY = "config_history.jsonl"
 LOCK = "lock"
 # how long the lock is waited for: a process that was killed may need a moment
 PATIENCE = 10.0  # seconds
@@ -56,6 +59,9 @@ def claimed(workdir, config, card):
 
   With several processes the first does it, for all.
 
+  Yields:
+    {field: [before, now]} of what changed since the last start and may; the
+    workdir has the new config once `change_config` is called.
   Raises:
     Refusal: it holds another config's run, another job trains in it, or it
       cannot be written.
@@ -68,9 +74,10 @@ def claimed(workdir, config, card):
       "bucket (gcsfuse, s3fs) on every host"
     )
   processes.agree("configs", json.dumps(_plain(config), sort_keys=True))
+  changed = {}
   with contextlib.ExitStack() as held:
     if jax.process_index() == 0:
-      _claim(workdir, config)
+      changed = _claim(workdir, config)
       held.enter_context(_alone(workdir))
       _describe(workdir, card)
     processes.agree("workdirs", workdir)  # and wait for process 0
@@ -79,7 +86,7 @@ def claimed(workdir, config, card):
         f"--workdir {workdir} must be shared by all processes: process "
         f"{jax.process_index()} does not see the {CONFIG} of process 0"
       )
-    yield
+    yield changed
 
 
 @contextlib.contextmanager
@@ -111,24 +118,36 @@ def _alone(workdir):
 
 
 def _claim(workdir, config):
+  """Writes the config, or says what changed since it was written."""
   path = os.path.join(workdir, CONFIG)
   if os.path.exists(path):
-    have = dict(_flat(_plain(load_config(workdir))))
-    want = dict(_flat(_plain(config)))
-    for key in sorted(have.keys() | want.keys()):
-      if have.get(key) != want.get(key):
-        raise Refusal(
-          f"{workdir} holds a run with config.{key} = {have.get(key)!r}, not "
-          f"{want.get(key)!r}: take another --workdir, or the config of the run"
-        )
-  elif os.path.isdir(os.path.join(workdir, "checkpoints")):
+    before, now = load_config(workdir), config
+    before, now = (dict(_flat(_plain(c))) for c in (before, now))
+    return changes.between(workdir, before, now)
+  if os.path.isdir(os.path.join(workdir, "checkpoints")):
     raise Refusal(f"{workdir} has checkpoints but no config.json of ours")
-  else:
-    try:
-      os.makedirs(workdir, exist_ok=True)
-      write_atomically(path, json.dumps(_plain(config), indent=2) + "\n")
-    except OSError as error:
-      raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
+  try:
+    os.makedirs(workdir, exist_ok=True)
+    _write_config(workdir, config)
+  except OSError as error:
+    raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
+  return {}
+
+
+def _write_config(workdir, config):
+  text = json.dumps(_plain(config), indent=2) + "\n"
+  write_atomically(os.path.join(workdir, CONFIG), text)
+
+
+def change_config(workdir, config, changed, step):
+  """Makes the config what the run has from this step on."""
+  path, past = os.path.join(workdir, HISTORY), ""
+  if os.path.exists(path):
+    with open(path, errors="replace") as file:
+      past = file.read()
+  line = json.dumps({"step": step, "changed": changed}) + "\n"
+  write_atomically(path, past + line)
+  _write_config(workdir, config)
 
 
 def _describe(workdir, card):
