@@ -12,20 +12,20 @@ from diffflow_jax.process import levels
 
 
 def differences(source, known, run):
-  """Sentences on what makes the same arrays another function."""
-  theirs, ours = known.config.objective, run.config.objective
-  if not np.allclose(
-    output(known.objective),
-    output(run.objective),
-    rtol=1e-3,
-    equal_nan=True,
-  ):
+  """Sentences on what of two Recipes lets the same arrays mean another thing.
+
+  Args:
+    source: what the other run is called; known: its Recipe; run: the new one's.
+  """
+  theirs, ours = (json.loads(r.config.to_json()) for r in (known, run))
+  one, two = output(known.objective), output(run.objective)
+  if not np.allclose(one, two, rtol=1e-3, equal_nan=True):
     yield (
-      f"config.objective = {_text(ours)} reads the network's output in another "
-      f"way than {_text(theirs)}, with which {source} was trained: the first "
-      "steps unlearn it"
+      f"config.objective = {json.dumps(ours['objective'])} reads the network's "
+      f"output in another way than {json.dumps(theirs['objective'])}, with "
+      f"which {source} was trained: training has to turn it"
     )
-  theirs, ours = dict(known.config.network), dict(run.config.network)
+  theirs, ours = theirs["network"], ours["network"]
   other = [
     f"{key} {theirs.get(key)} -> {ours.get(key)}"
     for key in sorted(theirs.keys() | ours.keys())
@@ -35,12 +35,12 @@ def differences(source, known, run):
     yield f"config.network differs from that of {source}: {', '.join(other)}"
 
 
-def _text(section):
-  return json.dumps(section.to_dict())
-
-
 def output(objective):
-  """What the output is of x and eps, and how large z is, over the levels."""
+  """(4, levels): how z and the network's output are made of x and eps.
+
+  (alpha, sigma) and the target's (a, b) at levels from noise to data: two
+  objectives with equal ones read the same network in the same way.
+  """
   logsnr = np.linspace(-8.0, 8.0, 9)
   lv = levels.at_logsnr(objective.scale, logsnr, objective.schedule)
   row = objective.target(lv)
