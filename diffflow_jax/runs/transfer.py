@@ -15,7 +15,7 @@ import zlib
 import jax
 import numpy as np
 
-from diffflow_jax.cli import Refusal
+from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
   meaning,
   processes,
@@ -42,8 +42,13 @@ class Start:
   record: dict
 
   def write(self, workdir):
+    """Writes started_from.json, or fails in a sentence."""
     text = json.dumps(self.record, indent=2) + "\n"
-    workdir_lib.write_atomically(os.path.join(workdir, STARTED_FROM), text)
+    path = os.path.join(workdir, STARTED_FROM)
+    try:
+      workdir_lib.write_atomically(path, text)
+    except OSError as error:
+      raise Failure(f"{path} cannot be written: {error.strerror}") from error
 
   def lines(self):
     """What there is to say of it, each on a line of its own."""
@@ -154,10 +159,11 @@ def _record(workdir):
 
 
 def _has_checkpoints(workdir):
-  directory = os.path.join(workdir, "checkpoints")
-  if not os.path.isdir(directory):
+  try:
+    names = os.listdir(os.path.join(workdir, "checkpoints"))
+  except OSError:  # what is wrong with it is said when it is claimed
     return False
-  return any(name.isdigit() for name in os.listdir(directory))
+  return any(name.isdigit() for name in names)
 
 
 def _start(init_from, step, theirs, known, ours, run, skip):

@@ -141,13 +141,13 @@ def _write_config(workdir, config):
 
 def change_config(workdir, config, changed, step):
   """Makes the config what the run has from this step on."""
+  _write_config(workdir, config)
   path, past = os.path.join(workdir, HISTORY), ""
   if os.path.exists(path):
     with open(path, errors="replace") as file:
       past = file.read()
   line = json.dumps({"step": step, "changed": changed}) + "\n"
   write_atomically(path, past + line)
-  _write_config(workdir, config)
 
 
 def _describe(workdir, card):
