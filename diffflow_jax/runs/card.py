@@ -6,10 +6,10 @@ to another machine takes it along.
 
 import dataclasses
 import json
-import os
 
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 
 DATA = "data.json"
@@ -56,10 +56,9 @@ def read(workdir):
   Raises:
     Refusal: it cannot be read.
   """
-  path = os.path.join(workdir, DATA)
+  path = paths.join(workdir, DATA)
   try:
-    with open(path) as file:
-      known = json.load(file)
+    known = json.loads(paths.read(path))
     return Card(
       tuple(map(int, known["shape"])),
       int(known["num_classes"]),

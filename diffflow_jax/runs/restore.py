@@ -1,7 +1,6 @@
 """Reading a trained run: no optimiser, no training data."""
 
-import os
-
+from etils import epath
 import jax
 
 from diffflow_jax.cli import Refusal
@@ -39,7 +38,6 @@ def load_ema(workdir, known, step=None, sigma_rel=None):
   Raises:
     Refusal: there is no checkpoint, or not this one, that can be read.
   """
-  directory = os.path.join(workdir, "checkpoints")
   ema = known.config.ema
   widths = ema.get("sigma_rel", averages.WIDTHS) if ema.name == "power" else (None,)
   like = (jax.eval_shape(lambda: recipe.init(known.objective, known.network, known.card, 0)),) * len(widths)
@@ -48,18 +46,17 @@ def load_ema(workdir, known, step=None, sigma_rel=None):
       raise Refusal(f"{workdir} has no snapshots: config.ema is {ema.name!r}")
     gammas = [averages.gamma_of(width) for width in widths]
     return snapshots.rebuild(workdir, like, gammas, sigma_rel)
-  restored, damaged = None, False
-  if os.path.isdir(directory):
-    with checkpoints.Checkpoints(directory, read_only=True) as saved:
-      damaged = bool(saved.steps())
-      if step not in (None, *saved.steps()):
-        raise Refusal(f"--step must be one of {saved.steps()}, not {step}")
-      try:
-        restored = saved.restore({"ema": like}, step)
-      except checkpoints.OtherArrays as error:
-        raise Refusal(f"{workdir}: {error}") from error
+  directory = epath.Path(workdir) / "checkpoints"
+  with checkpoints.Checkpoints(directory, read_only=True) as saved:
+    there = saved.steps()
+    if there and step not in (None, *there):
+      raise Refusal(f"--step must be one of {there}, not {step}")
+    try:
+      restored = saved.restore({"ema": like}, step) if there else None
+    except checkpoints.OtherArrays as error:
+      raise Refusal(f"{workdir}: {error}") from error
   if restored is None:
-    what = "that can be read" if damaged else "yet"
+    what = "that can be read" if there else "yet"
     raise Refusal(f"{workdir} has no checkpoint {what}")
   step, items = restored
   return step, items["ema"][0]

@@ -15,12 +15,13 @@ import zlib
 import jax
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
+  checkpoints,
   meaning,
   processes,
   restore,
-  workdir as workdir_lib,
 )
 from diffflow_jax.runs.digest import name_of
 
@@ -44,11 +45,12 @@ class Start:
   def write(self, workdir):
     """Writes started_from.json, or fails in a sentence."""
     text = json.dumps(self.record, indent=2) + "\n"
-    path = os.path.join(workdir, STARTED_FROM)
+    path = paths.join(workdir, STARTED_FROM)
     try:
-      workdir_lib.write_atomically(path, text)
+      paths.write(path, text)
     except OSError as error:
-      raise Failure(f"{path} cannot be written: {error.strerror}") from error
+      reason = paths.reason(error)
+      raise Failure(f"{path} cannot be written: {reason}") from error
 
   def lines(self):
     """What there is to say of it, each on a line of its own."""
@@ -111,9 +113,12 @@ def plan(workdir, like, run, init_from, skip=()):
 
 def _is_new(workdir, init_from, skip):
   """Whether the run is to start from another; False if it goes on."""
-  record, going = _record(workdir), _has_checkpoints(workdir)
+  record = _record(workdir)
+  if init_from is None and record is None:
+    return False
+  going = _has_checkpoints(workdir)
   if init_from is None:
-    if record is not None and not going:
+    if not going:
       raise Refusal(
         f"{workdir} was to start from another run and has no checkpoint yet: "
         f"--init_from={record.get('init_from')} is missing"
@@ -142,28 +147,27 @@ def _is_new(workdir, init_from, skip):
 
 
 def _same_place(one, two):
+  if paths.is_remote(str(one)) or paths.is_remote(two):
+    return str(one).rstrip("/") == two.rstrip("/")
   return os.path.realpath(str(one)) == os.path.realpath(two)
 
 
 def _record(workdir):
   """What started_from.json holds; {} if it cannot be read, None without it."""
-  path = os.path.join(workdir, STARTED_FROM)
-  if not os.path.exists(path):
-    return None
+  path = paths.join(workdir, STARTED_FROM)
   try:
-    with open(path) as file:
-      return dict(json.load(file))
+    return dict(json.loads(paths.read(path)))
+  except FileNotFoundError:
+    return None
   except (OSError, ValueError, TypeError) as error:
     log.warning("%s cannot be read: %s", path, error)
     return {}
 
 
 def _has_checkpoints(workdir):
-  try:
-    names = os.listdir(os.path.join(workdir, "checkpoints"))
-  except OSError:  # what is wrong with it is said when it is claimed
-    return False
-  return any(name.isdigit() for name in names)
+  directory = paths.join(workdir, "checkpoints")
+  with checkpoints.Checkpoints(directory, read_only=True) as saved:
+    return bool(saved.steps())
 
 
 def _start(init_from, step, theirs, known, ours, run, skip):

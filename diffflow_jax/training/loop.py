@@ -5,12 +5,14 @@ import os
 
 import jax
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
   changes,
   checkpoints,
   compile_cache,
   generate,
+  mirror as mirror_lib,
   snapshots,
   transfer,
   workdir as workdir_lib,
@@ -45,7 +47,8 @@ def train(
   functions of (seed, step).
 
   Args:
-    config: a ConfigDict, as those of configs/; workdir: the run's directory.
+    config: a ConfigDict, as those of configs/.
+    workdir: the run's directory, on a disk or in a bucket.
     wandb: None, or a Weights & Biases project to report to.
     profile: None, or (first, last) steps to trace into workdir/profile.
     init_from: None, or another run, whose averaged parameters a new one starts
@@ -66,11 +69,12 @@ def train(
   start = transfer.plan(
     workdir, program.like.params, run, init_from, init_from_skip
   )
-  directory = os.path.join(workdir, "checkpoints")
+  directory = paths.join(workdir, "checkpoints")
+  named = paths.join(workdir, workdir_lib.CONFIG)
   with (
-    workdir_lib.claimed(workdir, config, run.card) as changed,
+    workdir_lib.claimed(workdir, config, run.card) as (changed, check_alone),
     StopRequest() as stop,
-    checkpoints.Checkpoints(directory, **config.keep) as saved,
+    checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
     compile_cache.use(workdir)
@@ -87,8 +91,9 @@ def train(
     for line in start.lines() if start else ():
       progress.note(line)
     with (
-      metrics.Writer(workdir, step, active, wandb) as writer,
-      Profiler(workdir, profile) as profiler,
+      mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
+      metrics.Writer(workdir, step, active, wandb, mirror.folder) as writer,
+      Profiler(mirror.folder, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
       flops = model_flops(
@@ -108,6 +113,7 @@ def train(
         save = not last and step % config.checkpoint_every == 0
         average = config.snapshot_every and step % config.snapshot_every == 0
         if log or picture or save or average:
+          check_alone()
           _check_finite(state, saved)
         line, loss = {}, None
         if log:
@@ -115,27 +121,28 @@ def train(
           state = program.reset(state)
         if picture:
           progress.pause()
-          _picture(state, step, run, writer, workdir, active)
+          _picture(state, step, run, writer, mirror.folder, active)
           held, loss = numbers.held_out(run, state.ema[0])
           line |= held
           progress.resume()
         if line:
           writer.write(step, line)
         if save:
+          mirror.wait(metrics.METRICS)  # who goes on from here has its lines
           saved.save(step, state.items(), loss)
         if average:
           snapshot(step, state)
       if step:
+        check_alone()
         _check_finite(state, saved)
+        mirror.wait(metrics.METRICS)
         saved.finish(step, state.items(), loss)
     progress.close()
   if step < config.num_steps:
     what = f"saved at step {step}" if step else "nothing to save yet"
     progress.note(f"{stop.signal}: {what}; the same command goes on from it")
   else:
-    progress.note(
-      f"finished step {step}; see {os.path.join(workdir, 'samples')}"
-    )
+    progress.note(f"finished step {step}; see {paths.join(workdir, 'samples')}")
   return state
 
 
@@ -202,7 +209,7 @@ def _line(state, step, run, program, progress, meter, batches):
   return {**line, **meter.line(rate, num_steps, batches.waited)}
 
 
-def _picture(state, step, run, writer, workdir, active):
+def _picture(state, step, run, writer, folder, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
   how = run.config.sampler
   samples, labels = generate.generate(
@@ -216,7 +223,7 @@ def _picture(state, step, run, writer, workdir, active):
     return
   from diffflow_jax import plots
 
-  directory = os.path.join(workdir, "samples")
+  directory = os.path.join(folder, "samples")
   path = os.path.join(directory, f"step_{step:08d}.png")
   with metrics.patiently(path):
     os.makedirs(directory, exist_ok=True)

@@ -8,11 +8,13 @@ import os
 import shutil
 import uuid
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import workdir as workdir_lib
 
 log = logging.getLogger("diffflow_jax")
 
+METRICS = "metrics.jsonl"
 BOARD_ROOM = 1 << 20  # bytes that TensorBoard's files shall find free
 
 
@@ -27,31 +29,33 @@ class Writer:
     workdir: of the run; start_step: where the run goes on from.
     active: False on all processes but one.
     wandb: None, or the Weights & Biases project to write to as well.
+    folder: where the files are written, if not in the workdir itself.
   """
 
-  def __init__(self, workdir, start_step, active=True, wandb=None):
+  def __init__(self, workdir, start_step, active=True, wandb=None, folder=None):
     self._file = self._board = self._wandb = None
     if not active:
       return
-    if wandb:
-      self._wandb = _start_wandb(wandb, workdir)
+    folder = workdir if folder is None else folder
     try:
-      self._open(workdir, start_step)
+      if wandb:
+        self._wandb = _start_wandb(wandb, workdir, folder)
+      self._open(folder, start_step)
     except OSError as error:
       raise Failure(
-        f"{workdir} cannot be written: {error.strerror or error}"
+        f"{workdir} cannot be written: {paths.reason(error)}"
       ) from error
 
-  def _open(self, workdir, start_step):
+  def _open(self, folder, start_step):
     from tensorboardX import SummaryWriter
 
-    path = os.path.join(workdir, "metrics.jsonl")
-    workdir_lib.write_atomically(path, "".join(_lines(path, start_step)))
+    path = os.path.join(folder, METRICS)
+    paths.write(path, "".join(_lines(path, start_step)))
     self._file = open(path, "ab", buffering=0)
     self._size = os.path.getsize(path)
     self._waiting = b""
     self._board = SummaryWriter(
-      os.path.join(workdir, "tensorboard"), purge_step=start_step + 1
+      os.path.join(folder, "tensorboard"), purge_step=start_step + 1
     )
 
   def write(self, step, values):
@@ -59,7 +63,7 @@ class Writer:
     if self._file is None:
       return
     self._waiting += json.dumps({"step": step, **values}).encode() + b"\n"
-    with patiently("metrics.jsonl"):
+    with patiently(METRICS):
       self._append()
     if self._wandb:
       self._wandb.log(values, step=step)
@@ -103,7 +107,7 @@ class Writer:
 
   def __exit__(self, *exc):
     if self._file is not None:
-      with patiently("metrics.jsonl"):
+      with patiently(METRICS):
         self._append()
       self._file.close()
       with patiently("tensorboard"):
@@ -112,7 +116,7 @@ class Writer:
       self._wandb.finish()
 
 
-def _start_wandb(project, workdir):
+def _start_wandb(project, workdir, folder):
   """A Weights & Biases run; the same one when the job is resumed."""
   try:
     import wandb
@@ -121,17 +125,15 @@ def _start_wandb(project, workdir):
       "--wandb needs Weights & Biases: pip install wandb"
     ) from error
 
-  path = os.path.join(workdir, "wandb_id")
-  if not os.path.exists(path):
-    workdir_lib.write_atomically(path, uuid.uuid4().hex)
-  with open(path) as file:
-    run_id = file.read()
+  path = paths.join(workdir, "wandb_id")
+  if not paths.exists(path):
+    paths.write(path, uuid.uuid4().hex)
   return wandb.init(
     project=project,
     name=os.path.basename(os.path.abspath(workdir)),
-    id=run_id,
+    id=paths.read(path).decode(),
     resume="allow",
-    dir=workdir,
+    dir=folder,
     config=workdir_lib.load_config(workdir).to_dict(),
   )
 
@@ -142,25 +144,26 @@ def patiently(what):
   try:
     yield
   except OSError as error:
-    log.warning("%s cannot be written: %s", what, error.strerror or error)
+    log.warning("%s cannot be written: %s", what, paths.reason(error))
 
 
 def read(workdir):
   """The metrics lines of a run, a list of dicts."""
-  path = os.path.join(workdir, "metrics.jsonl")
+  path = paths.join(workdir, METRICS)
   return [json.loads(line) for line in _lines(path, float("inf"))]
 
 
 def _lines(path, last_step):
   """The whole lines up to a step; a killed run may leave half a line."""
-  if not os.path.exists(path):
-    return []
   kept = []
-  with open(path) as file:
-    for line in file:
-      try:
-        if line.endswith("\n") and json.loads(line)["step"] <= last_step:
-          kept.append(line)
-      except ValueError:
-        continue
+  try:
+    lines = paths.read(path).decode(errors="replace").splitlines(keepends=True)
+  except FileNotFoundError:
+    return kept
+  for line in lines:
+    try:
+      if line.endswith("\n") and json.loads(line)["step"] <= last_step:
+        kept.append(line)
+    except ValueError:
+      continue
   return kept

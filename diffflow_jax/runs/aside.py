@@ -1,0 +1,28 @@
+"""Where files of a run go that cannot be read: out of its way, never away."""
+
+import time
+
+from etils import epath
+
+from diffflow_jax import paths
+from diffflow_jax.cli import Failure
+
+KEPT_ASIDE = "damaged"
+
+
+def set_aside(path, workdir, *, copy=False):
+  """Moves a file or directory to workdir/damaged/<name>_<time>.
+
+  Args:
+    copy: of a file, which stays where it is.
+  Raises:
+    Failure: there is a file of that name; OSError: it cannot be moved.
+  """
+  path, aside = epath.Path(path), epath.Path(workdir) / KEPT_ASIDE
+  if aside.exists() and not aside.is_dir():
+    raise Failure(
+      f"{aside} must be a directory, for damaged files like {path}: move it away"
+    )
+  aside.mkdir(parents=True, exist_ok=True)
+  target = aside / f"{path.name}_{time.time_ns()}"
+  path.copy(target) if copy else paths.move(path, target)
