@@ -15,6 +15,7 @@ import optax
 from diffflow_jax.objective import densities, losses
 from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.runs import recipe
+from diffflow_jax.runs.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
 
 
@@ -43,9 +44,17 @@ class TrainState:
     return {k: v for k, v in vars(self).items() if jax.tree.leaves(v)}
 
 
-def create(objective, network, tx, dataset, averages, seed):
-  """The state at step 0: a function of the seed."""
+def create(objective, network, tx, dataset, averages, seed, given=None):
+  """The state at step 0: a function of the seed.
+
+  Args:
+    given: {name: array} of parameters that start elsewhere, as another run's.
+  """
   params = recipe.init(objective, network, dataset, seed)
+  if given:
+    params = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: jnp.copy(given.get(name_of(path), leaf)), params
+    )
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
