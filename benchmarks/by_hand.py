@@ -79,9 +79,7 @@ def main(folder):
   x = (digits.images[..., None] / 8.0 - 1.0).astype(np.float32)
   network = UNet(channels=(8, 16), num_blocks=1, num_classes=CLASSES)
   rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, 2, STEPS)
-  tx = optax.chain(
-    optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99)
-  )
+  tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
   example = (x[:1], np.zeros(1, np.float32), np.zeros(1, np.int32))
   params = jax.jit(network.init)(jax.random.key(0), *example)
   ema, opt_state = params, jax.jit(tx.init)(params)

@@ -53,7 +53,9 @@ class Watch:
     if event in STAGES:
       now = time.time()
       name = about.get("fun_name", "?").removeprefix("jit_")
-      self.spans.append((name.removeprefix("jit(").rstrip(")"), now - seconds, now))
+      self.spans.append(
+        (name.removeprefix("jit(").rstrip(")"), now - seconds, now)
+      )
 
   def programs(self):
     """{program: (CPU seconds, number of programs of the name)}."""

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from diffflow_jax.training import sharding, state as state_lib, sums
+from diffflow_jax.training.compilation import quick
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +61,8 @@ def build(run):
   # Both compiled: an array put on several processes' devices from the host is
   # one that Orbax cannot save, and programs that run side by side, as those of
   # an eager norm, may wait for each other's messages for ever.
-  no_sums = jax.jit(sums.no_sums, out_shardings=shardings.sums)
-  norm = jax.jit(optax.tree.norm, out_shardings=shardings.step)
+  no_sums = quick(sums.no_sums, out_shardings=shardings.sums)
+  norm = quick(optax.tree.norm, out_shardings=shardings.step)
 
   def read(step):
     return run.dataset.batch(
@@ -85,7 +86,7 @@ def build(run):
       abstract,
       shardings,
     ),
-    init=jax.jit(create, out_shardings=shardings),
+    init=quick(create, out_shardings=shardings),
     step=jax.jit(
       state_lib.several(step, stride),
       in_shardings=(shardings, split),
