@@ -223,7 +223,7 @@ def _picture(state, step, run, writer, folder, active):
   )
   if not active:
     return
-  from diffflow_jax import plots
+  from diffflow_jax.plots.class_grid import class_grid
 
   directory = os.path.join(folder, "samples")
   path = os.path.join(directory, f"step_{step:08d}.png")
@@ -231,4 +231,6 @@ def _picture(state, step, run, writer, folder, active):
     os.makedirs(directory, exist_ok=True)
     generate.save_picture(path, run, samples, labels)
   if len(run.card.shape) == 3:
-    writer.picture(step, "samples", plots.image_grid(samples, columns=10))
+    writer.picture(
+      step, "samples", class_grid(samples, labels, run.card.class_names)
+    )

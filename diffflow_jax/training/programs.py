@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from diffflow_jax.runs import sharding, transfer
+from diffflow_jax.runs.compilation import quick
 from diffflow_jax.training import numbers, state as state_lib
 
 
@@ -68,10 +69,10 @@ def build(run):
   # Both compiled: an array put on several processes' devices from the host is
   # one that Orbax cannot save, and programs that run side by side, as those of
   # an eager norm, may wait for each other's messages for ever.
-  no_sums = jax.jit(numbers.no_sums, out_shardings=shardings.sums)
-  norm = jax.jit(optax.tree.norm, out_shardings=shardings.step)
+  no_sums = quick(numbers.no_sums, out_shardings=shardings.sums)
+  norm = quick(optax.tree.norm, out_shardings=shardings.step)
 
-  born = jax.jit(create, out_shardings=shardings)
+  born = quick(create, out_shardings=shardings)
   places = transfer.named(shardings.params)
 
   def init(given):
