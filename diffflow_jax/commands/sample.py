@@ -43,7 +43,14 @@ def main(argv):
 
   import jax
 
-  from diffflow_jax.training import generate, loop, resolve, restore, sharding
+  from diffflow_jax.training import (
+    first_look,
+    generate,
+    loop,
+    resolve,
+    restore,
+    sharding,
+  )  # fmt: skip
 
   run = resolve.resolve(config)
   tableau = generate.make_tableau(
@@ -59,6 +66,9 @@ def main(argv):
   if values.guidance not in (None, 1.0) and not run.dataset.num_classes:
     if values.weak_workdir is None:
       raise Refusal(f"--guidance: {values.workdir} was trained without classes")
+  if values.weak_workdir is None and values.negative_label is None:
+    strength = 0.0 if values.cfg_plus_plus else how["guidance"]
+    first_look.check_guidance("--guidance", strength, run)
   loop.use_compile_cache(values.workdir)
   step, ema = restore.load_ema(values.workdir, run, values.step, values.ema)
   if values.weak_workdir is not None:

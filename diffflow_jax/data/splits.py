@@ -133,8 +133,7 @@ def held_out(dataset, settings, make):
     settings: num or fraction, and settings over the data set's own.
     make: settings -> the data set that has them.
   Raises:
-    ValueError: it cannot be split so, or the held-out data hold training
-      examples.
+    ValueError: it cannot be split so.
   """
   settings = dict(settings)
   num, fraction = settings.pop("num", None), settings.pop("fraction", None)
@@ -149,13 +148,23 @@ def held_out(dataset, settings, make):
   held = make(settings) if settings else dataset
   if hasattr(held, "__len__") and num > len(held):
     raise ValueError(f"num = {num}, but the held-out data has {len(held)}")
-  share = overlap(dataset, held, num)
+  return dataset, (held, num)
+
+
+def check_apart(train, held, num):
+  """Refuses held-out examples that are training examples.
+
+  Raises:
+    ValueError: more than one in a hundred is, of those that `overlap` compares;
+      so many are in both parts of well-known data.
+  """
+  share = overlap(train, held, num)
   if share > FEW:
     raise ValueError(
       f"{share:.0%} of the held-out examples that were compared are training "
-      "examples: leave out all settings but num or fraction to split the data"
+      "examples: give num or fraction alone, to split the data, or settings "
+      "that name other data"
     )
-  return dataset, (held, num)
 
 
 def overlap(train, held, num):

@@ -8,6 +8,7 @@ import jax
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.training import (
   checkpoints,
+  first_look,
   generate,
   held_out,
   metrics,
@@ -60,6 +61,7 @@ def train(config, workdir, *, wandb=None, profile=None):
   """
   run = resolve(config)
   check_devices(config)
+  found = first_look.look(run)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
@@ -76,11 +78,15 @@ def train(config, workdir, *, wandb=None, profile=None):
       snapshot(step, state)  # a kill may have come between the two saves
     progress = Progress(config.num_steps, step, active)
     progress.note(_headline(state, step, workdir))
+    for line in first_look.lines(run, found):
+      progress.note(line)
     with (
       metrics.Writer(workdir, step, active, wandb) as writer,
       Profiler(workdir, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
+      if active:
+        first_look.write(run, found, workdir, writer)
       flops = model_flops(
         run.network.apply, state.params, run.dataset, config.batch_size
       )

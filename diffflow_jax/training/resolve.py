@@ -35,13 +35,12 @@ class Run:
 
 def resolve(config):
   """A Run from a config, or a Refusal in one sentence."""
-  from diffflow_jax.data import DATASETS
   from diffflow_jax.networks import NETWORKS
   from diffflow_jax.training import ema, generate
   from diffflow_jax.training.optimizers import make_optimizer
 
   checks.check_ranges(config)
-  dataset = choose("dataset", config.dataset, DATASETS)
+  dataset, held_out = _data(config)
   tx, learning_rate = make_optimizer(config)
   objective = _objective(config.objective)
   generate.make_tableau(  # refuses what it cannot make
@@ -59,37 +58,50 @@ def resolve(config):
   checks.check_network(network, dataset)
   return Run(
     config, dataset, objective, network, tx, learning_rate, averages,
-    _held_out(config, dataset),
+    held_out,
   )  # fmt: skip
 
 
-def _held_out(config, dataset):
-  """The dataset with the settings of config.held_out over its own, and num."""
-  from diffflow_jax.data import DATASETS
+def _data(config):
+  """(training data, (held-out data, how many of it) or None)."""
+  from diffflow_jax.data import splits
 
-  settings = dict(config.held_out)
-  num = settings.pop("num")
-  if not num:
-    return None
-  held = choose("held_out", {**config.dataset, **settings}, DATASETS)
-  for what in ("shape", "num_classes"):
-    ours, theirs = getattr(dataset, what), getattr(held, what)
+  dataset = _dataset("dataset", config.dataset)
+  make = lambda settings: _dataset("held_out", {**config.dataset, **settings})
+  try:
+    train, held_out = splits.held_out(dataset, config.held_out, make)
+  except ValueError as error:
+    raise Refusal(f"config.held_out: {error}") from error
+  for what in ("shape", "num_classes") if held_out else ():
+    ours, theirs = getattr(dataset, what), getattr(held_out[0], what)
     if ours != theirs:
       raise Refusal(
         f"config.held_out: its {what} is {theirs}, the training data's {ours}"
       )
-  return held, num
+  return train, held_out
+
+
+def _dataset(field, spec):
+  """What a dataset's spec names, if that is a data set."""
+  from diffflow_jax.data import DATASETS, checks as data_checks
+
+  dataset = choose(field, spec, DATASETS)
+  try:
+    return data_checks.check_dataset(dataset, dict(spec)["name"])
+  except ValueError as error:
+    raise Refusal(f"config.{field}: {error}") from error
 
 
 def _objective(spec):
   """A recipe by name, with what the config exchanges of it.
 
   Schedule, target, scale are names; weighting and density too, or "name:
-  setting=value". What is minimised stays the recipe's unless the weighting is
-  exchanged. Another schedule moves the levels that training draws, where the
-  recipe draws times uniformly, and those that sampling walks over.
+  setting=value", as `exchange` has it: what is minimised stays the recipe's
+  unless the weighting is exchanged. Another schedule moves the levels that
+  training draws, where the recipe draws times uniformly, and those that
+  sampling walks over.
   """
-  from diffflow_jax.objective import densities, weightings
+  from diffflow_jax.objective.exchange import exchange
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
   from diffflow_jax.process.levels import SCALES
   from diffflow_jax.process.schedules import SCHEDULES
@@ -102,18 +114,19 @@ def _objective(spec):
     for key, table in tables.items()
     if key in spec
   }
-  # the weighting first: its formula may be of the recipe's own density
-  makers = {"weighting": weightings.make, "density": densities.make}
-  made = {key: spec.pop(key) for key in makers if key in spec}
+  named_ones = {
+    key: parse_spec(spec.pop(key), f"config.objective.{key}")
+    for key in ("density", "weighting")
+    if key in spec
+  }
   objective = choose("objective", spec, OBJECTIVES)
   if "schedule" in other:
     objective = on_schedule(objective, other.pop("schedule")())
   objective = objective.replace(**other)
-  for key, text in made.items():
-    name, settings = parse_spec(text, f"config.objective.{key}")
+  for key in named_ones:  # one by one, so that a refusal names its field
+    upto = {k: v for k, v in named_ones.items() if k in (key, "density")}
     try:
-      one = makers[key](name, objective, **settings)
+      made = exchange(objective, **upto)
     except (TypeError, ValueError) as error:
       raise Refusal(f"config.objective.{key}: {error}") from error
-    objective = objective.replace(**{key: one})
-  return objective
+  return made if named_ones else objective
