@@ -154,25 +154,25 @@ def level(schedule, scale, t):
     schedule: has `pair(t)`; scale: (a, s) -> (alpha, sigma).
     t: times in [0, 1], any shape; all fields of the Level have this shape.
   Raises:
-    ValueError: a concrete t is outside [0, 1].
+    ValueError: a concrete t is outside [0, 1], or the schedule's [0, last].
   """
   t = jnp.asarray(t, jnp.result_type(float, t))
-  _check_time(t)
+  _check_time(t, getattr(schedule, "last", 1.0))
   (alpha, sigma), (dalpha, dsigma) = jax.jvp(
     lambda t: scale(*schedule.pair(t)), (t,), (jnp.ones_like(t),)
   )
   return Level(schedule.logsnr(t), alpha, sigma, dalpha, dsigma)
 
 
-def _check_time(t, slack=1e-6):
-  """Refuses concrete times outside [0, 1], by more than rounding, and NaN."""
+def _check_time(t, last, slack=1e-6):
+  """Refuses known times outside [0, last], by more than rounding, and NaN."""
   if not nodes.concrete(t):
     return
   times = np.asarray(t)
-  outside = ~((times >= -slack) & (times <= 1.0 + slack))
+  outside = ~((times >= -slack) & (times <= last + slack))
   if outside.any():
     raise ValueError(
-      "t must be in [0, 1], from data to noise, not "
+      f"t must be in [0, {last:g}], from data to noise, not "
       f"{times[outside][0] if times.ndim else times:g}"
     )
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.process.names import check_classes
 
 MOST_APART = 2.0  # the spread of an initial state and that of its level
 ENOUGH = 64  # numbers: their spread is then known far better than that
@@ -153,6 +154,16 @@ def _spread(z, level):
       f"{sigma:.3g}: give {sigma:.3g} * normal noise, or leave z out and give "
       "shape"
     )
+
+
+def labels(predict, cond):
+  """Refuses known labels that the network under predict has no class for."""
+  while hasattr(predict, "predict"):  # guidance, thresholding: wrappers
+    predict = predict.predict
+  network = getattr(getattr(predict, "apply", None), "__self__", None)
+  num_classes = getattr(network, "num_classes", None)
+  if num_classes is not None:
+    check_classes(cond, num_classes)
 
 
 def key(table, given, z):
