@@ -182,7 +182,9 @@ def test_options_that_are_none_are_refused(tmp_path):
   refused(lambda: load(fit="stretch"), "fit must be one of crop, pad, not 'st")
   for colour in ("snoww", 3, None):
     refused(lambda c=colour: load(background=c), "background must be a colour")
-  refused(lambda: images.to_square(np.zeros((4, 4, 2), "u1"), 2, 3), "not uint8 of ")
+  refused(
+    lambda: images.to_square(np.zeros((4, 4, 2), "u1"), 2, 3), "not uint8 of "
+  )
   refused(lambda: images.to_square(np.zeros((4, 4)), 2, 3), "a picture must be")
 
 

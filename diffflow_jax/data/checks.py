@@ -30,10 +30,11 @@ def check_dataset(dataset, name):
     ValueError: a dict, a tuple, nothing: what is no dataset, with the remedy.
   """
   lacks = [what for what in NEEDS if not hasattr(dataset, what)]
-  if lacks:
+  if lacks or isinstance(dataset, type):
+    why = f", which has no {', '.join(lacks)}" if lacks else ""
     raise ValueError(
-      f"{name} must return a data set, as dfj.data.Arrays(x, labels) is, not "
-      f"{_kind(dataset)}, which has no {', '.join(lacks)}"
+      f"{name} must be a data set, as dfj.data.Arrays(x, labels) is, not "
+      f"{_kind(dataset)}{why}"
     )
   return dataset
 

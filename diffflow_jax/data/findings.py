@@ -52,7 +52,7 @@ def all_of(findings, seen):
 def repeats(raw):
   """The share of examples that equal an earlier one, byte by byte."""
   rows = [hash(row.tobytes()) for row in np.ascontiguousarray(raw)]
-  return 1.0 - len(set(rows)) / len(rows)
+  return (len(rows) - len(set(rows))) / len(rows)
 
 
 def sizes(dataset, index, most=32):

@@ -106,7 +106,7 @@ def inspect(dataset, objective=None):
   Raises:
     ValueError: it is no data set, or an example cannot be read.
   """
-  checks.check_dataset(dataset, "inspect")
+  checks.check_dataset(dataset, "what is looked at")
   batch, index = _look(dataset)
   broken = findings.broken_batch(dataset, batch)
   if broken:
