@@ -291,7 +291,7 @@ def test_look_prints_and_draws_what_train_would_see(tmp_path):
     ("--config.held_out.split=all", "of the held-out examples that were"),
     (
       "--config.label_dropout=0.0",
-      "config.sampler.guidance: a strength of 1.3",
+      "sampler.guidance: a strength of 1.3 needs",
     ),
   ):
     done = commands.run("look", "--config=configs/digits.py", flag)

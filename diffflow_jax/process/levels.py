@@ -52,7 +52,10 @@ def from_pair(alpha, sigma):
   # in float64 where they are plain numbers: a table is made of them
   xp = jnp if any(isinstance(c, jax.Array) for c in (alpha, sigma)) else np
   alpha, sigma = xp.broadcast_arrays(
-    *(xp.asarray(c, xp.result_type(float, c)) for c in (alpha, sigma))
+    *(
+      xp.asarray(c, xp.result_type(float, xp.asarray(c)))
+      for c in (alpha, sigma)
+    )
   )
   if nodes.concrete(alpha, sigma):
     a, s = np.asarray(alpha), np.asarray(sigma)
@@ -63,7 +66,7 @@ def from_pair(alpha, sigma):
     if np.any((a == 0) & (s == 0)):
       raise ValueError("alpha and sigma are both 0, which is no noise level")
   with np.errstate(divide="ignore"):
-    logsnr = 2.0 * (xp.log(alpha) - xp.log(sigma))
+    logsnr = xp.asarray(2.0 * (xp.log(alpha) - xp.log(sigma)))
   return Level(logsnr, alpha, sigma)
 
 

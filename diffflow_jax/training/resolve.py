@@ -87,9 +87,7 @@ def _dataset(field, spec):
 
   dataset = choose(field, spec, DATASETS)
   try:
-    return data_checks.check_dataset(
-      dataset, f"what {dict(spec)['name']} returns"
-    )
+    return data_checks.check_dataset(dataset, f"what {spec['name']} returns")
   except ValueError as error:
     raise Refusal(f"config.{field}: {error}") from error
 
