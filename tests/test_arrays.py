@@ -114,6 +114,7 @@ def test_images_without_a_channel_get_one_and_series_are_asked_for():
     (np.eye(3)[LABELS].astype(int), "one-hot rows are labels.argmax"),
     (np.array(["cat", "dog", "eel"])[LABELS], "names become np.unique"),
     (LABELS > 0, r"labels.astype\(int\)"),
+    (np.ma.zeros(12, int), "is a masked array"),
     (np.array(0), r"not int64 of shape \(\)"),
   ],
 )
@@ -126,6 +127,7 @@ def test_classes_are_counted_or_checked():
   assert Arrays(IMAGES, LABELS).num_classes == 3
   assert Arrays(IMAGES, list(LABELS)).labels.dtype == np.int32
   assert Arrays(IMAGES, LABELS, 5).num_classes == 5
+  refused(lambda: Arrays(IMAGES, LABELS * 100), "has 200, for 12 examples: ren")
   refused(lambda: Arrays(IMAGES, LABELS, 2), "label 2 at example 2; .* 0 to 1")
   refused(lambda: Arrays(IMAGES, LABELS + 1, 3), "0 to 2: subtract 1 from all")
   refused(
@@ -152,8 +154,8 @@ def test_classes_are_counted_or_checked():
     (np.zeros((5, 2), "M8[s]"), "not datetime64"),
     (np.ma.zeros((5, 2)), "x is a masked array: fill it"),
     ([[1.0, 2.0], [3.0]], "x is no array: .* inhomogeneous"),
-    (None, "integers or floats, not objects"),
-    ({"x": 1}, "integers or floats, not objects"),
+    (None, "integers or floats, not a NoneType"),
+    ({"x": 1}, "integers or floats, not a dict"),
   ],
 )
 def test_what_is_no_array_of_examples_is_refused(x, words):

@@ -217,6 +217,11 @@ def test_loose_images_beside_classes_and_loops_are_refused(tmp_path):
   (tmp_path / "again").unlink()
   (tmp_path / "itself").symlink_to("itself")
   assert load().num == 12
+  (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+  refused(lambda: data.inspect(load()), "cannot be read: No such .*gone.png")
+  (tmp_path / "dog" / "gone.png").unlink()
+  (tmp_path / "dog" / "a\nb.png").write_bytes(b"")
+  refused(lambda: data.inspect(load()), r"a\\nb.png cannot be decoded")
 
 
 def test_of_several_pictures_in_a_file_the_first_is_read_and_said_once(

@@ -54,7 +54,7 @@ def check_labels(labels, num, num_classes, where):
   Raises:
     ValueError: another shape, type or range, with what would mend it.
   """
-  labels = np.asarray(labels)
+  labels = np.asanyarray(labels)
   _check_layout(labels, num, where)
   bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if bad.size:
@@ -73,7 +73,7 @@ def count_classes(labels, num, where):
   Raises:
     ValueError: they are no such labels, or do not start at 0.
   """
-  labels = np.asarray(labels)
+  labels = np.asanyarray(labels)
   _check_layout(labels, num, where)
   least, num_classes = int(labels.min()), int(labels.max()) + 1
   if least != 0:
@@ -82,6 +82,11 @@ def count_classes(labels, num, where):
       f"give num_classes = {num_classes} if some are only absent"
       if least > 0
       else f"{where} has label {least}; labels count from 0"
+    )
+  if num_classes > num:
+    raise ValueError(
+      f"{where} has {num_classes - 1}, for {num} examples: renumber them, as "
+      "np.unique(labels, return_inverse=True)[1]"
     )
   return num_classes
 
@@ -94,7 +99,9 @@ def check_names(names, num_classes):
 
 
 def _check_layout(labels, num, where):
-  """Refuses what is no (num,) of integers."""
+  """Refuses what is no (num,) of integers, all known."""
+  if isinstance(labels, np.ma.MaskedArray):
+    raise ValueError(f"{where} is a masked array: leave out what has no label")
   if labels.shape == (num,) and labels.dtype.kind in "iu":
     return
   hint = ""

@@ -194,7 +194,8 @@ def none_negative(seen):
 
 
 def far_out(seen):
-  share = np.mean(np.abs(seen.x[seen.finite]) > layout.FAR)
+  good = seen.x[seen.finite]
+  share = np.mean(np.abs(good) > layout.FAR) if good.size else 0.0
   if not share > layout.FEW:
     return None
   return (
@@ -217,9 +218,11 @@ def dark(seen):
   largest = seen.raw.max()
   if seen.raw.dtype.kind not in "iu" or not most or largest > most / 4:
     return None
-  return (
-    f"the largest value is {largest} of {most}: if white is less, give "
-    "max_value"
+  if seen.low == seen.high:
+    return None
+  ours = hasattr(seen.dataset, "max_value")
+  return f"the largest value is {largest} of {most}, so all is dark" + (
+    ": if white is less, give max_value" * ours
   )
 
 

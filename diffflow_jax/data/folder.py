@@ -54,7 +54,8 @@ def folder(
     found = [_images_below(path)]
   for name, images in zip(classes or [""], found, strict=True):
     if not images:
-      raise ValueError(f"there are no images in {os.path.join(path, name)}")
+      where = os.path.normpath(os.path.join(path, name))
+      raise ValueError(f"there are no images in {_shown(where)}")
   paths = [image for images in found for image in images]
   labels = np.repeat(np.arange(len(found)), [len(images) for images in found])
 
@@ -64,7 +65,7 @@ def folder(
   return Source(
     num=len(paths),
     read=read,
-    name=paths.__getitem__,
+    name=lambda index: _shown(paths[index]),
     size=size,
     channels=channels,
     num_classes=len(classes),
@@ -85,6 +86,12 @@ def _check_no_loop(path, name):
     raise ValueError(
       f"{os.path.join(path, name)} is a link to {real}, which holds {path}"
     )
+
+
+def _shown(path):
+  """A path on one line, whatever bytes its name is made of."""
+  text = path.encode("utf-8", "backslashreplace").decode()
+  return text.replace("\n", "\\n")
 
 
 def _is_junk(name):

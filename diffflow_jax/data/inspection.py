@@ -107,7 +107,13 @@ def inspect(dataset, objective=None):
     ValueError: it is no data set, or an example cannot be read.
   """
   checks.check_dataset(dataset, "what is looked at")
-  batch, index = _look(dataset)
+  try:
+    batch, index = _look(dataset)
+  except OSError as error:  # the disk's, or a link to nowhere
+    why = error.strerror or error
+    raise ValueError(
+      f"an example cannot be read: {why}: {error.filename}"
+    ) from error
   broken = findings.broken_batch(dataset, batch)
   if broken:
     return _unread(dataset, batch, broken)

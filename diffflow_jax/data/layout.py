@@ -37,15 +37,16 @@ def as_examples(x, layout=None):
     raise ValueError("x is a masked array: fill it, as x.filled(0), or drop it")
   try:
     x = x if isinstance(x, np.ndarray) else np.asarray(x)
-  except ValueError as error:  # rows of different lengths
-    raise ValueError(f"x is no array: {str(error).splitlines()[0]}") from error
+  except (ValueError, TypeError, RuntimeError) as error:
+    reason = str(error).splitlines()[0]  # rows of different lengths, torch's
+    raise ValueError(f"x is no array: {reason}") from error
   is_known = x.dtype.kind in "biu" or checks.is_float(x.dtype)
   if not is_known:
     what = f"{x.dtype}"
     what = "records with fields" if x.dtype.names else what
-    what = (
-      "objects, as rows of different shapes" if x.dtype == np.object_ else what
-    )
+    if x.dtype == np.object_:
+      rows = "objects, as rows of different shapes"
+      what = rows if x.ndim else f"a {type(x.item()).__name__}"
     raise ValueError(f"x must hold integers or floats, not {what}")
   if x.ndim < 2:
     raise ValueError(

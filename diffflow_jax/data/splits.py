@@ -133,7 +133,7 @@ def held_out(dataset, settings, make):
     settings: num or fraction, and settings over the data set's own.
     make: settings -> the data set that has them.
   Raises:
-    ValueError: it cannot be split so.
+    ValueError: it cannot be split so, or the data named are not alike.
   """
   settings = dict(settings)
   num, fraction = settings.pop("num", None), settings.pop("fraction", None)
@@ -146,6 +146,10 @@ def held_out(dataset, settings, make):
     what = ", ".join(settings) or f"a {type(dataset).__name__}"
     raise ValueError(f"fraction splits a data set itself; with {what} give num")
   held = make(settings) if settings else dataset
+  for what in ("shape", "num_classes"):
+    ours, theirs = getattr(dataset, what), getattr(held, what)
+    if ours != theirs:
+      raise ValueError(f"its {what} is {theirs}, the training data's {ours}")
   if hasattr(held, "__len__") and num > len(held):
     raise ValueError(f"num = {num}, but the held-out data has {len(held)}")
   return dataset, (held, num)
