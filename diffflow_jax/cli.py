@@ -57,6 +57,13 @@ def chosen_config(values):
       for other in list(config[section]):
         if other != "name" and f"{section}.{other}" not in overrides:
           del config[section][other]
+      if section == "dataset":  # which data its held-out part was, goes too
+        for other in list(config.get("held_out", ())):
+          ours = (
+            other in ("num", "fraction") or f"held_out.{other}" in overrides
+          )
+          if not ours:
+            del config.held_out[other]
   return config
 
 

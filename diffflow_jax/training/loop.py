@@ -18,6 +18,7 @@ from diffflow_jax.runs import (
   workdir as workdir_lib,
 )
 from diffflow_jax.training import (
+  first_look,
   metrics,
   numbers,
   programs,
@@ -63,6 +64,7 @@ def train(
   """
   run = resolve(config)
   check_devices(config)
+  found = first_look.look(run)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
@@ -90,6 +92,8 @@ def train(
         workdir_lib.change_config(workdir, config, changed, step)
     for line in start.lines() if start else ():
       progress.note(line)
+    for line in first_look.lines(run, found):
+      progress.note(line)
     with (
       mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
       metrics.Writer(
@@ -98,6 +102,8 @@ def train(
       Profiler(mirror.folder, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
+      if active:
+        first_look.write(run, found, mirror.folder, writer)
       flops = model_flops(
         run.network.apply, state.params, run.dataset, config.batch_size
       )

@@ -116,7 +116,7 @@ def make_train_step(
       cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
     density = _at(objective, state, state.params).density
     logsnr = densities.draw(density, level_key, x.shape[0])
-    return x, logsnr, jax.random.normal(noise_key, x.shape, x.dtype), cond
+    return x, logsnr, losses.noise_like(noise_key, x), cond
 
   def step(state, batch):
     def gradient(params, part):
