@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from diffflow_jax.objective import densities
 from diffflow_jax.objective.objective import plain_mse
-from diffflow_jax.objective.weighting import log_gain
-from diffflow_jax.process import levels, schedules, targets
+from diffflow_jax.objective.weighting import TargetMSE, log_gain
+from diffflow_jax.process import levels, nodes, schedules, targets
 from diffflow_jax.process.schedule import clip_far
 
 
@@ -55,12 +55,29 @@ def log_factor(objective, logsnr):
 
 
 def _log_factor(objective, logsnr, gain):
-  logsnr = clip_far(logsnr)
-  log_p = objective.density.log_prob(logsnr)
-  drawn = log_p > -jnp.inf
-  log_2p = jnp.log(2.0) + jnp.where(drawn, log_p, 0.0)
-  log_w = objective.weighting(logsnr)
-  return jnp.where(drawn, log_w - log_2p + gain, -jnp.inf)
+  logsnr, density = clip_far(logsnr), objective.density
+  weighting = objective.weighting
+  if isinstance(weighting, TargetMSE) and weighting.density is density:
+    # w/(2p) is omega D²/alpha² of that MSE: p is left out, not divided by
+    drawn = density.inside(logsnr) if hasattr(density, "inside") else True
+    log_factor = weighting.log_omega(logsnr)
+    if not _same_row(weighting, objective):
+      log_factor += gain - weighting.log_gain(logsnr)
+  else:
+    log_p = density.log_prob(logsnr)
+    drawn = log_p > -jnp.inf
+    log_2p = jnp.log(2.0) + jnp.where(drawn, log_p, 0.0)
+    log_factor = weighting(logsnr) - log_2p + gain
+  return jnp.where(drawn, log_factor, -jnp.inf)
+
+
+def _same_row(weighting, objective):
+  """Whether the MSE that is minimised is that of the network's own output."""
+  held = lambda node: node.held if isinstance(node, nodes.Opaque) else node
+  return all(
+    held(getattr(weighting, part)) is held(getattr(objective, part))
+    for part in ("target", "scale", "schedule")
+  )
 
 
 def factor_range(objective, num=1000):
