@@ -315,7 +315,7 @@ def test_where_a_run_may_start_from(short, tmp_path):
   text = refusal(seeded, *CONSTANT, here)
   assert f"{seeded} holds a run that did not start from {short}: leave" in text
   text = refusal(tmp_path / "a", *CONSTANT, "--init_from=nowhere")
-  assert "--init_from: nowhere holds no run" in text
+  assert "--init_from: there is no folder nowhere" in text
   text = refusal(tmp_path / "a", *CONSTANT, "--init_from_skip=*")
   assert text == "--init_from_skip needs --init_from"
   # killed before its first save, it has to be told again

@@ -19,9 +19,9 @@ from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
   checkpoints,
+  loading,
   meaning,
   processes,
-  restore,
 )
 from diffflow_jax.runs.digest import name_of
 
@@ -68,15 +68,17 @@ class Start:
 def source_params(path):
   """(step, {name: array}, Recipe) of a run: its averaged parameters.
 
+  Args:
+    path: a workdir or a folder that `export` wrote, as for `loading.load`.
   Raises:
     Refusal: there is no run there that can be read.
   """
   try:
-    known = restore.load_recipe(path)
-    step, params = restore.load_ema(path, known)
+    run = loading.opened(path)
+    step, params = run.step, run.params
   except Refusal as error:
     raise Refusal(f"--init_from: {error}") from error
-  return step, named(params), known
+  return step, named(params), run.recipe
 
 
 def named(tree):
