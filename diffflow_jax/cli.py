@@ -123,7 +123,7 @@ def run(main, argv=None):
   """Runs main(argv) and turns refusals and failures into an exit status."""
   logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
   # dependencies may warn; what they merely have to tell is not for our users
-  for noisy in ("absl", "jax", "orbax", "matplotlib"):
+  for noisy in ("absl", "jax", "orbax", "matplotlib", "fsspec", "botocore"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
   try:
     sys.exit(main(sys.argv if argv is None else argv))

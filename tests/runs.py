@@ -6,7 +6,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffflow_jax.runs import card as card_lib, checkpoints, recipe
+from diffflow_jax.runs import card as card_lib, checkpoints, recipe, storage
 from diffflow_jax.training import metrics
 
 CLOCK = (
@@ -19,15 +19,14 @@ CLOCK = (
 
 def final_arrays(workdir, step):
   """Every array of the last checkpoint, by name."""
+  path = workdir / "checkpoints" / str(step)
+  stored = {p.parent.name for p in path.glob("*/_METADATA")}
+  like = {
+    name: storage.shapes(path / name)[name]
+    for name in stored - {checkpoints.DIGEST}
+  }
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
   with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
-    stored = c._inner.checkpointables_metadata(step).metadata
-    like = {
-      name: jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored[name][name]
-      )
-      for name in stored
-      if name != checkpoints.DIGEST
-    }
     found, items = c.restore(like)
   assert found == step
   return {

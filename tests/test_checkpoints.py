@@ -1,7 +1,9 @@
 """Checkpoints: whole or skipped, never half."""
 
+import json
 import os
 import pathlib
+import subprocess
 import sys
 import types
 
@@ -12,6 +14,7 @@ import pytest
 
 from diffflow_jax.runs import checkpoints, orbax_errors
 from diffflow_jax.runs.digest import digest
+from tests import commands
 
 
 def _items(value):
@@ -170,3 +173,43 @@ def test_late_errors_of_orbaxs_threads_are_not_shown_and_others_are(
     sys.excepthook(RuntimeError, error, None)
     sys.unraisablehook(types.SimpleNamespace(exc_value=error))
   assert len(shown) == 2 and str(shown[0][1]) == "something else"
+
+
+SAVES = """
+import json, os, resource, sys, threading
+import jax.numpy as jnp
+from diffflow_jax.runs import checkpoints
+
+limit, num = map(int, sys.argv[2:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+items = {"params": {"w": jnp.ones((30, 40))}, "step": jnp.int32(0)}
+seen = []
+with checkpoints.Checkpoints(sys.argv[1], latest=2) as saved:
+  for step in range(1, num + 1):
+    saved.save(step, items)
+    assert saved.wait(), step
+    files = len(os.listdir("/proc/self/fd"))
+    seen.append((files, threading.active_count()))
+  assert saved.steps() == [num, num - 1]
+print(json.dumps([seen[9], max(seen), seen[-1]]))
+"""
+
+
+@pytest.mark.parametrize(
+  "limit, num", [(64, 30), pytest.param(256, 400, marks=pytest.mark.slow)]
+)
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_saves_leave_no_file_open_and_no_thread_behind(tmp_path, limit, num):
+  """Orbax's newer interface: 3 descriptors and a thread each (0.12.8)."""
+  done = subprocess.run(
+    [sys.executable, "-c", SAVES, tmp_path / "c", str(limit), str(num)],
+    cwd=commands.ROOT,
+    env=commands.environment(),
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0 and not done.stderr, done.stderr
+  early, most, last = json.loads(done.stdout)
+  assert most[0] <= early[0] + 3 and most[1] <= early[1] + 3, done.stdout
+  assert last[0] <= early[0] + 1 and last[1] <= early[1] + 1, done.stdout

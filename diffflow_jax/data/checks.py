@@ -4,6 +4,8 @@ import os
 
 import numpy as np
 
+from diffflow_jax import paths
+
 
 def check_choice(name, value, known):
   if value not in known:
@@ -13,11 +15,25 @@ def check_choice(name, value, known):
 
 
 def check_path(path, is_there=os.path.exists):
-  """The path, if there is such a file (or directory: os.path.isdir)."""
-  if not path or not is_there(path):
+  """The path, if there is such a file (or directory: os.path.isdir).
+
+  If it is in a bucket, the path of a copy on this machine, as `fetched`.
+  """
+  copy = fetched(path)
+  if not path or not is_there(copy):
     kind = "directory" if is_there is os.path.isdir else "file"
     raise ValueError(f"there is no {kind} {path!r}")
-  return path
+  return copy
+
+
+def fetched(path):
+  """A file, a directory or a pattern of files, of a bucket on this machine."""
+  try:
+    return paths.fetched(path)
+  except FileNotFoundError:
+    return path
+  except OSError as error:
+    raise ValueError(f"{path} cannot be read: {paths.reason(error)}") from error
 
 
 def check_labels(labels, num, num_classes, where):

@@ -22,7 +22,7 @@ def folder(path, size, channels=3, undecodable="refuse", flip=False):
   """
   from PIL import Image  # comes with matplotlib
 
-  checks.check_path(path, os.path.isdir)
+  path = checks.check_path(path, os.path.isdir)
   classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
   if classes:
     found = [_images_below(os.path.join(path, name)) for name in classes]

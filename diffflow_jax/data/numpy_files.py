@@ -49,9 +49,9 @@ def _is_known(dtype):
 
 def _load(path):
   """An array, or a dict of arrays; nothing is unpickled."""
-  checks.check_path(path)
+  copy = checks.check_path(path)
   try:
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    loaded = np.load(copy, mmap_mode="r", allow_pickle=False)
     return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0]

@@ -31,7 +31,7 @@ def array_record(
   from PIL import Image  # comes with matplotlib
 
   sources = _library("grain.sources", "grain")
-  paths = sorted(glob.glob(path))
+  paths = sorted(glob.glob(checks.fetched(path)))
   if not paths:
     raise ValueError(f"there is no file {path!r}")
   try:

@@ -2,34 +2,49 @@
 
 import json
 
-from etils import epath
 import numpy as np
+
+from diffflow_jax import paths
 
 METRICS = "metrics.jsonl"
 
 
-def lines(path, last_step=float("inf")):
-  """The whole lines up to a step, as text; a killed run may leave half a line.
+def sound(data, last_step=float("inf")):
+  """The lines of a file's bytes that can be read, and how many cannot.
+
+  Half a line at the end is what a killed run leaves, and is none.
 
   Args:
-    path: of the file; without one there are no lines.
+    last_step: lines of later steps are left out.
+  Returns:
+    ([line with its end], number)
   """
-  path = epath.Path(path)
-  if not path.exists():
-    return []
-  kept = []
-  for line in path.read_text().splitlines(keepends=True):
-    try:
-      if line.endswith("\n") and json.loads(line)["step"] <= last_step:
-        kept.append(line)
-    except ValueError:
-      continue
-  return kept
+  kept, bad = [], 0
+  for line in data.split(b"\n")[:-1]:
+    step = _step_of(line)
+    bad += step is None
+    if step is not None and step <= last_step:
+      kept.append(line + b"\n")
+  return kept, bad
+
+
+def _step_of(line):
+  """The step of a line, or None if it is none of ours."""
+  try:
+    values = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  step = values.get("step") if isinstance(values, dict) else None
+  return step if type(step) is int else None
 
 
 def read(workdir):
   """The metrics lines of a run, a list of dicts."""
-  return [json.loads(line) for line in lines(epath.Path(workdir) / METRICS)]
+  try:
+    data = paths.read(paths.join(workdir, METRICS))
+  except FileNotFoundError:
+    return []
+  return [json.loads(line) for line in sound(data)[0]]
 
 
 def columns(workdir):

@@ -5,11 +5,13 @@ import os
 
 import jax
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
   checkpoints,
   compile_cache,
   generate,
+  mirror as mirror_lib,
   snapshots,
   workdir as workdir_lib,
 )
@@ -35,7 +37,8 @@ def train(config, workdir, *, wandb=None, profile=None):
   functions of (seed, step).
 
   Args:
-    config: a ConfigDict, as those of configs/; workdir: the run's directory.
+    config: a ConfigDict, as those of configs/.
+    workdir: the run's directory, on a disk or in a bucket.
     wandb: None, or a Weights & Biases project to report to.
     profile: None, or (first, last) steps to trace into workdir/profile.
   Returns:
@@ -51,11 +54,12 @@ def train(config, workdir, *, wandb=None, profile=None):
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
-  directory = os.path.join(workdir, "checkpoints")
+  directory = paths.join(workdir, "checkpoints")
+  named = paths.join(workdir, workdir_lib.CONFIG)
   with (
-    workdir_lib.claimed(workdir, config, run.card),
+    workdir_lib.claimed(workdir, config, run.card) as check_alone,
     StopRequest() as stop,
-    checkpoints.Checkpoints(directory, **config.keep) as saved,
+    checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
     compile_cache.use(workdir)
@@ -65,8 +69,11 @@ def train(config, workdir, *, wandb=None, profile=None):
     progress = Progress(config.num_steps, step, active)
     progress.note(_headline(state, step, workdir))
     with (
-      metrics.Writer(workdir, step, active, wandb) as writer,
-      Profiler(workdir, profile) as profiler,
+      mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
+      metrics.Writer(
+        workdir, step, active, wandb, mirror.folder, config.log_every
+      ) as writer,
+      Profiler(mirror.folder, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
       flops = model_flops(
@@ -86,6 +93,7 @@ def train(config, workdir, *, wandb=None, profile=None):
         save = not last and step % config.checkpoint_every == 0
         average = config.snapshot_every and step % config.snapshot_every == 0
         if log or picture or save or average:
+          check_alone()
           _check_finite(state, saved)
         line, loss = {}, None
         if log:
@@ -93,27 +101,28 @@ def train(config, workdir, *, wandb=None, profile=None):
           state = program.reset(state)
         if picture:
           progress.pause()
-          _picture(state, step, run, writer, workdir, active)
+          _picture(state, step, run, writer, mirror.folder, active)
           held, loss = numbers.held_out(run, state.ema[0])
           line |= held
           progress.resume()
         if line:
           writer.write(step, line)
         if save:
+          mirror.wait(metrics.METRICS)  # who goes on from here has its lines
           saved.save(step, state.items(), loss)
         if average:
           snapshot(step, state)
       if step:
+        check_alone()
         _check_finite(state, saved)
+        mirror.wait(metrics.METRICS)
         saved.finish(step, state.items(), loss)
     progress.close()
   if step < config.num_steps:
     what = f"saved at step {step}" if step else "nothing to save yet"
     progress.note(f"{stop.signal}: {what}; the same command goes on from it")
   else:
-    progress.note(
-      f"finished step {step}; see {os.path.join(workdir, 'samples')}"
-    )
+    progress.note(f"finished step {step}; see {paths.join(workdir, 'samples')}")
   return state
 
 
@@ -173,7 +182,7 @@ def _line(state, step, run, program, progress, meter, batches):
   return {**line, **meter.line(rate, num_steps, batches.waited)}
 
 
-def _picture(state, step, run, writer, workdir, active):
+def _picture(state, step, run, writer, folder, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
   how = run.config.sampler
   samples, labels = generate.generate(
@@ -187,7 +196,7 @@ def _picture(state, step, run, writer, workdir, active):
     return
   from diffflow_jax import plots
 
-  directory = os.path.join(workdir, "samples")
+  directory = os.path.join(folder, "samples")
   path = os.path.join(directory, f"step_{step:08d}.png")
   with metrics.patiently(path):
     os.makedirs(directory, exist_ok=True)
