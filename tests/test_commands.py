@@ -319,7 +319,7 @@ def test_the_layers_of_the_network_are_printed_on_request(tmp_path):
     (["--solver=x.npz", "--grid=karras"], "--grid has no effect with --solver"),
     (["--solver=adaptive", "--num_steps=4"], "--num_steps has no effect with"),
     (["--grid=file:path=x", "--num_steps=4"], "no effect with --grid=file"),
-    (["--restart=1,2"], "--restart must be HIGH,LOW,TIMES, not 1,2"),
+    (["--restart=1,2"], "--restart must be HIGH,LOW,TIMES, not '1,2'"),
     (["--restart=3,1,1"], "--restart: restart needs 0 <= high < low"),
     (["--negative_label=10"], "--negative_label must be 0 to 9, not 10"),
     (

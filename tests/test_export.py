@@ -12,10 +12,10 @@ import pytest
 from safetensors import numpy as safetensors
 
 import diffflow_jax as dfj
-from diffflow_jax import cli
+from diffflow_jax import cli, paths
 from diffflow_jax.commands import export
-from diffflow_jax.runs import loading, params_file
-from tests import commands, runs
+from diffflow_jax.runs import params_file
+from tests import buckets, commands, runs
 
 HOW = dict(solver="sde_dpmpp_2m", num_steps=4, guidance=2.0)
 
@@ -259,17 +259,15 @@ def test_half_an_export_is_no_run_and_is_finished_later(
   both, tmp_path, monkeypatch
 ):
   out = tmp_path / "out"
-  written = []
+  written, write = [], paths.write
 
   def fail(path, data):
-    if len(written) == 3:
+    if len(written) == 4:  # the notice that it is not finished, three files
       raise OSError(28, "No space left on device")
     written.append(path)
-    with open(path, "wb") as file:
-      return file.write(data)
+    write(path, data)
 
-  place = type(loading.epath.Path(out))
-  monkeypatch.setattr(place, "write_bytes", fail)
+  monkeypatch.setattr(paths, "write", fail)
   with pytest.raises(cli.Failure, match="out cannot be written: No space left"):
     exported(both[0], out)
   assert len(list(out.iterdir())) == 3
@@ -310,3 +308,24 @@ def test_files_that_are_no_sampler_are_refused(both, tmp_path):
       dfj.load_exported(tmp_path / name)
   with pytest.raises(cli.Refusal, match="missing cannot be read: No such file"):
     dfj.load_exported(tmp_path / "missing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [buckets.gcs, buckets.s3])
+def test_a_folder_in_a_bucket_is_as_on_a_disk(server, both, monkeypatch):
+  with server() as (bucket, extra, _):
+    for name, value in extra.items():
+      monkeypatch.setenv(name, value)
+    out = f"{bucket}/models/digits"
+    with pytest.raises(cli.Refusal, match="there is no folder .*models/digits"):
+      dfj.load(out)
+    dfj.load(both[1]).export(out, batch=6, **HOW)
+    with pytest.raises(cli.Refusal, match="digits holds a run or an export al"):
+      dfj.load(both[1]).export(out)
+    want = dfj.load(both[1]).sample(**HOW)
+    np.testing.assert_array_equal(dfj.load(out).sample(**HOW), want)
+    draw = dfj.load_exported(f"{out}/sampler.jaxexport")
+    got = draw(jax.random.key(0), np.arange(6) % 3)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(cli.Refusal, match="in it digits is one"):
+      dfj.load(f"{bucket}/models")

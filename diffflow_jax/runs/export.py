@@ -14,8 +14,7 @@ import json
 import os
 import tempfile
 
-from etils import epath
-
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import card as card_lib, model_card, params_file
 from diffflow_jax.runs.settings import said
@@ -50,17 +49,17 @@ def write(run, out, sampler=None):
   files = {PARAMS: params, PICTURE: picture}
   if sampler is not None:
     files[SAMPLER] = sampler.serialized()
-  text = model_card.text(run, place.name, params, sampler)
+  text = model_card.text(run, os.path.basename(place), params, sampler)
   files[README] = text.encode()
   files[card_lib.DATA] = run.card.to_json().encode()
   config = json.loads(run.config.to_json())
   files[CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
   try:
     for name, content in files.items():
-      (place / name).write_bytes(content)
+      paths.write(paths.join(place, name), content)
   except OSError as error:
     raise Failure(
-      f"{place} cannot be written: {error.strerror or error}"
+      f"{place} cannot be written: {paths.reason(error)}"
     ) from error
 
 
@@ -70,18 +69,20 @@ def _claim(out, name):
     raise Refusal(
       f"{name} must be a path or a URL of a folder, not {said(out)}"
     )
-  place = epath.Path(out).expanduser()
+  place = os.fspath(out).rstrip("/")
   try:
-    if place.exists() and not place.is_dir():
-      raise Refusal(f"{name}: {place} is a file, and an export is a folder")
-    place.mkdir(parents=True, exist_ok=True)
-    inside = sorted(p.name for p in place.iterdir())
+    if not paths.is_remote(place):
+      place = os.path.abspath(os.path.expanduser(place))
+      if os.path.isfile(place):
+        raise Refusal(f"{name}: {place} is a file, and an export is a folder")
+      os.makedirs(place, exist_ok=True)
+    inside = paths.names(place)
     if CONFIG in inside:
       raise Refusal(f"{name}: {place} holds a run or an export already")
-    other = [n for n in inside if n not in FILES]
+    other = [n for n in inside if n.removesuffix(".partial") not in FILES]
     if other:
       raise Refusal(f"{name}: {place} holds other files, as {other[0]}")
-    (place / README).write_text("An export that is not finished.\n")
+    paths.write(paths.join(place, README), "An export that is not finished.\n")
   except OSError as error:
-    raise Refusal(f"{name}: {place}: {error.strerror or error}") from error
+    raise Refusal(f"{name}: {place}: {paths.reason(error)}") from error
   return place

@@ -3,11 +3,11 @@
 import hashlib
 import json
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import recipe as recipe_lib
 from diffflow_jax.runs.digest import name_of
@@ -27,7 +27,7 @@ TYPES = {  # safetensors' own reader for NumPy has no bfloat16
 
 def is_in(path):
   """Whether a folder holds such a file: an export, and not a run's workdir."""
-  return (epath.Path(path) / NAME).exists()
+  return paths.exists(paths.join(path, NAME))
 
 
 def pack(params, step):
@@ -62,8 +62,11 @@ def read(path, recipe, step=None):
   """
   import safetensors
 
-  file = epath.Path(path) / NAME
-  data = file.read_bytes()
+  file = paths.join(path, NAME)
+  try:
+    data = paths.read(file)
+  except OSError as error:
+    raise Refusal(f"{file}: {paths.reason(error)}") from error
   try:
     arrays, known = _arrays(safetensors.deserialize(data)), about(data)
   except (safetensors.SafetensorError, ValueError, KeyError) as error:
