@@ -25,6 +25,9 @@ def test_idx_files_are_read_as_they_were_written(suffix, tmp_path):
     d = data.mnist(str(tmp_path), split)
     assert np.array_equal(d.x[..., 0], x) and np.array_equal(d.labels, labels)
     assert d.shape == (6, 5, 1) and d.num_classes == 10
+    assert d.class_names == tuple("0123456789")
+    garments = data.fashion_mnist(str(tmp_path), split).class_names
+    assert garments[0] == "T-shirt/top" and garments[9] == "Ankle boot"
 
 
 @pytest.mark.skipif(

@@ -82,8 +82,9 @@ def test_ours_have_nothing_wrong(tmp_path):
     names = getattr(made, "class_names", ())
     assert not names or tuple(found.class_counts) == names
   assert found.class_counts == {"cat": 6, "dog": 6}
-  assert "cropped to the centre and resized (bicubic) from 30x20 to 40x35" in (
-    found.summary()
+  assert (
+    "cropped to the centre and resized (bicubic) from sides of 20 to 4"
+    in (found.summary())
   )
   assert data.digits().class_names == tuple("0123456789")
   drawn = dfj.inspect(data.moons())

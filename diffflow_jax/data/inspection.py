@@ -168,16 +168,13 @@ def as_seen(dataset, seed=0, size=64):
 
 
 def _made_of(seen):
-  """ "cropped to the centre and resized from 20x40 to 35x50", or ""."""
+  """ "cropped to the centre and resized from sides of 20 to 50 …", or ""."""
   if seen.sizes is None:
     return ""
-  least, most = seen.sizes.min(axis=0), seen.sizes.max(axis=0)
-  spread = " to ".join(
-    f"{w}x{h}"
-    for w, h in dict.fromkeys(map(tuple, (least.tolist(), most.tolist())))
-  )
   how = {"crop": "cropped to the centre", "pad": "padded"}[seen.dataset.fit]
-  return f"{how} and resized ({seen.dataset.resize}) from {spread}"
+  least, most = seen.sizes.min(), seen.sizes.max()
+  spread = f"{least} to {most} pixels" if least < most else f"{least} pixels"
+  return f"{how} and resized ({seen.dataset.resize}) from sides of {spread}"
 
 
 def _num(dataset):

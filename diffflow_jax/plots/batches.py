@@ -7,6 +7,8 @@ import numpy as np
 from diffflow_jax.plots.figures import subplots
 
 AS_PICTURES = (1, 3)  # channels that an eye can see as one
+MOST_ROWS = 7  # that leave room for a name below each
+GROUND = 0.85  # between the pictures: neither black nor white
 
 
 def save_batch(path, x, labels=None, class_names=(), title=None):
@@ -41,13 +43,15 @@ def _pictures(ax, x, labels, class_names):
   """A grid of tiles; channels that no eye sees as one lie side by side."""
   n, h, w, c = x.shape
   if c not in AS_PICTURES:
-    x = x.transpose(0, 1, 3, 2).reshape(n, h, w * c, 1)
+    x = np.pad(x.transpose(0, 1, 3, 2), ((0, 0),) * 3 + ((0, 1),))
+    x = x.reshape(n, h, c * (w + 1), 1)[:, :, :-1]
   tall, wide = x.shape[1:3]
   columns = max(1, round(np.sqrt(n * tall / wide)))
-  rows = -(-n // columns)
+  x = x[: MOST_ROWS * columns]
+  rows = -(-len(x) // columns)
   gap_x, gap_y = max(1, wide // 16), max(1, tall // 4)
   shape = (rows * (tall + gap_y), columns * (wide + gap_x), x.shape[-1])
-  picture = np.ones(shape, np.float32)
+  picture = np.full(shape, GROUND, np.float32)
   for i, tile in enumerate(x):
     top, left = i // columns * (tall + gap_y), i % columns * (wide + gap_x)
     shown = np.clip(0.5 * (tile + 1.0), 0.0, 1.0)
