@@ -18,10 +18,11 @@ OF_ORBAX = "_CHECKPOINT_METADATA"  # it writes this one after the seal
 hush()
 
 
-def use(url):
-  """Makes a bucket known to what reads and writes checkpoints."""
-  paths.use(url)
-  if url.startswith("s3://"):
+def _use(path):
+  """Makes a bucket known to Orbax, if it is one."""
+  if paths.is_remote(path):
+    paths.use(str(path))
+  if str(path).startswith("s3://"):
     orbax_s3.teach()
 
 
@@ -53,6 +54,7 @@ class Saver:
 
   def start(self, path, items, **said):
     """Begins to save {name: pytree}, which may be donated once this returns."""
+    _use(path)
     self._handler.said = said
     args = {k: ocp.args.StandardSave(tree) for k, tree in items.items()}
     self._inner.save(path, args=_Args(**args))
@@ -71,6 +73,7 @@ def shapes(path):
   Raises:
     ValueError: it cannot be read.
   """
+  _use(path)
   read = ocp.StandardCheckpointHandler().metadata
   return quietly(lambda: read(path).tree)
 
@@ -84,6 +87,7 @@ def load(path, like):
   Raises:
     ValueError: it cannot be read.
   """
+  _use(path)
   default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
   def wanted(x):
@@ -99,4 +103,5 @@ def load(path, like):
 
 def is_finished(path):
   """Whether a save into a path has come to its end."""
+  _use(path)
   return path.is_dir() and ocp.utils.is_checkpoint_finalized(path)
