@@ -53,7 +53,7 @@ class Checkpoints:
 
     self._storage = storage
     if paths.is_remote(directory):
-      storage.use(str(directory))
+      paths.use(str(directory))
       self._directory = epath.Path(directory)
     else:
       self._directory = epath.Path(os.path.abspath(directory))

@@ -34,10 +34,11 @@ hush()
 _ask_for_no_statistics()
 
 
-def use(url):
-  """Makes a bucket known to what reads and writes checkpoints."""
-  paths.use(url)
-  if url.startswith("s3://"):
+def _use(path):
+  """Makes a bucket known to Orbax, if it is one."""
+  if paths.is_remote(path):
+    paths.use(str(path))
+  if str(path).startswith("s3://"):
     orbax_s3.teach()
 
 
@@ -69,6 +70,7 @@ class Saver:
 
   def start(self, path, items, **said):
     """Begins to save {name: pytree}, which may be donated once this returns."""
+    _use(path)
     self._handler.said = said
     args = {k: ocp.args.StandardSave(tree) for k, tree in items.items()}
     self._inner.save(path, args=_Args(**args))
@@ -87,6 +89,7 @@ def shapes(path):
   Raises:
     ValueError: it cannot be read.
   """
+  _use(path)
   read = ocp.StandardCheckpointHandler().metadata
   return quietly(lambda: read(path).tree)
 
@@ -100,6 +103,7 @@ def load(path, like):
   Raises:
     ValueError: it cannot be read.
   """
+  _use(path)
   default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
   def wanted(x):
@@ -115,4 +119,5 @@ def load(path, like):
 
 def is_finished(path):
   """Whether a save into a path has come to its end."""
+  _use(path)
   return path.is_dir() and ocp.utils.is_checkpoint_finalized(path)
