@@ -37,6 +37,7 @@ _MODULES = {
   "evaluation": "evaluation",
 }
 _FUNCTIONS = {
+  "inspect": "data.inspection",
   "train": "training.loop",
   "make_train_step": "training.state",
   "Level": "process.levels",

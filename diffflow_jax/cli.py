@@ -40,22 +40,44 @@ def chosen_config(values):
   """The config with its overrides; a section renamed starts from nothing.
 
   --config.optimizer.name=sgd takes SGD with its defaults: the settings that the
-  config file gives its own optimizer go, those of the command line stay.
+  config file gives its own optimizer go, those of the command line stay. A
+  setting that follows another one in the file, decay_steps say, no longer does.
   """
   config, overrides = values.config, values["config"].override_values
-  if not any(path.endswith(".name") for path in overrides):
+  if not any("." in path for path in overrides):
     return config
   argv = ["", f"--config={values['config'].config_filename}"]
   plain = new_flags()  # the file's own, without overrides
   define_config(plain, argv)
   plain(argv)
+  _unfollow(config, plain.config, overrides)
   for path, name in overrides.items():
     section, _, key = path.rpartition(".")
     if key == "name" and name != plain.config[section].get("name", name):
       for other in list(config[section]):
         if other != "name" and f"{section}.{other}" not in overrides:
           del config[section][other]
+      if section == "dataset":  # which data its held-out part was, goes too
+        for other in list(config.get("held_out", ())):
+          ours = (
+            other in ("num", "fraction") or f"held_out.{other}" in overrides
+          )
+          if not ours:
+            del config.held_out[other]
   return config
+
+
+def _unfollow(config, plain, overrides):
+  """Undoes that setting a follower has set what it followed."""
+  for path, value in overrides.items():
+    section, _, key = path.rpartition(".")
+    if section and key in config[section]:
+      del config[section][key]  # and the reference with it
+      config[section][key] = value
+  for key in plain:
+    value = overrides.get(key, plain[key])
+    if not hasattr(value, "items") and config.get(key) != value:
+      config[key] = value
 
 
 def parse(values, argv, doc, required=()):
@@ -123,7 +145,7 @@ def run(main, argv=None):
   """Runs main(argv) and turns refusals and failures into an exit status."""
   logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
   # dependencies may warn; what they merely have to tell is not for our users
-  for noisy in ("absl", "jax", "orbax", "matplotlib"):
+  for noisy in ("absl", "jax", "orbax", "matplotlib", "fsspec", "botocore"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
   try:
     sys.exit(main(sys.argv if argv is None else argv))

@@ -10,8 +10,11 @@ import hashlib
 import logging
 import os
 import posixpath
+import shutil
 
 from diffflow_jax.cli import Refusal
+
+log = logging.getLogger("diffflow_jax")
 
 # the package that knows a scheme, and our extra that installs it
 SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
@@ -32,7 +35,7 @@ def exists(path):
   """Whether there is a file, or a directory with something in it."""
   if not is_remote(path):
     return os.path.exists(path)
-  with _told(path):
+  with told(path):
     return _filesystem(path).exists(path)
 
 
@@ -40,7 +43,7 @@ def is_directory(path):
   """Whether there is a directory; in a bucket, one with something in it."""
   if not is_remote(path):
     return os.path.isdir(path)
-  with _told(path):
+  with told(path):
     return _filesystem(path).isdir(path)
 
 
@@ -49,15 +52,32 @@ def read(path):
   if not is_remote(path):
     with open(path, "rb") as file:
       return file.read()
-  with _told(path):
+  with told(path):
     return _filesystem(path).cat_file(path)
+
+
+def chunks(path, size=1 << 22):
+  """The bytes of a file, some at a time."""
+  if not is_remote(path):
+    with open(path, "rb") as file:
+      while chunk := file.read(size):
+        yield chunk
+    return
+  path, start = os.fspath(path), 0
+  with told(path):
+    filesystem = _filesystem(path)
+    whole = filesystem.size(path)
+    while start < whole:
+      end = min(start + size, whole)
+      yield filesystem.cat_file(path, start=start, end=end)
+      start = end
 
 
 def write(path, data):
   """Writes text or bytes so that a kill leaves the old file or the new one."""
   data = data.encode() if isinstance(data, str) else data
   if is_remote(path):
-    with _told(path, writes=True):
+    with told(path, writes=True):
       _filesystem(path).pipe_file(path, data)
     return
   partial = f"{path}.partial"
@@ -74,7 +94,7 @@ def create(path, data):
   Of many who try, one succeeds: the bucket decides.
   """
   try:
-    with _told(path, writes=True):
+    with told(path, writes=True):
       _filesystem(path).pipe_file(path, data.encode(), mode="create")
   except FileExistsError:
     return False
@@ -83,10 +103,11 @@ def create(path, data):
 
 def names(directory):
   """The sorted names in a directory; none if it is not there."""
+  directory = os.fspath(directory)
   try:
     if not is_remote(directory):
       return sorted(os.listdir(directory))
-    with _told(directory):
+    with told(directory):
       found = _filesystem(directory).ls(directory, detail=False)
   except FileNotFoundError:
     return []
@@ -102,37 +123,72 @@ def files_below(directory):
       for name in names
     )
   scheme = directory.partition("://")[0]
-  with _told(directory):
+  with told(directory):
     found = _filesystem(directory).find(directory)
   return sorted(f"{scheme}://{path}" for path in found)
 
 
+def move(path, target):
+  """Renames a file or a directory; in a bucket, one object after another."""
+  path, target = os.fspath(path), os.fspath(target)
+  if not is_remote(path):
+    os.rename(path, target)
+    return
+  with told(path, writes=True):
+    filesystem = _filesystem(path)
+    for one in files_below(path):
+      filesystem.cp_file(one, target + one.removeprefix(path))
+    filesystem.rm(path, recursive=True)
+
+
 def remove(path):
   """Removes an object of a bucket, if it is there."""
-  with contextlib.suppress(FileNotFoundError), _told(path, writes=True):
+  with contextlib.suppress(FileNotFoundError), told(path, writes=True):
     _filesystem(path).rm_file(path)
 
 
 def fetched(path):
-  """A file on this machine's disk: itself, or a copy of an object.
+  """A file, a directory or a pattern of files on this machine's disk.
 
-  The copy is kept in the user's cache, and made again when the object changes.
+  That of a bucket is copied into the user's cache, once; if any of its objects
+  changes, it is copied anew. A pattern comes back as one of the copies.
+
+  Raises:
+    FileNotFoundError: a bucket has no such thing.
   """
-  if not is_remote(path):
+  if not path or not is_remote(path):
     return path
-  with _told(path):
+  scheme = path.partition("://")[0]
+  folder, name = posixpath.split(path.rstrip("/"))
+  with told(path):
     filesystem = _filesystem(path)
-    info = filesystem.info(path)
-    version = info.get("ETag") or info.get("etag") or info.get("mtime")
-    name = hashlib.sha256(f"{path} {version} {info['size']}".encode())
-    folder = os.path.join(cache_directory(), "data", name.hexdigest()[:32])
-    copy = os.path.join(folder, posixpath.basename(path))
-    if not os.path.exists(copy):
-      os.makedirs(folder, exist_ok=True)
-      partial = f"{copy}.{os.getpid()}.partial"
-      filesystem.get_file(path, partial)
-      os.replace(partial, copy)
-  return copy
+    search = filesystem.glob if "*" in name else filesystem.find
+    objects = search(path, detail=True)
+  if not objects:
+    raise FileNotFoundError(errno.ENOENT, "there is none", path)
+  versions = sorted(
+    (one, info["size"], str(info.get("ETag") or info.get("etag")))
+    for one, info in objects.items()
+  )
+  key = hashlib.sha256(repr([path, versions]).encode()).hexdigest()[:32]
+  kept = os.path.join(cache_directory(), "data", key)
+  if not os.path.isdir(kept):
+    total = sum(size for _, size, _ in versions)
+    log.info("copying %s, %.3g MB, to %s", path, total / 1e6, kept)
+    partial = f"{kept}.{os.getpid()}.partial"
+    below = [
+      os.path.relpath(f"{scheme}://{one}", folder) for one, _, _ in versions
+    ]
+    copies = [os.path.join(partial, *one.split("/")) for one in below]
+    for copy in copies:
+      os.makedirs(os.path.dirname(copy), exist_ok=True)
+    with told(path):
+      filesystem.get([one for one, _, _ in versions], copies)
+    try:
+      os.rename(partial, kept)
+    except OSError:  # another process was faster
+      shutil.rmtree(partial, ignore_errors=True)
+  return os.path.join(kept, name)
 
 
 def cache_directory():
@@ -159,6 +215,9 @@ def use(url):
     known = " or ".join(f"{name}://BUCKET/…" for name in SCHEMES)
     raise Refusal(f"{url!r} must be a path or {known}")
   package, extra = SCHEMES[scheme]
+  # they log, with a traceback, what they then raise
+  for name in (package, "aiobotocore"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   try:
     import fsspec
 
@@ -173,8 +232,6 @@ def use(url):
     fsspec.config.conf.setdefault(name, {}).setdefault(
       "use_listings_cache", False
     )
-  # it logs, with a traceback, what it then raises
-  logging.getLogger(package).setLevel(logging.CRITICAL)
 
 
 def _filesystem(url):
@@ -185,7 +242,7 @@ def _filesystem(url):
 
 
 @contextlib.contextmanager
-def _told(path, writes=False):
+def told(path, writes=False):
   """Whatever a bucket's client raises, as an OSError of one line."""
   try:
     yield

@@ -72,6 +72,28 @@ def check_number(name, value):
     raise ValueError(f"{name} must be a finite number, not {value!r}")
 
 
+def check_classes(labels, num_classes):
+  """Says so where labels are known and one is no class, nor num_classes, none.
+
+  Past the end of a table of embeddings XLA gives NaN.
+  """
+  if not hasattr(labels, "dtype") or not concrete(labels):
+    return
+  if labels.dtype.kind not in "iu" or not getattr(
+    labels, "is_fully_addressable", True
+  ):
+    return
+  values = np.asarray(labels)
+  if not num_classes:
+    raise ValueError("labels are given, but the network has num_classes = 0")
+  bad = values[(values < 0) | (values > num_classes)]
+  if bad.size:
+    raise ValueError(
+      f"labels must be 0 to {num_classes - 1}, or {num_classes} for none, not "
+      f"{bad[0]}"
+    )
+
+
 def check_integer(name, value, least):
   """Says so where a number is not an integer of at least that much."""
   check_number(name, value)

@@ -6,6 +6,7 @@ import time
 
 from etils import epath
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure
 
 log = logging.getLogger("diffflow_jax")
@@ -28,7 +29,7 @@ def set_aside(path, workdir, *, copy=False):
     )
   aside.mkdir(parents=True, exist_ok=True)
   target = aside / f"{path.name}_{time.time_ns()}"
-  path.copy(target) if copy else path.rename(target)
+  path.copy(target) if copy else paths.move(path, target)
 
 
 def make_way(path, workdir, *, directory):

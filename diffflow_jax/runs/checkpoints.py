@@ -17,8 +17,9 @@ from etils import epath
 import jax
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import orbax_s3, processes, seals
+from diffflow_jax.runs import processes, seals
 from diffflow_jax.runs.aside import set_aside
 from diffflow_jax.runs.digest import digest, name_of
 from diffflow_jax.runs.orbax_errors import root_cause
@@ -51,10 +52,10 @@ class Checkpoints:
     from diffflow_jax.runs import storage  # Orbax is slow to import
 
     self._storage = storage
-    self._directory = epath.Path(directory)
-    if str(directory).startswith("s3://"):
-      orbax_s3.teach()
-    if "://" not in str(directory):
+    if paths.is_remote(directory):
+      storage.use(str(directory))
+      self._directory = epath.Path(directory)
+    else:
       self._directory = epath.Path(os.path.abspath(directory))
     self._keep = (latest, every, best)
     self._read_only = read_only
@@ -252,14 +253,11 @@ class Checkpoints:
 
   def _list(self):
     """Steps of what lies there finished."""
-    try:
-      return [
-        int(path.name)
-        for path in self._directory.iterdir()
-        if path.name.isdecimal() and self._storage.is_finished(path)
-      ]
-    except FileNotFoundError:
-      return []
+    return [
+      int(name)
+      for name in paths.names(self._directory)
+      if name.isdecimal() and self._storage.is_finished(self._directory / name)
+    ]
 
   def _loss_of(self, step):
     """The loss a checkpoint was saved with, or None; only `best` needs it."""
@@ -286,7 +284,7 @@ class Checkpoints:
 
   def _remove(self, path):
     with _warned(f"{path} cannot be removed"):
-      if "://" not in str(path):  # who reads it finds all of it, or nothing
+      if not paths.is_remote(path):  # who reads it finds all of it, or nothing
         path = path.rename(path.parent / f"{path.name}{REMOVED}")
       path.rmtree()
 
@@ -294,7 +292,7 @@ class Checkpoints:
     """Removes what failed or killed saves left; none may be under way."""
     if jax.process_index() != 0:
       return
-    for path in self._directory.iterdir():
+    for path in map(self._directory.joinpath, paths.names(self._directory)):
       leftover = path.name.endswith((self._storage.UNFINISHED, REMOVED))
       with _warned(f"{path} cannot be removed"):
         if path.is_dir():
@@ -370,9 +368,10 @@ def _together(work):
 def _warned(what):
   """Turns a file system's errors into warnings."""
   try:
-    yield
+    with paths.told(what, writes=True):
+      yield
   except OSError as error:
-    log.warning("%s: %s", what, error.strerror or error)
+    log.warning("%s: %s", what, paths.reason(error))
 
 
 def _check_same_arrays(step, stored, wanted):

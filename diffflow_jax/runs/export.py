@@ -14,10 +14,10 @@ import json
 import os
 import tempfile
 
-from etils import epath
-
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import card as card_lib, model_card, params_file
+from diffflow_jax.runs.settings import said
 from diffflow_jax.runs.workdir import CONFIG
 
 PICTURE = "samples.png"
@@ -38,8 +38,8 @@ def write(run, out, sampler=None):
     Refusal: out holds something else, or cannot be written to.
     Failure: it cannot be written to the end.
   """
-  place = _claim(out, run.say("out"))
   params = params_file.pack(run.params, run.step)
+  place = _claim(out, run.say("out"))
   labels = run.labels(run.config.sampler.num_samples)
   with tempfile.TemporaryDirectory() as scratch:
     local = os.path.join(scratch, PICTURE)
@@ -49,36 +49,40 @@ def write(run, out, sampler=None):
   files = {PARAMS: params, PICTURE: picture}
   if sampler is not None:
     files[SAMPLER] = sampler.serialized()
-  text = model_card.text(run, place.name, params, sampler)
+  text = model_card.text(run, os.path.basename(place), params, sampler)
   files[README] = text.encode()
   files[card_lib.DATA] = run.card.to_json().encode()
   config = json.loads(run.config.to_json())
   files[CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
   try:
     for name, content in files.items():
-      (place / name).write_bytes(content)
+      paths.write(paths.join(place, name), content)
   except OSError as error:
     raise Failure(
-      f"{place} cannot be written: {error.strerror or error}"
+      f"{place} cannot be written: {paths.reason(error)}"
     ) from error
 
 
 def _claim(out, name):
   """The folder to write to, made if it is not there."""
   if not isinstance(out, str | os.PathLike) or not os.fspath(out):
-    raise Refusal(f"{name} must be a path or a URL of a folder, not {out!r}")
-  place = epath.Path(out).expanduser()
+    raise Refusal(
+      f"{name} must be a path or a URL of a folder, not {said(out)}"
+    )
+  place = os.fspath(out).rstrip("/")
   try:
-    if place.exists() and not place.is_dir():
-      raise Refusal(f"{name}: {place} is a file, and an export is a folder")
-    place.mkdir(parents=True, exist_ok=True)
-    inside = sorted(p.name for p in place.iterdir())
+    if not paths.is_remote(place):
+      place = os.path.abspath(os.path.expanduser(place))
+      if os.path.isfile(place):
+        raise Refusal(f"{name}: {place} is a file, and an export is a folder")
+      os.makedirs(place, exist_ok=True)
+    inside = paths.names(place)
     if CONFIG in inside:
       raise Refusal(f"{name}: {place} holds a run or an export already")
-    other = [n for n in inside if n not in FILES]
+    other = [n for n in inside if n.removesuffix(".partial") not in FILES]
     if other:
       raise Refusal(f"{name}: {place} holds other files, as {other[0]}")
-    (place / README).write_text("An export that is not finished.\n")
+    paths.write(paths.join(place, README), "An export that is not finished.\n")
   except OSError as error:
-    raise Refusal(f"{name}: {place}: {error.strerror or error}") from error
+    raise Refusal(f"{name}: {place}: {paths.reason(error)}") from error
   return place

@@ -10,13 +10,14 @@ written and to be read.
 """
 
 import dataclasses
+import os
 from typing import Any
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.tableau import Tableau, sample
@@ -98,13 +99,11 @@ def load_exported(path):
   Raises:
     Refusal: there is no such file, or it is no exported sampler.
   """
-  file = epath.Path(path).expanduser()
+  file = os.path.expanduser(os.fspath(path))
   try:
-    data = file.read_bytes()
+    data = paths.read(file)
   except OSError as error:
-    raise Refusal(
-      f"{file} cannot be read: {error.strerror or error}"
-    ) from error
+    raise Refusal(f"{file} cannot be read: {paths.reason(error)}") from error
   try:
     from jax import export
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from diffflow_jax import plots
 from diffflow_jax.objective.objectives import predictor
+from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.runs import sharding
 from diffflow_jax.runs.samplers import (
   GRIDS,
@@ -143,15 +144,15 @@ def _to_host(x):
 
 
 def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
-  """What the sampler sees on its way: frames (rows, num_samples, ...), names.
+  """What the sampler sees on its way: `plots.trajectory.Frames`, and titles.
 
-  Frames are z on the scale of unit variance, in the order of the evaluations,
-  and the samples last; at most 12 of them.
+  Frames are z on the scale of unit variance and x̂, in the order of the
+  evaluations, and the samples last; at most 12 of them.
   """
   if labels is None:
     labels = default_labels(num_samples, run.card.num_classes)
   every = max(1, -(-tableau.num_evaluations // 11))
-  samples, (z, logsnr) = sample(
+  samples, (z, x_hat, logsnr) = sample(
     predict,
     tableau,
     jax.random.key(seed),
@@ -159,19 +160,20 @@ def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
     cond=None if labels is None else jnp.asarray(labels, jnp.int32),
     trajectory=lambda z, x_hat, eps_hat, lv: (
       z / jnp.hypot(lv.alpha, lv.sigma),
+      x_hat,
       lv.logsnr,
     ),
     every=every,
   )
-  frames = np.concatenate([np.asarray(z), np.asarray(samples)[None]])
+  ended = lambda way: np.concatenate([way, np.asarray(samples)[None]])
+  frames = Frames(ended(z), ended(x_hat), labels, run.card.class_names)
   return frames, [*(f"logsnr {l:.1f}" for l in np.asarray(logsnr)), "sample"]
 
 
 def save_picture(path, run, samples, labels=None):
-  """A PNG of samples: a grid of images (one column a class), or a scatter."""
+  """A PNG of samples: images with a column for each class, or points."""
   if len(run.card.shape) == 3:
-    by_class = labels is not None and len(samples) % 10 == 0
-    plots.save_images(path, samples, columns=10 if by_class else None)
+    plots.save_images(path, samples, labels, run.card.class_names)
   else:
     data = np.array(run.card.points) if run.card.points else None
     plots.save_points(path, samples, reference=data)

@@ -2,8 +2,7 @@
 
 import os
 
-from etils import epath
-
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import (
   compile_cache,
@@ -27,6 +26,10 @@ def load(path, *, step=None, ema=None):
     step: None for the newest whole checkpoint, or that of another one.
     ema: None for the average that the config names first, or the relative width
       of another one, which is rebuilt from the run's snapshots.
+
+  Compiled programs are kept in the workdir from then on, as training keeps
+  them, unless JAX was given another place.
+
   Raises:
     Refusal: there is no such run, checkpoint or average; it is damaged; or this
       version of the library does not know what its config names.
@@ -55,29 +58,44 @@ def opened(path, step=None, ema=None, say=str):
   def read():
     if exported:
       return params_file.read(path, recipe, step)
-    compile_cache.use(path)
+    if paths.is_remote(path) or os.access(path, os.W_OK):
+      compile_cache.use(path)
     return restore.load_ema(path, recipe, step, ema)
 
-  return Run(path, recipe, read, say)
+  return Run(path, recipe, read, ema, say)
 
 
 def _folder(path):
   """A path as text, or a Refusal that says what it is instead of a run."""
   if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-    raise Refusal(f"a run is loaded from a path or a URL, not {path!r}")
-  place = epath.Path(path).expanduser()
-  text = os.fspath(place)
-  if not place.exists():
-    raise Refusal(f"there is no folder {text}")
-  if not place.is_dir():
     raise Refusal(
-      f"{text} is a file: a run is its folder, {os.fspath(place.parent)}"
+      f"a run is loaded from a path or a URL, not {settings_lib.said(path)}"
     )
-  if not (place / CONFIG).exists():
-    inside = sorted(p.name for p in place.iterdir() if (p / CONFIG).exists())
-    if inside:
-      raise Refusal(
-        f"{text} holds no run: it has no config.json; of the folders in it "
-        f"{', '.join(inside)} {'are runs' if len(inside) > 1 else 'is one'}"
-      )
+  text = os.fspath(path)
+  if not paths.is_remote(text):
+    text = os.path.expanduser(text)
+  text = text.rstrip("/") or text
+  try:
+    _check_folder(text)
+  except OSError as error:
+    raise Refusal(f"{text}: {paths.reason(error)}") from error
   return text
+
+
+def _check_folder(text):
+  holds_config = lambda place: paths.exists(paths.join(place, CONFIG))
+  if not paths.exists(text):
+    raise Refusal(f"there is no folder {text}")
+  parent = os.path.dirname(text)
+  if not paths.is_directory(text):
+    raise Refusal(f"{text} is a file: a run is its folder, {parent}")
+  if holds_config(text):
+    return
+  if holds_config(parent):
+    raise Refusal(f"{text} is a part of a run: the run is {parent}")
+  inside = [n for n in paths.names(text) if holds_config(paths.join(text, n))]
+  if inside:
+    raise Refusal(
+      f"{text} holds no run: it has no config.json; of the folders in it "
+      f"{', '.join(inside)} {'are runs' if len(inside) > 1 else 'is one'}"
+    )

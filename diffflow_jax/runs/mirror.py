@@ -78,17 +78,19 @@ class Mirror:
       raise Failure(f"{path} cannot be read: {paths.reason(error)}") from error
 
   def wait(self, name="", seconds=10.0):
-    """Waits for the bucket to have a file, or all of them; whether it has."""
+    """Waits for the bucket to have a file, or all of them; whether it has.
+
+    The others are copied as well, from now on.
+    """
     until = time.monotonic() + (seconds if self._remote else 0.0)
     with self._news:
-      while changed := self._changed(name):
-        left = until - time.monotonic()
-        if left <= 0.0 or (name and self._failing):
-          break
+      while True:
         self._awaited = True
         self._news.notify_all()
+        changed, left = self._changed(name), until - time.monotonic()
+        if not changed or left <= 0.0 or (name and self._failing):
+          return not changed
         self._news.wait(min(left, 1.0))
-    return not changed
 
   def _changed(self, name=""):
     """[(path, stamp)] of what the bucket has not, in the order of names."""

@@ -5,6 +5,7 @@ import inspect
 import jax
 import numpy as np
 
+from diffflow_jax.objective.densities import Adaptive
 from diffflow_jax.runs import history, params_file, settings
 
 _HEAD = """\
@@ -23,7 +24,7 @@ tags: [diffusion, flow-matching, jax]
 
 ```python
 import diffflow_jax as dfj
-samples = dfj.load({name!r}).sample(64)
+samples = dfj.load("{name}").sample(64)
 ```
 
 ```bash
@@ -95,12 +96,7 @@ def _recipe(run):
   """(what, how) of the recipe."""
   config, card = run.config, run.card
   yield "objective", _spec(config.objective)
-  low, middle, high = _levels(run.objective)
-  yield (
-    "noise levels",
-    f"half of those drawn have log-SNR {low:.2f} to {high:.2f}, their median "
-    f"is {middle:.2f}",
-  )
+  yield "noise levels", _levels(run.objective.density)
   count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   yield "network", f"{_spec(config.network)}: {count:,} parameters"
   yield "data", f"{_spec(config.dataset)}, examples of shape {card.shape}"
@@ -111,7 +107,8 @@ def _recipe(run):
   yield "optimiser", _spec(config.optimizer)
   yield "learning rate", _spec(config.learning_rate)
   yield "steps", f"{config.num_steps} of {config.batch_size} examples"
-  yield "average", f"{_spec(config.ema)}, at step {run.step}"
+  width = "" if run.ema is None else f", rebuilt at width {run.ema:g}"
+  yield "average", f"{_spec(config.ema)}{width}, at step {run.step}"
   yield "sampler", _drawn(config.sampler)
 
 
@@ -121,17 +118,22 @@ def _drawn(how):
   if not how.solver.endswith(".npz"):  # which brings its grid
     words += f" on {how.grid}, {how.num_steps} steps"
   words += f", guidance {how.guidance:g}"
-  for name in settings.FIELDS:
-    value = getattr(how, name, None)
-    if name not in settings.OF_CONFIG and value != settings.DEFAULTS.get(name):
+  for name, default in settings.DEFAULTS.items():
+    value = getattr(how, name, default)
+    if value != default:
       words += f", {name} {value}"
   return words
 
 
-def _levels(objective):
-  """The quartiles of the log-SNR that training drew."""
-  return np.sort(
-    np.asarray(objective.density.logsnr(np.array([0.25, 0.5, 0.75])))
+def _levels(density):
+  """How training drew the log-SNR, by its quartiles."""
+  if isinstance(density, Adaptive):
+    return "as the loss asked for"
+  u = np.array([0.25, 0.5, 0.75])
+  low, middle, high = np.sort(np.asarray(density.logsnr(u)))
+  return (
+    f"half of those drawn have log-SNR {low:.2f} to {high:.2f}, their median "
+    f"is {middle:.2f}"
   )
 
 

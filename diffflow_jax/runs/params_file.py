@@ -3,22 +3,31 @@
 import hashlib
 import json
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import recipe as recipe_lib
 from diffflow_jax.runs.digest import name_of
 
 NAME = "params.safetensors"
-FORMAT = "diffflow_jax 1"
+ABOUT = "diffflow_jax"  # one entry: safetensors has no order for several
+FORMAT = 1
+TYPES = {  # safetensors' own reader for NumPy has no bfloat16
+  "F64": np.float64,
+  "F32": np.float32,
+  "F16": np.float16,
+  "BF16": jnp.bfloat16,
+  "I32": np.int32,
+  "U32": np.uint32,
+}
 
 
 def is_in(path):
   """Whether a folder holds such a file: an export, and not a run's workdir."""
-  return (epath.Path(path) / NAME).exists()
+  return paths.exists(paths.join(path, NAME))
 
 
 def pack(params, step):
@@ -28,18 +37,19 @@ def pack(params, step):
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   # safetensors takes contiguous arrays alone
   arrays = {name_of(p): np.asarray(x, order="C") for p, x in leaves}
-  about = {
-    "format": FORMAT,
-    "step": str(step),
-    "sha256": _sha256(arrays, step),
-  }
-  return bytes(safetensors.save(arrays, metadata=about))
+  known = dict(format=FORMAT, step=step, sha256=_sha256(arrays, step))
+  metadata = {ABOUT: json.dumps(known)}
+  return bytes(safetensors.save(arrays, metadata=metadata))
 
 
 def about(data):
-  """The metadata of a safetensors file's bytes: {str: str}."""
+  """What we noted in a safetensors file, from its bytes: format, step, sha256.
+
+  {} where somebody else wrote it.
+  """
   size = int.from_bytes(data[:8], "little")
-  return json.loads(data[8 : 8 + size]).get("__metadata__", {})
+  metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+  return json.loads(metadata.get(ABOUT, "{}"))
 
 
 def read(path, recipe, step=None):
@@ -51,26 +61,38 @@ def read(path, recipe, step=None):
     Refusal: the file is damaged, of another network, or of another step.
   """
   import safetensors
-  from safetensors import numpy as safetensors_numpy
 
-  file = epath.Path(path) / NAME
-  data = file.read_bytes()
+  file = paths.join(path, NAME)
   try:
-    arrays, known = safetensors_numpy.load(data), about(data)
+    data = paths.read(file)
+  except OSError as error:
+    raise Refusal(f"{file}: {paths.reason(error)}") from error
+  try:
+    arrays, known = _arrays(safetensors.deserialize(data)), about(data)
   except (safetensors.SafetensorError, ValueError, KeyError) as error:
     raise Refusal(f"{file} is damaged or cut off: {error}") from error
   if known.get("format") != FORMAT:
     raise Refusal(
-      f"{file} has the format {known.get('format')!r}, and this version of "
-      f"diffflow_jax reads {FORMAT!r}"
+      f"{file} has the format {known.get('format')} of diffflow_jax, and this "
+      f"version reads {FORMAT}"
     )
   if known.get("sha256") != _sha256(arrays, known.get("step")):
     raise Refusal(f"{file} was altered: its arrays do not match their checksum")
-  if step not in (None, int(known["step"])):
+  if step not in (None, known["step"]):
     raise Refusal(
       f"{path} is an export of step {known['step']} alone, not of {step}"
     )
-  return int(known["step"]), _unpacked(file, arrays, recipe)
+  return known["step"], _unpacked(file, arrays, recipe)
+
+
+def _arrays(parts):
+  """{name: array} of what safetensors has found sound."""
+  return {
+    name: np.frombuffer(part["data"], TYPES[part["dtype"]]).reshape(
+      part["shape"]
+    )
+    for name, part in parts
+  }
 
 
 def _unpacked(file, arrays, recipe):

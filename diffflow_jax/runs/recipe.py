@@ -64,11 +64,12 @@ def objective(spec):
   """A recipe by name, with what the config exchanges of it.
 
   Schedule, target, scale are names; weighting and density too, or "name:
-  setting=value". What is minimised stays the recipe's unless the weighting is
-  exchanged. Another schedule moves the levels that training draws, where the
-  recipe draws times uniformly, and those that sampling walks over.
+  setting=value", as `exchange` has it: what is minimised stays the recipe's
+  unless the weighting is exchanged. Another schedule moves the levels that
+  training draws, where the recipe draws times uniformly, and those that
+  sampling walks over.
   """
-  from diffflow_jax.objective import densities, weightings
+  from diffflow_jax.objective.exchange import exchange
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
   from diffflow_jax.process.levels import SCALES
   from diffflow_jax.process.schedules import SCHEDULES
@@ -81,18 +82,19 @@ def objective(spec):
     for key, table in tables.items()
     if key in spec
   }
-  # the weighting first: its formula may be of the recipe's own density
-  makers = {"weighting": weightings.make, "density": densities.make}
-  made = {key: spec.pop(key) for key in makers if key in spec}
+  named_ones = {
+    key: parse_spec(spec.pop(key), f"config.objective.{key}")
+    for key in ("density", "weighting")
+    if key in spec
+  }
   whole = choose("objective", spec, OBJECTIVES)
   if "schedule" in other:
     whole = on_schedule(whole, other.pop("schedule")())
   whole = whole.replace(**other)
-  for key, text in made.items():
-    name, settings = parse_spec(text, f"config.objective.{key}")
+  for key in named_ones:  # one by one, so that a refusal names its field
+    upto = {k: v for k, v in named_ones.items() if k in (key, "density")}
     try:
-      one = makers[key](name, whole, **settings)
+      made = exchange(whole, **upto)
     except (TypeError, ValueError) as error:
       raise Refusal(f"config.objective.{key}: {error}") from error
-    whole = whole.replace(**{key: one})
-  return whole
+  return made if named_ones else whole

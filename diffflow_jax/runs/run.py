@@ -37,11 +37,13 @@ class Run:
     path: its folder.
     recipe: what its config names; also config, card (of the data), objective,
       network by themselves.
+    ema: relative width of the average, None for the config's first.
   """
 
   path: str
   recipe: Any
   read: Callable  # () -> (step, params)
+  ema: float | None = None
   say: Callable = str  # what messages call a setting
 
   config = property(lambda self: self.recipe.config)

@@ -6,14 +6,15 @@ that flips anywhere is found before anything reads the arrays, on any number of
 devices and processes, since files know nothing of these.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import json
+import os
 
-from etils import epath
+from diffflow_jax import paths
 
 SEAL = "blake2b"
 CHECKSUMS = "checksums.json"  # the record of a directory
-CHUNK = 1 << 22  # bytes in memory at a time
 
 
 def seal(values):
@@ -46,14 +47,17 @@ def _hash_of(values):
 
 def write(directory, but="", **said):
   """Seals what is said of a directory, with the checksums of its files."""
-  directory = epath.Path(directory)
-  files = {
-    name: hash_file(directory / name)
-    for name in sorted(_walk(directory))
-    if name != but
-  }
-  text = seal({**said, "files": files})
-  (directory / CHECKSUMS).write_text(text)
+  directory = os.fspath(directory)
+  found = [
+    os.path.relpath(path, directory).replace(os.sep, "/")
+    for path in paths.files_below(directory)
+  ]
+  names = [name for name in found if name != but]
+  files = dict(zip(names, _hash_all(directory, names), strict=True))
+  for error in files.values():
+    if isinstance(error, OSError):
+      raise error
+  paths.write(paths.join(directory, CHECKSUMS), seal({**said, "files": files}))
 
 
 def read(directory):
@@ -63,7 +67,7 @@ def read(directory):
     ValueError: nothing that can be trusted.
   """
   try:
-    said = unseal((epath.Path(directory) / CHECKSUMS).read_text())
+    said = unseal(paths.read(paths.join(directory, CHECKSUMS)))
     return {"step": said["step"], "loss": said["loss"], "files": said["files"]}
   except (OSError, ValueError, KeyError) as error:
     reason = getattr(error, "strerror", None) or error
@@ -72,29 +76,25 @@ def read(directory):
 
 def check(directory, files):
   """Raises ValueError unless files {name: checksum} are as they were."""
-  for name, known in files.items():
-    try:
-      same = hash_file(epath.Path(directory) / name) == known
-    except OSError as error:
-      reason = error.strerror or error
-      raise ValueError(f"its {name} cannot be read: {reason}") from error
-    if not same:
+  hashes = _hash_all(directory, files)
+  for name, found in zip(files, hashes, strict=True):
+    if isinstance(found, OSError):
+      raise ValueError(f"its {name} cannot be read: {paths.reason(found)}")
+    if found != files[name]:
       raise ValueError(f"its {name} does not match its checksum")
 
 
-def hash_file(path):
-  """The checksum of a file, as hexadecimal digits."""
-  digest = hashlib.blake2b(digest_size=16)
-  with epath.Path(path).open("rb") as file:
-    while chunk := file.read(CHUNK):
-      digest.update(chunk)
-  return digest.hexdigest()
+def _hash_all(directory, names):
+  """The checksums of files, each in hexadecimal digits or the OSError of it."""
 
+  def one(name):
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+      for chunk in paths.chunks(paths.join(directory, name)):
+        digest.update(chunk)
+    except OSError as error:
+      return error
+    return digest.hexdigest()
 
-def _walk(directory, prefix=""):
-  """The names of all files below a directory, as a/b/c."""
-  for path in directory.iterdir():
-    if path.is_dir():
-      yield from _walk(path, f"{prefix}{path.name}/")
-    else:
-      yield prefix + path.name
+  with ThreadPoolExecutor(8) as pool:  # buckets answer late
+    return list(pool.map(one, names))

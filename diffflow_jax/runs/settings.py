@@ -7,6 +7,7 @@ or would have no effect, is refused before anything is read or compiled.
 import dataclasses
 import math
 import numbers
+import reprlib
 from typing import Any
 
 from diffflow_jax.cli import Refusal
@@ -58,6 +59,11 @@ DEFAULTS = {
 FIELDS = (*OF_CONFIG, *DEFAULTS)
 
 
+def said(value):
+  """A value in a message: on one line, and not long."""
+  return " ".join(reprlib.repr(value).split())
+
+
 def settle(run, asked, known=FIELDS):
   """Settings of what was asked for and of the config, in range.
 
@@ -85,7 +91,7 @@ def integer(value, name, low, high=None):
   """Refuses what is no integer from low on, and below high."""
   whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   if not whole:
-    raise Refusal(f"{name} must be an integer, not {value!r}")
+    raise Refusal(f"{name} must be an integer, not {said(value)}")
   if value < low and high is None:
     raise Refusal(f"{name} must be at least {low}, not {value}")
   if high is not None and not low <= value < high:
@@ -97,7 +103,7 @@ def number(value, name, text, accept):
   """Refuses what is no number, or that accept(value) denies."""
   real = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if not (real and accept(value)):
-    raise Refusal(f"{name} must be {text}, not {value!r}")
+    raise Refusal(f"{name} must be {text}, not {said(value)}")
 
 
 def seed(value, name):
@@ -105,7 +111,7 @@ def seed(value, name):
   try:
     return integer(value, name, 0, 2**32)
   except Refusal as error:
-    raise Refusal(f"{name} must be in [0, 2^32), not {value!r}") from error
+    raise Refusal(f"{name} must be in [0, 2^32), not {said(value)}") from error
 
 
 def labels(value, num_samples, num_classes, say, path):
@@ -127,7 +133,7 @@ def labels(value, num_samples, num_classes, say, path):
   except ValueError:  # a ragged list
     wanted = np.empty((0, 0))
   if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
-    raise Refusal(f"{name} must be integers in one list, not {value!r}")
+    raise Refusal(f"{name} must be integers in one list, not {said(value)}")
   if len(wanted) > num_samples:
     raise Refusal(
       f"{name} names {len(wanted)} classes for {num_samples} samples"
@@ -142,13 +148,13 @@ def _check_kinds(how, say):
   """Refuses values of the wrong type or out of range."""
   for name in ("solver", "grid", "clip"):
     value = getattr(how, name)
-    if not isinstance(value, str) and (name != "clip" or value is not None):
-      raise Refusal(
-        f"{say(name)} must be a name with settings, as 'ddim:eta=1', not "
-        f"{value!r} (a tableau of your own: dfj.sample(run.predict, tableau))"
-        if name == "solver"
-        else f"{say(name)} must be a name with settings, not {value!r}"
-      )
+    if isinstance(value, str) or (name == "clip" and value is None):
+      continue
+    own = "; of a tableau of your own draw by dfj.sample(run.predict, tableau)"
+    raise Refusal(
+      f"{say(name)} must be a name with settings, as 'ddim:eta=1', not "
+      f"{said(value)}{own if name == 'solver' else ''}"
+    )
   integer(how.num_steps, say("num_steps"), 1)
   number(how.guidance, say("guidance"), "finite", math.isfinite)
   number(
@@ -167,7 +173,9 @@ def _check_kinds(how, say):
     fits = isinstance(value, tuple | list) and len(value) == length
     fits = fits and all(isinstance(v, numbers.Real) for v in value)
     if not fits or (length == 2 and not value[0] < value[1]):
-      raise Refusal(f"{say(name)} must be {text}, not {value!r}")
+      if isinstance(value, tuple | list):
+        value = ",".join(map(str, value))
+      raise Refusal(f"{say(name)} must be {text}, not {said(value)}")
 
 
 def _check_ignored(how, asked, say):

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from diffflow_jax.runs import seals
+from diffflow_jax import paths
+from diffflow_jax.runs import orbax_s3, seals
 from diffflow_jax.runs.orbax_errors import hush, quietly
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax calls a save under way
@@ -31,6 +32,13 @@ def _ask_for_no_statistics():
 
 hush()
 _ask_for_no_statistics()
+
+
+def use(url):
+  """Makes a bucket known to what reads and writes checkpoints."""
+  paths.use(url)
+  if url.startswith("s3://"):
+    orbax_s3.teach()
 
 
 class _Handler(ocp.CompositeCheckpointHandler):

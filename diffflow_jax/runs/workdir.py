@@ -1,6 +1,8 @@
 """The files of a run: its config, its metrics, its pictures.
 
-config.json          what was asked for; a run never changes it
+config.json          what was asked for, last
+config_history.jsonl what of it changed between starts, and at which step
+started_from.json    the run that its first parameters are of, if they are
 data.json            what sampling needs to know of the data
 checkpoints/<step>   Orbax; those that config.keep names
 snapshots/<step>     averages of the parameters, every `snapshot_every` steps
@@ -23,7 +25,7 @@ import jax
 
 from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, lock, processes
+from diffflow_jax.runs import card as card_lib, changes, lock, processes
 from diffflow_jax.runs.aside import make_way, set_aside
 from diffflow_jax.runs.history import METRICS
 from diffflow_jax.runs.seals import SEAL, seal, unseal
@@ -31,6 +33,7 @@ from diffflow_jax.runs.seals import SEAL, seal, unseal
 log = logging.getLogger("diffflow_jax")
 
 CONFIG = "config.json"
+HISTORY = "config_history.jsonl"
 
 
 def _plain(config):
@@ -53,6 +56,8 @@ def claimed(workdir, config, card):
   With several processes the first does it, for all.
 
   Yields:
+    changed: {field: [before, now]} of what changed since the last start and
+      may; the workdir has the new config once `change_config` is called.
     check: () -> None, which raises a Failure once another job has taken over.
   Raises:
     Refusal: it holds another config's run, another job trains in it, or it
@@ -63,11 +68,12 @@ def claimed(workdir, config, card):
   if paths.is_remote(workdir):
     paths.use(workdir)
   processes.agree("configs", json.dumps(_plain(config), sort_keys=True))
+  changed = {}
   check = lambda: None
   with contextlib.ExitStack() as held:
     if jax.process_index() == 0:
       try:
-        _claim(workdir, config)
+        changed = _claim(workdir, config)
         for name in (lock.LOCK, card_lib.DATA, METRICS):
           make_way(os.path.join(workdir, name), workdir, directory=False)
         for name in ("snapshots", "samples", "tensorboard", "compile_cache"):
@@ -82,30 +88,36 @@ def claimed(workdir, config, card):
         f"--workdir {workdir} must be shared by all processes: process "
         f"{jax.process_index()} does not see the {CONFIG} of process 0"
       )
-    yield check
+    yield changed, check
 
 
 def _claim(workdir, config):
+  """Writes the config, or says what changed since it was written."""
   path = paths.join(workdir, CONFIG)
   if paths.exists(path):
-    have = dict(_flat(_plain(load_config(workdir))))
-    want = dict(_flat(_plain(config)))
-    for key in sorted(have.keys() | want.keys()):
-      if have.get(key) != want.get(key):
-        raise Refusal(
-          f"{workdir} holds a run with config.{key} = {have.get(key)!r}, not "
-          f"{want.get(key)!r}: take another --workdir, or the config of the run"
-        )
-  elif paths.is_directory(paths.join(workdir, "checkpoints")):
+    before, now = load_config(workdir), config
+    before, now = (dict(_flat(_plain(c))) for c in (before, now))
+    return changes.between(workdir, before, now)
+  if paths.is_directory(paths.join(workdir, "checkpoints")):
     raise Refusal(f"{workdir} has checkpoints but no config.json of ours")
-  else:
-    if not paths.is_remote(workdir):
-      os.makedirs(workdir, exist_ok=True)
-    _write_config(workdir, config)
+  if not paths.is_remote(workdir):
+    os.makedirs(workdir, exist_ok=True)
+  _write_config(workdir, config)
+  return {}
 
 
 def _write_config(workdir, config):
   paths.write(paths.join(workdir, CONFIG), seal(_plain(config)))
+
+
+def change_config(workdir, config, changed, step):
+  """Makes the config what the run has from this step on."""
+  _write_config(workdir, config)
+  path, past = paths.join(workdir, HISTORY), b""
+  if paths.exists(path):
+    past = paths.read(path)
+  line = json.dumps({"step": step, "changed": changed}) + "\n"
+  paths.write(path, past + line.encode())
 
 
 def _describe(workdir, card):

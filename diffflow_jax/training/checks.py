@@ -42,7 +42,8 @@ def check_ranges(config):
         "snapshot_every", every, f"0 for never, or {allowed}")  # fmt: skip
   if every and config.ema.get("name") != "power":
     raise Refusal("config.snapshot_every needs config.ema.name = 'power'")
-  num = config.held_out.get("num")
+  fraction = config.held_out.get("fraction")
+  num = config.held_out.get("num", None if fraction is None else 0)
   need(
     isinstance(num, int) and num >= 0, "held_out.num", num, "an integer >= 0"
   )
@@ -56,7 +57,7 @@ def check_ranges(config):
       f"{config.sample_every} must be a multiple of config.checkpoint_every = "
       f"{config.checkpoint_every}"
     )
-  if config.keep.best and not num:
+  if config.keep.best and not num and fraction is None:
     raise Refusal("config.keep.best goes by held-out data: set held_out.num")
   seed = config.seed
   need(

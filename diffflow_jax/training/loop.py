@@ -8,14 +8,17 @@ import jax
 from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
+  changes,
   checkpoints,
   compile_cache,
   generate,
   mirror as mirror_lib,
   snapshots,
+  transfer,
   workdir as workdir_lib,
 )
 from diffflow_jax.training import (
+  first_look,
   metrics,
   numbers,
   programs,
@@ -29,7 +32,15 @@ from diffflow_jax.training.progress import Progress
 from diffflow_jax.training.resolve import resolve
 
 
-def train(config, workdir, *, wandb=None, profile=None):
+def train(
+  config,
+  workdir,
+  *,
+  wandb=None,
+  profile=None,
+  init_from=None,
+  init_from_skip=(),
+):
   """Trains a config in a workdir, or goes on with what is there.
 
   Killed at any moment and started again, it ends with the same bits as if it
@@ -41,33 +52,48 @@ def train(config, workdir, *, wandb=None, profile=None):
     workdir: the run's directory, on a disk or in a bucket.
     wandb: None, or a Weights & Biases project to report to.
     profile: None, or (first, last) steps to trace into workdir/profile.
+    init_from: None, or another run, whose averaged parameters a new one starts
+      from; init_from_skip: patterns of the names of arrays that do not.
   Returns:
     the last TrainState.
   Raises:
-    Refusal: the config cannot work, the workdir is another run's, or another
-      job trains in it.
+    Refusal: the config cannot work, the workdir is another run's, another job
+      trains in it, or what it shall start from does not fit.
     Failure: the loss is not finite, or the state cannot be saved; the last
       good checkpoint stays.
   """
   run = resolve(config)
   check_devices(config)
+  found = first_look.look(run)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
+  start = transfer.plan(
+    workdir, program.like.params, run, init_from, init_from_skip
+  )
   directory = paths.join(workdir, "checkpoints")
   named = paths.join(workdir, workdir_lib.CONFIG)
   with (
-    workdir_lib.claimed(workdir, config, run.card) as check_alone,
+    workdir_lib.claimed(workdir, config, run.card) as (changed, check_alone),
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
     compile_cache.use(workdir)
-    state, step = _restore_or_init(saved, program, workdir)
+    state, step = _restore_or_init(saved, program, workdir, start)
+    changes.check_reached(workdir, config.num_steps, step)
     if step and config.snapshot_every and step % config.snapshot_every == 0:
       snapshot(step, state)  # a kill may have come between the two saves
     progress = Progress(config.num_steps, step, active)
     progress.note(_headline(state, step, workdir))
+    if changed:
+      progress.note(changes.line(changed))
+      with metrics.patiently("config.json"):
+        workdir_lib.change_config(workdir, config, changed, step)
+    for line in start.lines() if start else ():
+      progress.note(line)
+    for line in first_look.lines(run, found):
+      progress.note(line)
     with (
       mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
       metrics.Writer(
@@ -76,6 +102,8 @@ def train(config, workdir, *, wandb=None, profile=None):
       Profiler(mirror.folder, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
+      if active:
+        first_look.write(run, found, mirror.folder, writer)
       flops = model_flops(
         run.network.apply, state.params, run.dataset, config.batch_size
       )
@@ -150,14 +178,21 @@ def _headline(state, step, workdir):
   )
 
 
-def _restore_or_init(saved, program, workdir):
-  """(state, step): from the newest whole checkpoint, or from the seed."""
+def _restore_or_init(saved, program, workdir, start):
+  """(state, step): from the newest whole checkpoint, the start, or the seed."""
   try:
     restored = saved.restore(program.like.items())
   except checkpoints.OtherArrays as error:
     raise Refusal(f"{workdir} cannot be resumed: {error}") from error
   if restored is None:
-    return program.init(), 0
+    if start is None:
+      return program.init({}), 0
+    if jax.process_index() == 0:
+      start.write(workdir)
+    state = program.init(start.given)
+    start.given.clear()  # memory of the host
+    saved.finish(0, state.items())  # the other run is not needed any more
+    return state, 0
   step, items = restored
   return program.like.replace(**items), step
 
@@ -194,7 +229,7 @@ def _picture(state, step, run, writer, folder, active):
   )
   if not active:
     return
-  from diffflow_jax import plots
+  from diffflow_jax.plots.class_grid import class_grid
 
   directory = os.path.join(folder, "samples")
   path = os.path.join(directory, f"step_{step:08d}.png")
@@ -202,4 +237,6 @@ def _picture(state, step, run, writer, folder, active):
     os.makedirs(directory, exist_ok=True)
     generate.save_picture(path, run, samples, labels)
   if len(run.card.shape) == 3:
-    writer.picture(step, "samples", plots.image_grid(samples, columns=10))
+    writer.picture(
+      step, "samples", class_grid(samples, labels, run.card.class_names)
+    )
