@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import subprocess
 import sys
+import time
 import types
 
 import jax
@@ -366,3 +368,49 @@ def test_a_full_disk_costs_a_warning_and_is_tried_again(tmp_path, caplog):
     assert names == ["4"]
   finally:
     subprocess.run(["umount", str(disk)], check=True)
+
+
+FOREVER = """
+import sys
+import jax.numpy as jnp
+from diffflow_jax.runs import checkpoints
+
+with checkpoints.Checkpoints(sys.argv[1], latest=1) as saved:
+  items = {"params": {"w": jnp.zeros((300, 40))}, "step": jnp.int32(0)}
+  step, items = saved.restore(items) or (0, items)
+  assert items["step"] == step and (items["params"]["w"] == step).all()
+  print("from", step, flush=True)
+  while True:
+    step += 1
+    items = {"params": {"w": jnp.full((300, 40), float(step))}, "step": step}
+    saved.save(step, {**items, "step": jnp.int32(step)})
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_a_whole_checkpoint(tmp_path):
+  """kill -9 while it saves, removes and renames; none is damaged by it."""
+  rng, last, halves = random.Random(0), 0, 0
+  for _ in range(20):
+    process = subprocess.Popen(
+      [sys.executable, "-c", FOREVER, tmp_path / "c"],
+      cwd=commands.ROOT,
+      env=commands.environment(),
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    line = process.stdout.readline()
+    assert line.startswith("from "), line + process.stdout.read()
+    assert int(line.split()[1]) >= last
+    last = int(line.split()[1])
+    time.sleep(rng.uniform(0.05, 1.0))
+    process.kill()
+    process.communicate()
+    names = [p.name for p in (tmp_path / "c").iterdir()]
+    halves += any(not name.isdecimal() for name in names)
+  assert last > 20 and halves > 5
+  assert not (tmp_path / "damaged").exists()
+  with checkpoints.Checkpoints(tmp_path / "c", read_only=True) as saved:
+    like = {"step": jnp.int32(0)}
+    assert saved.restore(like)[0] >= last
