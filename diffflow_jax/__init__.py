@@ -52,6 +52,7 @@ _FUNCTIONS = {
   "sample": "sampling.tableau",
   "contributions": "sampling.introspection",
   "pad": "sampling.compose",
+  "join": "sampling.compose",
   "restart": "sampling.compose",
   "Guided": "sampling.guidance",
 }

@@ -57,7 +57,22 @@ for name, solver in dfj.solvers.SOLVERS.items():
     except TypeError:
       pass
     dfj.restart(few[1], solver, 2, 5)
-print(len(compiled), len(grids))
+tables = len(compiled)
+predict = dfj.closed_form.gaussian([0.4, 0.1], 0.6)
+key, z, params = jax.random.key(0), np.ones((4, 2), np.float32), np.eye(2)
+compiled.clear()
+table = dfj.solvers.ddim(few[0])
+dfj.sample(predict, table, z=z)
+assert len(compiled) == 1, compiled
+dfj.sample(predict, table, key, (4, 2))  # and the draw of the start
+dfj.sample(predict, dfj.solvers.ddim(dfj.grids.quadratic_t(
+  made["cosine"], vp, 9)), key, (4, 2))
+assert len(compiled) == 2, compiled
+net = lambda params, z, logsnr, cond: z @ params
+predict = dfj.predictor(dfj.objectives.flow_matching(), net, params)
+dfj.sample(predict, table, key, (4, 2))
+assert len(compiled) == 3, compiled
+print(tables, len(grids))
 """
 
 
