@@ -53,6 +53,7 @@ _FUNCTIONS = {
   "sample": "sampling.tableau",
   "contributions": "sampling.introspection",
   "pad": "sampling.compose",
+  "join": "sampling.compose",
   "restart": "sampling.compose",
   "Guided": "sampling.guidance",
   "load": "runs.loading",

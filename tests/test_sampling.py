@@ -18,6 +18,7 @@ from diffflow_jax.sampling import (
   noise,
   scan,
   solvers,
+  structure,
   tableau,
 )
 from tests.tables import mix1d
@@ -137,7 +138,7 @@ def counting(traces):
   return jax.tree_util.Partial(network)
 
 
-def test_one_trace_at_equal_n_and_k():
+def test_one_trace_of_solvers_that_read_the_same():
   traces = []
   predict = counting(traces)
   run = lambda table, w: tableau.sample(
@@ -145,17 +146,22 @@ def test_one_trace_at_equal_n_and_k():
   )
   cosine = grids.uniform_t(schedules.Cosine(), levels.vp, 9)
   outs = [
-    run(solvers.ddim(flow_grid(9)), 1.0),
+    run(solvers.ddim(flow_grid(9), 0.2), 1.0),
     run(solvers.ddim(flow_grid(9), 0.7), 1.0),
     run(solvers.ddim(cosine, 0.2), 3.0),
+    run(solvers.ddpm(cosine), 1.0),
   ]
   assert len(traces) == 1
   outs += [
     run(solvers.dpmpp_2m(flow_grid(9)), 1.0),
-    run(solvers.heun(flow_grid(5)), 2.0),
+    run(solvers.dpmpp_2m_heun(cosine), 2.0),
+    run(solvers.unip(cosine, 2), 2.0),
+    run(solvers.adams_bashforth(flow_grid(9)), 2.0),
   ]
-  assert len(traces) == 2  # both have N = 9, K = 2
-  assert len({float(o[0, 0]) for o in outs}) == 5
+  assert len(traces) == 2  # no noise, and one older prediction
+  outs += [run(solvers.heun(flow_grid(5)), 2.0)]
+  assert len(traces) == 3  # N = 9 too, but with an anchor
+  assert len({float(o[0, 0]) for o in outs}) == 9
 
 
 def test_one_compilation_serves_everything_that_is_padded():
@@ -218,15 +224,132 @@ def test_padding_costs_no_evaluation():
 
 
 def test_a_deterministic_tableau_draws_no_noise():
-  """The draw is inside a branch of the compiled program, and nowhere else."""
+  """Concrete: its program cannot. Traced: in a branch, and nowhere else."""
   mix = closed_form.gaussian([0.4], 0.6)
-  table = jax.tree.map(jnp.asarray, solvers.ddim(flow_grid(4)))
-  keys = jax.random.split(KEY, 3)
-  jaxpr = str(
-    jax.make_jaxpr(scan.run)(mix, table, keys, jnp.zeros((3, 1)), None)
-  )
-  outside, _, inside = jaxpr.partition("cond[")
+  run = lambda t: tableau.sample(mix, t, KEY, z=jnp.zeros((3, 1)))
+  still, noisy = (solvers.ddim(flow_grid(4), eta) for eta in (0.0, 0.5))
+  program = lambda table: str(jax.make_jaxpr(lambda: run(table))())
+  assert "random_bits" in program(noisy)
+  assert "random" not in program(still) and "cond[" not in program(still)
+  outside, _, inside = str(jax.make_jaxpr(run)(still)).partition("cond[")
   assert inside and "random_bits" in inside and "random_bits" not in outside
+
+
+def by_rows(table, predict, draws, z):
+  """A tableau by its definition, with all history, in NumPy."""
+  mix, (a, b) = np.asarray(table.mix), np.asarray(table.target).T
+  n, states, history = len(a), (z, z), [np.zeros_like(z)] * mix.shape[-1]
+  for i in range(n + 1):
+    held = np.stack([*states, *history[: mix.shape[-1] - 3], draws[i]])
+    states = np.tensordot(mix[i], held, 1)
+    if i < n:
+      lv = jax.tree.map(lambda f, i=i: f[i], table.levels)
+      x_hat, eps_hat = predict(states[1], lv)
+      kept = a[i] * np.asarray(x_hat) + b[i] * np.asarray(eps_hat)
+      history = [kept, *history]
+  return states[0]
+
+
+def random_table(states, kept, noisy, seed):
+  """One that no solver makes: dense columns, noise in the rows `noisy`."""
+  rng = np.random.default_rng(seed)
+  base = solvers.ddim(grids.from_logsnr(np.linspace(-3.0, 3.0, 8)))
+  mix = 0.3 * rng.normal(size=(8, 2, kept + 3))
+  made = np.arange(kept) < np.arange(8)[:, None]
+  mix[..., 2:-1] *= made[:, None]
+  mix[..., -1] *= np.isin(np.arange(8), noisy)[:, None]
+  if states == 1:
+    mix[:-1, 1] = mix[:-1, 0]
+  return base.replace(mix=mix, target=rng.normal(size=(7, 2)))
+
+
+@pytest.mark.parametrize(
+  "states,kept,noisy",
+  [
+    (1, 1, []),
+    (1, 2, [0]),
+    (1, 4, range(8)),
+    (2, 1, range(1, 8)),
+    (2, 3, [2, 7]),
+    (2, 9, []),
+  ],
+)
+def test_every_program_is_the_loop_of_the_definition(states, kept, noisy, x64):
+  mix = closed_form.gaussian([0.4, -0.3], 0.6)
+  table = random_table(states, kept, noisy, seed=kept)
+  shared = structure.of(table)
+  assert shared.states == states and shared.depth == min(kept, 7)
+  z = np.random.default_rng(1).normal(size=(3, 2))
+  run = lambda t: tableau.sample(mix, t, KEY, z=z)
+  keys = noise.keys(KEY, 0, 3)
+  draws = [noise.draw(keys, i, (2,), z.dtype) for i in range(8)]
+  want = by_rows(table, mix, draws, z)
+  np.testing.assert_allclose(run(table), want, rtol=1e-12)
+  np.testing.assert_allclose(jax.jit(run)(table), want, rtol=1e-12)
+  padded = compose.pad(table, 12, 10)
+  np.testing.assert_allclose(run(padded), want, rtol=1e-12)
+
+
+def test_noise_may_be_given(x64):
+  """An ancestral step as it is written, on another library's draws."""
+  mix = closed_form.gaussian([0.4, -0.3], 0.6)
+  grid = grids.karras(6)
+  rng = np.random.default_rng(2)
+  z, draws = rng.normal(size=(3, 2)), rng.normal(size=(7, 3, 2))
+  want = z
+  for i in range(6):
+    s, t = grid.sigma[i], grid.sigma[i + 1]
+    x_hat, _ = mix(want, grid[i])
+    up = t * np.sqrt(1 - t**2 / s**2)
+    down = np.sqrt(t**2 - up**2)
+    want = x_hat + (want - x_hat) / s * down + up * draws[i + 1]
+  table = solvers.euler_ancestral(grid)
+  got = tableau.sample(mix, table, z=z, noise=draws)
+  np.testing.assert_allclose(got, want, rtol=1e-12)
+  padded = compose.pad(table, 9, 2)
+  more = np.concatenate([draws, np.zeros((3, 3, 2))])
+  got = tableau.sample(mix, padded, z=z, noise=more)
+  np.testing.assert_allclose(got, want, rtol=1e-12)
+  for wrong, message in (
+    (dict(z=z, noise=draws[1:]), r"shape \(7, 3, 2\), not \(6, 3, 2\)"),
+    (dict(shape=(3, 2), noise=draws), "needs z to start from"),
+    (dict(key=KEY, z=z, noise=draws), "takes the place of key"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      tableau.sample(mix, table, **wrong)
+
+
+def test_the_program_of_ddim_is_short():
+  """Lines of HLO, ten steps of a small MLP: what is compiled before all."""
+  from diffflow_jax.objective import objectives
+
+  params = {"w": 0.3 * jax.random.normal(KEY, (2, 8))}
+  z, table = jnp.zeros((64, 2)), solvers.ddim(flow_grid(10))
+
+  def network(params, z, logsnr, cond):
+    h = z @ params["w"] + jnp.tanh(logsnr)[:, None]
+    for _ in range(2):
+      h = jax.nn.silu(h @ params["w"].T @ params["w"])
+    return h @ params["w"].T
+
+  @jax.jit
+  def by_hand(params, z):
+    def step(z, levels):
+      y = network(params, z, jnp.full(64, levels[0]), None)
+      x_hat, eps_hat = z - levels[1] * y, z + levels[2] * y
+      return levels[3] * x_hat + levels[4] * eps_hat, None
+
+    return jax.lax.scan(step, z, jnp.ones((10, 5)))[0]
+
+  @jax.jit
+  def ours(params, z):
+    predict = objectives.predictor(objectives.flow_matching(), network, params)
+    return tableau.sample(predict, table, z=z)
+
+  lines = lambda fn: len(
+    fn.lower(params, z).as_text(dialect="hlo").splitlines()
+  )
+  assert lines(ours) <= 200 and lines(ours) <= 2.5 * lines(by_hand)
 
 
 @pytest.mark.parametrize(

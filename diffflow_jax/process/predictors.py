@@ -5,15 +5,54 @@
 z is on the scale of the Level lv, whose fields are () or (batch,). Anything
 that keeps this contract can be sampled: a network wrapped by `Predictor`, a
 closed form, guidance around another predictor.
+
+A predictor may also offer the same in two parts,
+
+    row = predict.prepare(lv),    predict.at(row, z, cond) -> (x̂, ε̂)
+
+the first of which looks at levels alone: a sampler calls it once, for all its
+levels, on the host where they are known there. The leaves of a row have the
+shape of the levels' fields.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 from flax import struct
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from diffflow_jax.process import levels, nodes, targets
+from diffflow_jax.process import host, levels, nodes, targets
+
+
+def prepare(predict, lv):
+  """What predict needs to know of levels: its own row, or the levels."""
+  return predict.prepare(lv) if hasattr(predict, "prepare") else lv
+
+
+def at(predict, row, z, cond=None):
+  """predict(z, lv, cond), given what `prepare` made of lv."""
+  in_parts = hasattr(predict, "prepare")
+  return predict.at(row, z, cond) if in_parts else predict(z, row, cond)
+
+
+def _row(parts, lv):
+  schedule, target, scale = parts
+  # levels in float32 at least: a bf16 logsnr has lost its second decimal
+  wide = jnp.promote_types(jnp.result_type(lv.logsnr), jnp.float32)
+  lo, hi = schedule.logsnr(jnp.array([1.0, 0.0], wide))
+  logsnr = jnp.clip(jnp.asarray(lv.logsnr, wide), lo, hi)
+  own = levels.at_logsnr(scale, logsnr, schedule)
+  moved = jnp.asarray(levels.rescale(lv, own), wide)
+  return logsnr, moved, *targets.solve(target, own)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_row(structure, leaves):
+  numbers = [np.frombuffer(*leaf[:2]).reshape(leaf[2]) for leaf in leaves]
+  return host.evaluate64(_row, *structure.unflatten(numbers))
 
 
 @struct.dataclass
@@ -40,17 +79,31 @@ class Predictor:
     nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
-    # levels in float32 at least: a bf16 logsnr has lost its second decimal
+    return self.at(self.prepare(lv), z, cond)
+
+  def prepare(self, lv):
+    """(logsnr, z_own's factor of z, and the four of the target's solution)."""
+    mine = self.schedule, self.target, self.scale
+    leaves, structure = jax.tree.flatten((mine, lv))
+    known = nodes.concrete(leaves)
+    if not known or not all(isinstance(l, host.NUMBERS) for l in leaves):
+      return _row(mine, lv)
+    arrays = map(np.asarray, leaves)
+    return _known_row(
+      structure, tuple((a.tobytes(), a.dtype, a.shape) for a in arrays)
+    )
+
+  def at(self, row, z, cond=None):
+    """(x̂, ε̂) of z at the level that row was prepared for."""
     wide = jnp.promote_types(z.dtype, jnp.float32)
-    lo, hi = self.schedule.logsnr(jnp.array([1.0, 0.0], wide))
-    logsnr = jnp.clip(jnp.asarray(lv.logsnr, wide), lo, hi)
-    own = levels.at_logsnr(self.scale, logsnr, self.schedule)
-    z_own = levels.bcast(levels.rescale(lv, own), z).astype(wide) * z
+    logsnr, moved, *solution = (jnp.asarray(c, wide) for c in row)
+    z_own = levels.bcast(moved, z) * z
     y = self.apply(
       self.params,
       z_own.astype(z.dtype),
       jnp.broadcast_to(logsnr, z.shape[:1]),
       cond,
     )
-    both = targets.to_x_eps(self.target, y, z_own, own)
+    x_z, x_y, eps_z, eps_y = (levels.bcast(c, z) for c in solution)
+    both = x_z * z_own + x_y * y, eps_z * z_own + eps_y * y
     return tuple(part.astype(z.dtype) for part in both)

@@ -128,7 +128,8 @@ def start(table, shape, z):
     if not is_traced(sigma) and sigma == 0.0:
       raise ValueError("the tableau starts at data, sigma = 0: z must be given")
     return None, tuple(shape)
-  z = jnp.asarray(z)
+  if not isinstance(z, jax.Array):  # NumPy's go to the device with the call
+    z = np.asarray(z, jnp.result_type(np.asarray(z)))
   if not jnp.issubdtype(z.dtype, jnp.floating):
     raise ValueError(f"z must be floats, not {z.dtype}")
   if shape is not None and z.shape != tuple(shape):
@@ -167,17 +168,31 @@ def labels(predict, cond):
 
 
 def key(table, given, z):
-  """The key, or any one where nothing is drawn from it."""
+  """Refuses what is no PRNG key, and None where something is drawn."""
   if given is None:
     quiet = not is_traced(table.mix) and not table.mix[..., -1].any()
     if z is None or not quiet:
       raise ValueError("key is None, but noise is drawn: give a PRNG key")
-    return jax.random.key(0)
-  if not isinstance(given, jax.Array | np.ndarray):
+  elif not isinstance(given, jax.Array | np.ndarray):
     raise ValueError(
       f"key must be a PRNG key, as jax.random.key(0), not {given}"
     )
-  return given
+
+
+def noise(table, given, z, key, brownian):
+  """Refuses draws that are not one for each row, or beside another source."""
+  if given is None:
+    return
+  if z is None or key is not None or brownian is not None:
+    raise ValueError(
+      "noise takes the place of key and brownian, and needs z to start from"
+    )
+  wanted = (table.mix.shape[0], *z.shape)
+  if jnp.shape(given) != wanted:
+    raise ValueError(
+      "noise must have one draw for each row of the tableau, shape "
+      f"{wanted}, not {jnp.shape(given)}"
+    )
 
 
 def prediction(out, z):

@@ -11,9 +11,10 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import predictors
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.wrappers import as_floats, in_range, with_x
+from diffflow_jax.sampling.wrappers import as_floats, in_range, with_x, wrapper
 
 __all__ = [
   "Clipped",
@@ -25,20 +26,21 @@ __all__ = [
 ]
 
 
-def _both(predict, z, lv, cond, null):
+def _both(predict, row, z, cond, null):
   """predict under cond and under null, as one batch of twice the size."""
   twice = lambda a, b: jnp.concatenate([a, b])
   per_sample = lambda c: twice(c, c) if jnp.ndim(c) else c
-  out = predict(
+  out = predictors.at(
+    predict,
+    jax.tree.map(per_sample, row),
     twice(z, z),
-    jax.tree.map(per_sample, lv),
     jax.tree.map(twice, jax.tree.map(jnp.asarray, cond), null),
   )
   given, none = zip(*(jnp.split(y, 2) for y in out), strict=True)
   return given, none
 
 
-@struct.dataclass
+@wrapper
 class Guided:
   """Classifier-free guidance, arXiv:2207.12598 eq. 6 with w = 1 + theirs.
 
@@ -84,9 +86,14 @@ class Guided:
     in_range(self, "interval", "(lo, hi), lo < hi", lambda i: i[0] < i[-1])
     in_range(self, "rescale", "in [0, 1]", lambda r: (r >= 0) & (r <= 1))
 
-  def _branches(self, z, lv, cond):
+  def prepare(self, lv):
+    both = [self.predict] if self.weak is None else [self.predict, self.weak]
+    return lv, *(predictors.prepare(predict, lv) for predict in both)
+
+  def _branches(self, rows, z, cond):
+    call = lambda cond: predictors.at(self.predict, rows[0], z, cond)
     if self.weak is not None:
-      return self.predict(z, lv, cond), self.weak(z, lv, cond)
+      return call(cond), predictors.at(self.weak, rows[1], z, cond)
     for name, value in dict(cond=cond, null=self.null).items():
       if value is None:
         raise ValueError(
@@ -101,11 +108,12 @@ class Guided:
       cond,
     )
     if self.batched:
-      return _both(self.predict, z, lv, cond, null)
-    return self.predict(z, lv, cond), self.predict(z, lv, null)
+      return _both(self.predict, rows[0], z, cond, null)
+    return call(cond), call(null)
 
-  def __call__(self, z, lv, cond=None):
-    given, none = self._branches(z, lv, cond)
+  def at(self, row, z, cond=None):
+    lv, *rows = row
+    given, none = self._branches(rows, z, cond)
     lo, hi = self.interval
     inside = (lv.logsnr >= lo) & (lv.logsnr < hi)
     w = jnp.where(inside, self.strength, 1.0).astype(z.dtype)
@@ -147,7 +155,7 @@ def check_trained(strength, num_classes, label_dropout):
     )
 
 
-@struct.dataclass
+@wrapper
 class Clipped:
   """Static thresholding: x̂ clipped to [-limit, limit], ε̂ to match.
 
@@ -161,12 +169,13 @@ class Clipped:
     as_floats(self, "limit")
     in_range(self, "limit", "> 0", lambda l: l > 0)
 
-  def __call__(self, z, lv, cond=None):
-    x_hat, eps_hat = self.predict(z, lv, cond)
+  def at(self, row, z, cond=None):
+    lv, inner = row
+    x_hat, eps_hat = predictors.at(self.predict, inner, z, cond)
     return with_x(jnp.clip(x_hat, -self.limit, self.limit), x_hat, eps_hat, lv)
 
 
-@struct.dataclass
+@wrapper
 class DynamicallyClipped:
   """Dynamic thresholding, arXiv:2205.11487 §2.3: x̂ <- clip(x̂, -s, s) limit/s.
 
@@ -182,8 +191,9 @@ class DynamicallyClipped:
     in_range(self, "limit", "> 0", lambda l: l > 0)
     in_range(self, "percentile", "in [0, 100]", lambda p: (p >= 0) & (p <= 100))
 
-  def __call__(self, z, lv, cond=None):
-    x_hat, eps_hat = self.predict(z, lv, cond)
+  def at(self, row, z, cond=None):
+    lv, inner = row
+    x_hat, eps_hat = predictors.at(self.predict, inner, z, cond)
     size = jnp.abs(x_hat).reshape(x_hat.shape[0], -1)
     s = jnp.maximum(jnp.percentile(size, self.percentile, axis=1), self.limit)
     s = bcast(s, x_hat)

@@ -7,11 +7,12 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import predictors
 from diffflow_jax.process.levels import bcast
-from diffflow_jax.sampling.wrappers import as_floats, with_x
+from diffflow_jax.sampling.wrappers import as_floats, with_x, wrapper
 
 
-@struct.dataclass
+@wrapper
 class Replaced:
   """Inpainting by replacement: x̂ is the known data where mask is 1.
 
@@ -28,13 +29,14 @@ class Replaced:
   known: Any
   mask: Any
 
-  def __call__(self, z, lv, cond=None):
-    x_hat, eps_hat = self.predict(z, lv, cond)
+  def at(self, row, z, cond=None):
+    lv, inner = row
+    x_hat, eps_hat = predictors.at(self.predict, inner, z, cond)
     new = self.mask * self.known + (1.0 - self.mask) * x_hat
     return with_x(new, x_hat, eps_hat, lv)
 
 
-@struct.dataclass
+@wrapper
 class Measured:
   """Posterior guidance for y = forward(x) + noise_std n, forward linear.
 
@@ -60,12 +62,13 @@ class Measured:
   def __post_init__(self):
     as_floats(self, "noise_std", "data_std")
 
-  def __call__(self, z, lv, cond=None):
+  def at(self, row, z, cond=None):
+    lv, inner = row
     a2, s2 = (lv.alpha * self.data_std) ** 2, lv.sigma**2
     var = self.noise_std**2 + self.data_std**2 * s2 / (a2 + s2)
 
     def measured(z):
-      x_hat, eps_hat = self.predict(z, lv, cond)
+      x_hat, eps_hat = predictors.at(self.predict, inner, z, cond)
       return self.forward(x_hat), (x_hat, eps_hat)
 
     got, pull, (x_hat, eps_hat) = jax.vjp(measured, z, has_aux=True)

@@ -38,6 +38,15 @@ def initial(keys, sigma, shape, dtype):
   return sigma.astype(dtype) * jax.vmap(normal)(keys)
 
 
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "sharding"))
+def start(key, first, sigma, shape, *, dtype, sharding=None):
+  """The initial states of the samples first … first + shape[0] - 1."""
+  each = keys(key, first, shape[0])
+  if sharding is not None:
+    each = jax.lax.with_sharding_constraint(each, sharding)
+  return initial(each, sigma, shape[1:], dtype)
+
+
 def draw(keys, row, shape, dtype, clock=None):
   """The noise of one row, (num, *shape): fresh, or of the Brownian path."""
   if clock is None:

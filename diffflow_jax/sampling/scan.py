@@ -1,87 +1,155 @@
-"""The loop that runs a tableau: one program for every solver of equal (N, K).
+"""The loop that runs a tableau: one program for every table of one structure.
 
-Row i mixes what is held, the network is called, and its prediction is pushed on
-the history. The loop is a scan, which has a trajectory and a reverse-mode
-derivative; of a padded tableau it is a loop with a traced bound.
+Row 0 mixes the first state; then evaluation i is called, its prediction is kept
+and row i + 1 mixes the next state, N times. What is kept is a ring: prediction
+m lies in slot m mod depth until it is replaced, and nothing is ever moved. It
+is the columns of the table that turn instead, once for all rows. The loop is a
+scan, which has a trajectory and a reverse-mode derivative; of a padded tableau
+it is a loop with a traced bound.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffflow_jax.process import predictors
 from diffflow_jax.sampling import checks, noise
+from diffflow_jax.sampling.structure import (
+  ALWAYS,
+  ANCHOR,
+  NEVER,
+  H,
+  Z,
+  ever_draws,
+)
 
 
-def _mix(row, anchor, z, h, xi):
-  """Both rows of one mixing: (anchor, z) from all that is held."""
-  held = (anchor, z, *h, xi)
-  return tuple(
-    sum(c.astype(z.dtype) * s for c, s in zip(r, held, strict=True))
-    for r in row
-  )
+def _columns(mix, structure):
+  """{column: (N+1,), or (N+1, 2) for two states}; columns are slots, not ages.
+
+  Each is an array of its own: a number that is cut out of a row inside the loop
+  costs a CPU its vector instructions.
+  """
+  if structure.states == 1:  # the anchor is z, and its column is z's
+    mix = mix.at[:, :, Z].add(mix[:, :, ANCHOR])[:, 0]
+  kept = mix[..., H : H + structure.depth]
+  if structure.depth > 1:
+    # row i + 1 follows evaluation i, and slot s holds what was made j before it
+    i = np.arange(mix.shape[0])[:, None] - 1
+    j = (i - np.arange(structure.depth)) % structure.depth
+    j = j if structure.states == 1 else j[:, None]
+    kept = jnp.take_along_axis(kept, j, -1)
+  columns = {H + s: kept[..., s] for s in range(structure.depth)}
+  return columns | {c: mix[..., c] for c in (ANCHOR, Z, -1)}
 
 
-def _rows(tableau, clocks):
-  """What one evaluation reads, with leading axis N."""
-  n = tableau.target.shape[0]
-  clocks = None if clocks is None else clocks[:-1]
-  return (
-    jnp.arange(n),
-    tableau.mix[:-1],
-    clocks,
-    tableau.target,
-    tableau.levels,
-  )
+def _pair(structure, states):
+  """(anchor, z) of the states: both of them, or one array that is both."""
+  return (states, states) if structure.states == 1 else (states[0], states[1])
 
 
-@functools.partial(jax.jit, static_argnames=("record", "every", "remat"))
+def _mixed(structure, row, states, ring, xi):
+  """The next states, (2, *z.shape) or z's shape, from all that is held."""
+  anchor, z = _pair(structure, states)
+  held = {ANCHOR: anchor} if structure.anchor else {}
+  held |= {Z: z} if structure.z else {}
+  held |= {H + s: ring[s] for s in range(structure.depth)}
+  held |= {} if xi is None else {-1: xi}
+  # one number for each state
+  shape = () if structure.states == 1 else (-1, *[1] * z.ndim)
+  each = lambda column: row[column].reshape(shape).astype(z.dtype)
+  return sum(each(column) * what for column, what in held.items())
+
+
+def _draw(how, weight, fresh, z):
+  """None, fresh(), or that in a branch: a row without noise pays for none."""
+  if how == NEVER:
+    return None
+  if how == ALWAYS:
+    return fresh()
+  used = jnp.any(weight != 0)
+  return jax.lax.cond(used, fresh, lambda: jnp.zeros_like(z))
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("structure", "record", "every", "remat", "sharding"),
+)
 def run(
   predict,
   tableau,
-  keys,
+  prepared,
+  key,
+  first,
   z,
   cond,
   clocks=None,
+  draws=None,
+  *,
+  structure,
   record=None,
   every=1,
   remat=False,
+  sharding=None,
 ):
-  """The loop. Row i's noise for a sample is fold_in(its key, i + 1)."""
-
-  def mix(carry, index, row, clock):
-    # a branch and not a product: a row without noise does not pay for a draw
-    xi = jax.lax.cond(
-      jnp.any(row[:, -1] != 0),
-      lambda: noise.draw(keys, index, z.shape[1:], z.dtype, clock),
-      lambda: jnp.zeros_like(z),
+  """The loop. Row i draws by fold_in(a sample's key, i + 1), or is draws[i]."""
+  n, depth = tableau.target.shape[0], structure.depth
+  fresh = lambda index, clock: lambda: draws[index].astype(z.dtype)
+  if ever_draws(structure) and draws is None:
+    keys = noise.keys(key, first, z.shape[0])
+    if sharding is not None:
+      keys = jax.lax.with_sharding_constraint(keys, sharding)
+    fresh = lambda index, clock: (
+      lambda: noise.draw(keys, index, z.shape[1:], z.dtype, clock)
     )
-    return _mix(row, *carry, xi)
+  columns, clock = _columns(tableau.mix, structure), lambda i: None
+  if clocks is not None:
+    clock = lambda i: clocks[i]
+
+  states = z if structure.states == 1 else jnp.stack([z, z])
+  if structure.starts:
+    row = jax.tree.map(lambda column: column[0], columns)
+    xi = _draw(structure.first, row[-1], fresh(0, clock(0)), z)
+    alone = structure._replace(anchor=structure.states > 1, z=True, depth=0)
+    states = _mixed(alone, row, states, (), xi)
 
   def evaluate(carry, inputs):
-    index, row, clock, (a, b), lv = inputs
-    anchor, z_i = mix(carry, index, row, clock)
-    x_hat, eps_hat = checks.prediction(predict(z_i, lv, cond), z_i)
+    states, ring = carry
+    index, row, clock, a, b, lv, at_level = inputs
+    z_i = _pair(structure, states)[1]
+    x_hat, eps_hat = checks.prediction(
+      predictors.at(predict, at_level, z_i, cond), z
+    )
+    seen = record and record(z_i, x_hat, eps_hat, lv)
     kept = (a * x_hat + b * eps_hat).astype(z.dtype)
-    seen = None if record is None else record(z_i, x_hat, eps_hat, lv)
-    return (anchor, z_i, (kept, *carry[2][:-1])), seen
+    held = [kept]
+    if depth > 1:
+      put = jax.lax.dynamic_update_index_in_dim
+      held = ring = put(ring, kept, index % depth, 0)
+    xi = _draw(structure.draws, row[-1], fresh(index + 1, clock), z)
+    return (_mixed(structure, row, states, held, xi), ring), seen
 
   if remat:
     evaluate = jax.checkpoint(evaluate)
-  rows = _rows(tableau, clocks)
-  carry = (z, z, (jnp.zeros_like(z),) * tableau.num_kept)
-  last = lambda leaf: leaf[-1]
-  if tableau.length is not None:
-    at = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
-    step = lambda i, carry: evaluate(carry, at(rows, i))[0]
-    carry = jax.lax.fori_loop(0, tableau.length, step, carry)
-    last = lambda leaf: leaf[tableau.length]
-    seen = None
-  else:
+  rows = (
+    jnp.arange(n),
+    jax.tree.map(lambda column: column[1:], columns),
+    clock(slice(1, None)),
+    *tableau.target.T,
+    tableau.levels,
+    prepared,
+  )
+  slots = depth if depth > 1 else 0
+  carry = states, jnp.zeros((slots, *z.shape), z.dtype)
+  if tableau.length is None:
     carry, seen = _scan(evaluate, carry, rows, every, record is not None)
-  n = tableau.num_evaluations
-  clock = None if clocks is None else last(clocks)
-  return mix(carry, n, last(tableau.mix), clock)[0], seen
+  else:
+    row = lambda i: jax.tree.map(lambda leaf: leaf[i], rows)
+    step = lambda i, carry: evaluate(carry, row(i))[0]
+    carry, seen = jax.lax.fori_loop(0, tableau.length, step, carry), None
+  return _pair(structure, carry[0])[0], seen
 
 
 def _scan(evaluate, carry, rows, every, recording):

@@ -20,10 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process import predictors
 from diffflow_jax.process.levels import Level
-from diffflow_jax.sampling import checks, noise, scan
+from diffflow_jax.sampling import checks, noise as noise_lib, scan, structure
+from diffflow_jax.sampling.structure import ANCHOR, H, Z
 
-ANCHOR, Z, H = 0, 1, 2  # columns of `mix`; the last column is the noise
+__all__ = ["ANCHOR", "H", "Tableau", "Z", "check", "sample"]
 
 
 @struct.dataclass
@@ -122,6 +124,7 @@ def sample(
   z=None,
   first=0,
   brownian=None,
+  noise=None,
   trajectory=None,
   every=1,
   remat=False,
@@ -129,10 +132,11 @@ def sample(
 ):
   """Runs a tableau: samples of the given shape, from noise to data.
 
-  Traces `predict` once per (predict's structure, N, K, shape): another solver,
-  grid, eta or guidance strength of equal (N, K) is new data, not a new program;
-  with `pad` also another number of steps. Sample i depends on (key, first + i)
-  alone, not on the batch that it is in or the devices that hold it.
+  Traces `predict` once per (predict's structure, N, shape, `structure.of` the
+  tableau): another solver, grid, eta or guidance strength that reads the same
+  is new data, not a new program; with `pad` everything else is, too. Sample i
+  depends on (key, first + i) alone, not on the batch that it is in or the
+  devices that hold it.
 
   Args:
     predict: (z, lv, cond) -> (x̂, ε̂), a pytree (as all of ours) or a function.
@@ -146,6 +150,9 @@ def sample(
     first: global index of the first sample.
     brownian: the grid itself, to take every step's noise from one Brownian path
       per sample: grids of 20 and 40 steps then see the same noise (`noise`).
+    noise: (rows, num_samples, ...), the draws themselves in place of a key's:
+      row i of the table, of N + 1, adds its number times noise[i]. With it
+      another library's samples can be repeated; needs z.
     trajectory: None, or what to keep of an evaluation, (z, x̂, ε̂, lv) -> pytree;
       the call then returns (samples, pytree with a leading axis).
     every: keep only every k-th evaluation, counted back from the last one.
@@ -158,32 +165,65 @@ def sample(
       that shape, not of the spread of its level, or missing where the tableau
       starts at data, cond holds a label that is no class, every < 1, the
       tableau does not fit together (`check`), a padded one is asked for its
-      trajectory, predict returns anything but a pair of z's shape, or brownian
-      is not the grid that the tableau was made of.
+      trajectory, predict returns anything but a pair of z's shape, brownian is
+      not the grid that the tableau was made of, or noise does not fit.
   """
   predict = as_pytree(predict)
   check(tableau)
   checks.labels(predict, cond)
   z, shape = checks.start(tableau, shape, z)
-  key = checks.key(tableau, key, z)
+  checks.noise(tableau, noise, z, key, brownian)
+  if noise is None:
+    checks.key(tableau, key, z)
   checks.integer("every", every, 1)
   if trajectory is not None and tableau.length is not None:
     raise ValueError("a padded tableau keeps no trajectory: do not pad it")
   dtype = jnp.result_type(float) if z is None else z.dtype
   clocks = None
   if brownian is not None:
-    clocks = jnp.asarray(noise.clocks(brownian, tableau), dtype)
-  keys = noise.keys(key, first, shape[0])
+    clocks = _as(noise_lib.clocks(brownian, tableau), dtype)
+  shared = structure.of(tableau)
   length = tableau.length
-  tableau = jax.tree.map(
-    lambda leaf: jnp.asarray(leaf, dtype), tableau.replace(length=None)
-  ).replace(length=length)
-  if sharding is not None:
-    keys = jax.device_put(keys, sharding)
-    z = None if z is None else jax.device_put(z, sharding)
+  prepared = predictors.prepare(predict, tableau.levels)
+  # a row of its own is of float32 or wider, as `predictors` says
+  wide = jnp.promote_types(dtype, jnp.float32)
+  prepared = _as(prepared, dtype if prepared is tableau.levels else wide)
+  tableau = _as(tableau.replace(length=None), dtype).replace(length=length)
   if z is None:
-    z = noise.initial(keys, tableau.start.sigma, tuple(shape[1:]), dtype)
+    z = noise_lib.start(
+      key, first, tableau.start.sigma, shape, dtype=dtype, sharding=sharding
+    )
+  elif sharding is not None:
+    z = jax.device_put(z, sharding)
+  drawn = structure.ever_draws(shared) and noise is None
+  if drawn and key is None:  # a padded tableau without noise
+    key = jax.random.key(0)
   out, seen = scan.run(
-    predict, tableau, keys, z, cond, clocks, trajectory, int(every), remat
+    predict,
+    tableau,
+    prepared,
+    key if drawn else None,
+    first if drawn else None,
+    z,
+    cond,
+    clocks,
+    noise if structure.ever_draws(shared) else None,
+    structure=shared,
+    record=trajectory,
+    every=int(every),
+    remat=remat,
+    sharding=sharding,
   )
   return out if trajectory is None else (out, seen)
+
+
+def _as(tree, dtype):
+  """Its floats in another dtype, on the host where they are there."""
+
+  def convert(leaf):
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+      return leaf
+    on_host = isinstance(leaf, np.ndarray | np.generic | float)
+    return np.asarray(leaf, dtype) if on_host else jnp.asarray(leaf, dtype)
+
+  return jax.tree.map(convert, tree)

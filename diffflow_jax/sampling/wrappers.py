@@ -1,11 +1,27 @@
 """What wrappers of predict share: consistent pairs, numbers as data."""
 
+from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process import predictors
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling import checks
+
+
+def wrapper(cls):
+  """Class decorator: a predictor around another one, `predict`, as a pytree.
+
+  The class has at(self, row, z, cond) with row = (lv, the inner predictor's
+  row); what follows from that is the contract of `process.predictors`.
+  """
+  if not hasattr(cls, "prepare"):
+    cls.prepare = lambda self, lv: (lv, predictors.prepare(self.predict, lv))
+  cls.__call__ = lambda self, z, lv, cond=None: self.at(
+    self.prepare(lv), z, cond
+  )
+  return struct.dataclass(cls)
 
 
 def with_x(x_hat_new, x_hat, eps_hat, lv):
