@@ -1,0 +1,72 @@
+"""What a run knows of its data, so that sampling needs none of it.
+
+Written beside the config as data.json when training starts; a run that is moved
+to another machine takes it along.
+"""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+
+from diffflow_jax.cli import Refusal
+
+DATA = "data.json"
+MAX_POINTS = 512  # of data in the plane, drawn in grey behind the samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What sampling and pictures need to know of a data set.
+
+  Attributes:
+    shape: of one example; num_classes: 0 without labels.
+    class_names: names in the order of the labels, or ().
+    points: up to 512 examples of data in the plane, for pictures, else ().
+  """
+
+  shape: tuple
+  num_classes: int = 0
+  class_names: tuple = ()
+  points: tuple = ()
+
+  def to_json(self):
+    return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def of(dataset):
+  """The card of a data set."""
+  points = ()
+  if tuple(dataset.shape) == (2,):
+    batch = dataset.batch(0, 0, MAX_POINTS)
+    points = np.asarray(dataset.to_float(batch["x"]), np.float64).round(4)
+    points = tuple(map(tuple, points.tolist()))
+  return Card(
+    tuple(map(int, dataset.shape)),
+    int(dataset.num_classes),
+    tuple(getattr(dataset, "class_names", ())),
+    points,
+  )
+
+
+def read(workdir):
+  """The card in a workdir, or None where there is none.
+
+  Raises:
+    Refusal: it cannot be read.
+  """
+  path = os.path.join(workdir, DATA)
+  try:
+    with open(path) as file:
+      known = json.load(file)
+    return Card(
+      tuple(map(int, known["shape"])),
+      int(known["num_classes"]),
+      tuple(map(str, known["class_names"])),
+      tuple(map(tuple, known["points"])),
+    )
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise Refusal(f"{path} cannot be read: {error}") from error

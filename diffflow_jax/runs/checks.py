@@ -1,0 +1,42 @@
+"""What is refused of a config before anything is made of it."""
+
+from diffflow_jax.cli import Refusal
+
+
+def need(ok, field, value, allowed):
+  """Refuses a field's value unless ok, saying what is allowed."""
+  if not ok:
+    raise Refusal(f"config.{field} must be {allowed}, not {value!r}")
+
+
+def check_sizes(spec):
+  """Refuses widths, depths and the like below 1."""
+  for key, value in spec.items():
+    sizes = value if isinstance(value, (tuple, list)) else (value,)
+    for size in sizes:
+      if isinstance(size, int) and not isinstance(size, bool) and size < 1:
+        raise Refusal(f"config.network.{key} must be at least 1, not {size}")
+
+
+def check_network(network, card):
+  """Refuses a network whose output is not like the data, without running it."""
+  import jax
+  import jax.numpy as jnp
+
+  z = jnp.zeros((2, *card.shape))
+  cond = jnp.zeros((2,), jnp.int32) if card.num_classes else None
+  try:
+    params = jax.eval_shape(
+      network.init, jax.random.key(0), z, jnp.zeros(2), cond
+    )
+    out = jax.eval_shape(network.apply, params, z, jnp.zeros(2), cond)
+  except Exception as error:  # whatever layers that do not fit raise
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise Refusal(
+      f"config.network does not fit data of shape {card.shape}: {reason}"
+    ) from error
+  if out.shape != z.shape:
+    raise Refusal(
+      f"config.network gives shape {out.shape[1:]} for data of shape "
+      f"{card.shape}"
+    )
