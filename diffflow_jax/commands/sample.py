@@ -18,10 +18,12 @@ batch size and the number of devices, all of which take part.
 """
 
 from diffflow_jax import cli
-from diffflow_jax.cli import Refusal
+from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.commands.sample_flags import (
   check_files,
+  check_memory,
   check_settings,
+  check_weak,
   define,
   guiding,
   labels_of,
@@ -42,6 +44,7 @@ def main(argv):
   how = check_settings(values, config)
 
   import jax
+  import numpy as np
 
   from diffflow_jax.runs import compile_cache, generate, restore, sharding
 
@@ -54,6 +57,8 @@ def main(argv):
     ("--solver", "--grid"),
     restart_of(values),
   )
+  check_memory(run, how["num_samples"], values.batch_size)
+  check_weak(values, run)
   labels = labels_of(values, run, how["num_samples"])
   settings = guiding(values, run.card.num_classes)
   if values.guidance not in (None, 1.0) and not run.card.num_classes:
@@ -78,7 +83,17 @@ def main(argv):
     batch_size=values.batch_size,
     mesh=sharding.make_mesh() if jax.device_count() > 1 else None,
   )
-  _write(values.out, run, samples, labels)
+  bad = int(
+    (~np.isfinite(samples)).any(axis=tuple(range(1, samples.ndim))).sum()
+  )
+  if not bad or values.out.lower().endswith(".npz"):
+    _write(values.out, run, samples, labels)
+  if bad:
+    kept = values.out.lower().endswith(".npz")
+    raise Failure(
+      f"{bad} of {len(samples)} samples are not finite (NaN or inf); "
+      f"{values.out} is {'written as it is' if kept else 'not written'}"
+    )
   print(
     f"{len(samples)} samples of step {step} in {values.out}, "
     f"{evaluations:g} evaluations each"

@@ -9,6 +9,19 @@ from diffflow_jax import cli
 from diffflow_jax.cli import Refusal
 
 SETTINGS = ("solver", "grid", "num_steps", "guidance", "num_samples")
+COUNT = ["an integer >= 1", "< 2147483648"]
+SETTINGS_RANGES = {
+  "num_samples": COUNT,
+  "num_steps": ["an integer >= 1", "<= 10000"],  # samplers.MOST_STEPS
+  "guidance": "finite",
+}
+RANGES = {
+  "batch_size": COUNT,
+  "seed": ["an integer >= 0", "< 4294967296"],
+  "guidance_rescale": "in [0, 1]",
+  "ema": "> 0",
+  "step": "an integer >= 1",
+}
 
 
 def define(values):
@@ -61,19 +74,15 @@ def check_settings(values, config):
     else values[name].value
     for name in SETTINGS
   }  # fmt: skip
-  for name in ("num_samples", "num_steps"):
-    if settings[name] < 1:
-      raise Refusal(f"--{name} must be at least 1, not {settings[name]}")
-  if values.batch_size < 1:
-    raise Refusal(f"--batch_size must be at least 1, not {values.batch_size}")
-  if not 0 <= values.seed < 2**32:
-    raise Refusal(f"--seed must be in [0, 2^32), not {values.seed}")
-  if not math.isfinite(settings["guidance"]):
-    raise Refusal(f"--guidance must be finite, not {settings['guidance']}")
-  if not 0.0 <= values.guidance_rescale <= 1.0:
-    raise Refusal(
-      f"--guidance_rescale must be in [0, 1], not {values.guidance_rescale}"
-    )
+  from diffflow_jax.process import ranges
+
+  given = settings | {name: values[name].value for name in RANGES}
+  for name, allowed in (RANGES | SETTINGS_RANGES).items():
+    try:
+      if given[name] is not None:
+        ranges.check(f"--{name}", given[name], allowed)
+    except ValueError as error:
+      raise Refusal(str(error)) from error
   check_solver(values, settings["solver"], settings["guidance"])
   return settings
 
@@ -144,6 +153,34 @@ def guiding(values, num_classes):
       )
     settings["interval"] = tuple(low_high)
   return settings
+
+
+def check_memory(run, num_samples, batch_size):
+  """Refuses more samples than the host's memory holds."""
+  from diffflow_jax.runs import memory
+
+  example = 4 * math.prod(run.card.shape)
+  memory.need(
+    f"--num_samples={num_samples}", num_samples * example, memory.host()
+  )
+  size = min(batch_size, num_samples)
+  memory.need(f"--batch_size={batch_size}", size * example)
+
+
+def check_weak(values, run):
+  """Refuses a weaker run that is of other data than the run."""
+  if values.weak_workdir is None:
+    return
+  from diffflow_jax.runs import restore
+
+  weak = restore.load_recipe(values.weak_workdir).card
+  for what in ("shape", "num_classes"):
+    ours, theirs = getattr(run.card, what), getattr(weak, what)
+    if ours != theirs:
+      raise Refusal(
+        f"--weak_workdir: {values.weak_workdir} was trained on data of {what} "
+        f"{theirs}, {values.workdir} of {ours}"
+      )
 
 
 def labels_of(values, run, num_samples):

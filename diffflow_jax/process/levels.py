@@ -12,7 +12,9 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.names import with_numbers
 from diffflow_jax.process.schedule import unit_pair
 
@@ -62,7 +64,7 @@ def sub_vp(a, s):
   return a / norm, s / norm
 
 
-@struct.dataclass
+@ranges.node
 class CondOT:
   """(1 - sigma_min) alpha + sigma = 1: alpha = 1 - t on `Flow(sigma_min)`.
 
@@ -70,13 +72,14 @@ class CondOT:
   """
 
   sigma_min: Any = 1e-4
+  _allowed = {"sigma_min": "in [0, 1)"}
 
   def __call__(self, a, s):
     norm = (1.0 - self.sigma_min) * a + s
     return a / norm, s / norm
 
 
-@struct.dataclass
+@ranges.node
 class Unit:
   """alpha² sigma_data² + sigma² = 1: unit variance if Var x = sigma_data².
 
@@ -85,10 +88,15 @@ class Unit:
   """
 
   sigma_data: Any = 0.5
+  _allowed = {"sigma_data": "> 0"}
 
   def __call__(self, a, s):
     norm = jnp.sqrt((a * self.sigma_data) ** 2 + s * s)
     return a / norm, s / norm
+
+
+# float32's rounding of a schedule's own ends is let through
+TIMES = (lambda t, others: np.abs(t - 0.5) <= 0.5 + 1e-6, "in [0, 1]")
 
 
 def level(schedule, scale, t):
@@ -97,7 +105,10 @@ def level(schedule, scale, t):
   Args:
     schedule: has `pair(t)`; scale: (a, s) -> (alpha, sigma).
     t: times in [0, 1], any shape; all fields of the Level have this shape.
+  Raises:
+    ValueError: a time outside.
   """
+  ranges.check("t", t, getattr(schedule, "_times", TIMES))
   t = jnp.asarray(t, jnp.result_type(float, t))
   (alpha, sigma), (dalpha, dsigma) = jax.jvp(
     lambda t: scale(*schedule.pair(t)), (t,), (jnp.ones_like(t),)

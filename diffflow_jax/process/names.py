@@ -4,9 +4,7 @@ import functools
 import inspect
 import numbers
 
-import numpy as np
-
-from diffflow_jax.process.nodes import concrete
+from diffflow_jax.process import ranges
 
 
 def known_as(table, what, name):
@@ -43,7 +41,7 @@ def make_from(table, what, name, kwargs, recipe=None):
         f"{what} {name!r} takes no {argument!r}: its arguments are {known}"
       )
     if isinstance(taken[argument].default, numbers.Real):
-      check_number(argument, value)
+      ranges.check(argument, value)
   return entry(**kwargs)
 
 
@@ -51,36 +49,15 @@ def with_numbers(table, what, name, numbers):
   """table[name], a function or a dataclass, with these numbers of its own.
 
   Raises:
-    ValueError: an unknown name, a number that it does not have, or not above 0.
+    ValueError: an unknown name, a number that it does not have or that is out
+      of its range.
   """
   entry = known_as(table, what, name)
   has = [f.name for f in getattr(entry, "__dataclass_fields__", {}).values()]
-  for number, value in numbers.items():
+  for number in numbers:
     if number not in has:
       known = ", ".join(has) or "none"
       raise ValueError(
         f"{what} {name!r} takes no {number!r}: its arguments are {known}"
       )
-    check_above_0(number, value)
   return entry.replace(**numbers) if numbers else entry
-
-
-def check_number(name, value):
-  """Says so where a value is known and no finite number or array of them."""
-  is_number = isinstance(value, numbers.Real) or hasattr(value, "dtype")
-  if not is_number or (concrete(value) and not np.all(np.isfinite(value))):
-    raise ValueError(f"{name} must be a finite number, not {value!r}")
-
-
-def check_integer(name, value, least):
-  """Says so where a number is not an integer of at least that much."""
-  check_number(name, value)
-  if int(value) != value or value < least:
-    raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
-
-
-def check_above_0(name, value):
-  """Says so where a number is known and not above 0."""
-  check_number(name, value)
-  if concrete(value) and not value > 0:
-    raise ValueError(f"{name} must be above 0, not {value}")

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.cli import Refusal, parse_spec
+from diffflow_jax.cli import parse_spec
 from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.runs import checks
-from diffflow_jax.runs.lookup import choose, named
+from diffflow_jax.runs.lookup import calling, choose, named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,36 +63,35 @@ def init(objective, network, data, seed):
 def objective(spec):
   """A recipe by name, with what the config exchanges of it.
 
-  Schedule, target, scale are names; weighting and density too, or "name:
+  Schedule, target, scale, weighting and density are names, or "name:
   setting=value". What is minimised stays the recipe's unless the weighting is
   exchanged. Another schedule moves the levels that training draws, where the
   recipe draws times uniformly, and those that sampling walks over.
   """
   from diffflow_jax.objective import densities, weightings
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
-  from diffflow_jax.process.levels import SCALES
-  from diffflow_jax.process.schedules import SCHEDULES
-  from diffflow_jax.process.targets import TARGETS
+  from diffflow_jax.process import levels, schedules, targets
 
-  spec = dict(spec)
-  tables = {"schedule": SCHEDULES, "target": TARGETS, "scale": SCALES}
-  other = {
-    key: named(f"objective.{key}", spec.pop(key), table)
-    for key, table in tables.items()
-    if key in spec
+  # the weighting before the density: its formula may be of the recipe's own
+  makers = {
+    "schedule": (schedules.SCHEDULES, schedules.make),
+    "target": (targets.TARGETS, targets.make),
+    "scale": (levels.SCALES, levels.make),
+    "weighting": (weightings.WEIGHTINGS, weightings.make),
+    "density": (densities.DENSITIES, densities.make),
   }
-  # the weighting first: its formula may be of the recipe's own density
-  makers = {"weighting": weightings.make, "density": densities.make}
-  made = {key: spec.pop(key) for key in makers if key in spec}
-  whole = choose("objective", spec, OBJECTIVES)
-  if "schedule" in other:
-    whole = on_schedule(whole, other.pop("schedule")())
-  whole = whole.replace(**other)
-  for key, text in made.items():
-    name, settings = parse_spec(text, f"config.objective.{key}")
-    try:
-      one = makers[key](name, whole, **settings)
-    except (TypeError, ValueError) as error:
-      raise Refusal(f"config.objective.{key}: {error}") from error
-    whole = whole.replace(**{key: one})
+  spec = dict(spec)
+  texts = {key: spec.pop(key) for key in makers if key in spec}
+  whole = choose("objective", spec, OBJECTIVES, also=makers)
+  for key, text in texts.items():
+    field = f"objective.{key}"
+    table, make = makers[key]
+    name, settings = parse_spec(str(text), f"config.{field}")
+    named(field, name, table)
+    of = (whole,) if key in ("weighting", "density") else ()
+    one = calling(f"config.{field}", make, name, *of, **settings)
+    if key == "schedule":
+      whole = calling(f"config.{field}", on_schedule, whole, one)
+    else:
+      whole = whole.replace(**{key: one})
   return whole

@@ -18,7 +18,7 @@ from diffflow_jax.training import (
   numbers,
   programs,
 )
-from diffflow_jax.training.checks import check_devices
+from diffflow_jax.training.checks import check_devices, check_memory
 from diffflow_jax.training.meter import Meter, model_flops
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
@@ -51,6 +51,7 @@ def train(config, workdir, *, wandb=None, profile=None):
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
+  check_memory(run, program.like)
   directory = os.path.join(workdir, "checkpoints")
   with (
     workdir_lib.claimed(workdir, config, run.card),

@@ -2,11 +2,13 @@
 
 import inspect
 import math
+import numbers
 
 import jax
 import optax
 
-from diffflow_jax.runs.lookup import choose
+from diffflow_jax.process import ranges
+from diffflow_jax.runs.lookup import calling, choose
 from diffflow_jax.training import checks
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "adafactor", "lamb", "radam")
@@ -20,16 +22,29 @@ LEARNING_RATES = (
 )
 
 
+BETA = "in [0, 1)"
+# where a number of optax's is not just finite and >= 0
+RANGES = {
+  **dict.fromkeys(("b1", "b2", "momentum", "decay", "nesterov_decay"), BETA),
+  **dict.fromkeys(("decay_steps", "transition_steps"), "an integer >= 1"),
+  **dict.fromkeys(("warmup_steps", "transition_begin"), "an integer >= 0"),
+}
+
+
 def _optax(field, spec, names, **given):
+  for key, value in spec.items():
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+      allowed = RANGES.get(key, ">= 0")
+      calling("config", ranges.check, f"{field}.{key}", value, allowed)
   return choose(field, spec, {n: getattr(optax, n) for n in names}, **given)
 
 
 def make_optimizer(config):
   """(optax transformation with clipping, learning-rate schedule)."""
-  for key in ("b1", "b2"):
-    beta = config.optimizer.get(key, 0.0)
-    checks.need(0 <= beta < 1, f"optimizer.{key}", beta, "in [0, 1)")
-  learning_rate = _optax("learning_rate", config.learning_rate, LEARNING_RATES)
+  rate = config.learning_rate
+  if isinstance(rate, numbers.Real):
+    rate = {"name": "constant_schedule", "value": rate}
+  learning_rate = _optax("learning_rate", rate, LEARNING_RATES)
   for step in (0, config.num_steps // 2, config.num_steps - 1):
     rate = float(learning_rate(step))
     checks.need(
@@ -40,8 +55,9 @@ def make_optimizer(config):
     )
   given = {"learning_rate": learning_rate}
   for mask in ("mask", "weight_decay_mask"):  # as optimisers with decay call it
-    optimizer = getattr(optax, config.optimizer.get("name", ""), None)
-    if optimizer and mask in inspect.signature(optimizer).parameters:
+    name = config.optimizer.get("name")
+    optimizer = getattr(optax, name) if name in OPTIMIZERS else dict
+    if mask in inspect.signature(optimizer).parameters:
       given[mask] = decays
   optimizer = _optax("optimizer", config.optimizer, OPTIMIZERS, **given)
   if math.isfinite(config.clip_norm):

@@ -33,13 +33,12 @@ class TrainingRun(recipe.Recipe):
 
 def resolve(config):
   """A TrainingRun from a config, or a Refusal in one sentence."""
-  from diffflow_jax.data import DATASETS
   from diffflow_jax.runs import generate
   from diffflow_jax.training import ema
   from diffflow_jax.training.optimizers import make_optimizer
 
   checks.check_ranges(config)
-  dataset = choose("dataset", config.dataset, DATASETS)
+  dataset = _data("dataset", config.dataset)
   tx, learning_rate = make_optimizer(config)
   known = recipe.resolve(config, card_lib.of(dataset))
   generate.make_tableau(  # refuses what it cannot make
@@ -59,15 +58,34 @@ def resolve(config):
   )
 
 
-def _held_out(config, dataset):
-  """The dataset with the settings of config.held_out over its own, and num."""
+def _data(field, spec):
+  """The data set that a config names, or a Refusal."""
   from diffflow_jax.data import DATASETS
 
+  dataset = choose(field, spec, DATASETS)
+  for name in ("shape", "num_classes", "batch", "augment", "to_float"):
+    if not hasattr(dataset, name):
+      raise Refusal(
+        f"config.{field}.name must name what makes a data set with shape, "
+        "num_classes, batch, augment and to_float, not "
+        f"a {type(dataset).__name__}"
+      )
+  return dataset
+
+
+def _held_out(config, dataset):
+  """The dataset with the settings of config.held_out over its own, and num."""
   settings = dict(config.held_out)
   num = settings.pop("num")
   if not num:
     return None
-  held = choose("held_out", {**config.dataset, **settings}, DATASETS)
+  held = _data("held_out", {**config.dataset, **settings})
+  there = len(held) if hasattr(held, "__len__") else getattr(held, "num", None)
+  if there is not None and num > there:
+    raise Refusal(
+      f"config.held_out.num must be at most the {there} examples that there "
+      f"are, not {num}"
+    )
   for what in ("shape", "num_classes"):
     ours, theirs = getattr(dataset, what), getattr(held, what)
     if ours != theirs:
