@@ -75,6 +75,8 @@ def parse(values, argv, doc, required=()):
   except Refusal:
     raise
   except Exception as error:  # whatever absl and ml_collections make of it
+    if isinstance(error, KeyError):
+      raise Refusal(_no_section(str(error.args[0]).strip("'"), argv)) from error
     what = "no such field: " if isinstance(error, AttributeError) else ""
     raise Refusal(what + _one_line(error)) from error
   if len(rest) > 1:
@@ -84,9 +86,19 @@ def parse(values, argv, doc, required=()):
   return values
 
 
+def _no_section(key, argv):
+  """What a --config.a.b=value says of an a that has no fields."""
+  flag = next((a for a in argv if f".{key}." in a), f"--config.{key}.")
+  head = flag.partition(f".{key}.")[0] + f".{key}"
+  return (
+    f"{flag}: the config has no section {key!r} with fields; if it is one name, "
+    f"write {head}=NAME or {head}=NAME:setting=value"
+  )
+
+
 def check_given(values, name):
   """Refuses values without the flag of a name."""
-  if values[name].value is None:
+  if values[name].value in (None, ""):
     raise Refusal(f"--{name} is missing; see --help")
 
 
@@ -163,15 +175,18 @@ def parse_spec(text, name):
     try:
       settings[key] = ast.literal_eval(value)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-      settings[key] = value
+      try:
+        settings[key] = float(value)  # nan and inf, which are no literals
+      except ValueError:
+        settings[key] = value
   return head, settings
 
 
-def unknown(name, known):
-  """ "; known: a, b", and the nearest of them to a name where one is near."""
+def unknown(name, known, *also):
+  """ "known: a, b, or c", and which of them is near to a name."""
   near = difflib.get_close_matches(str(name), list(map(str, known)), n=1)
-  guess = f"did you mean {near[0]}? " if near else ""
-  return f"{guess}known: {', '.join(sorted(map(str, known)))}"
+  guess = f"; did you mean {near[0]}?" if near else ""
+  return f"known: {', '.join([*sorted(known), *also])}{guess}"
 
 
 def numbers(text, name, kind=float):

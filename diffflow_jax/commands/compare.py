@@ -29,8 +29,8 @@ def _objective(name):
       raise Refusal(f"--configs: {name} has no objective.name")
     return recipe.objective(spec)
   if name not in objectives.OBJECTIVES:
-    known = cli.unknown(name, objectives.OBJECTIVES)
-    raise Refusal(f"--configs names {name!r}; {known}, or a .py file")
+    known = cli.unknown(name, objectives.OBJECTIVES, "or a .py file")
+    raise Refusal(f"--configs names {name!r}; {known}")
   return objectives.make(name)
 
 

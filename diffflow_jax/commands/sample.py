@@ -46,7 +46,13 @@ def main(argv):
   import jax
   import numpy as np
 
-  from diffflow_jax.runs import compile_cache, generate, restore, sharding
+  from diffflow_jax.runs import (
+    compile_cache,
+    generate,
+    progress,
+    restore,
+    sharding,
+  )
 
   run = restore.load_recipe(values.workdir)
   tableau = generate.make_tableau(
@@ -82,17 +88,16 @@ def main(argv):
     labels=labels,
     batch_size=values.batch_size,
     mesh=sharding.make_mesh() if jax.device_count() > 1 else None,
+    drawn=progress.Counter(how["num_samples"], "samples"),
   )
-  bad = int(
-    (~np.isfinite(samples)).any(axis=tuple(range(1, samples.ndim))).sum()
-  )
-  if not bad or values.out.lower().endswith(".npz"):
+  bad = int(np.sum(~np.isfinite(samples).reshape(len(samples), -1).all(1)))
+  some = values.out.lower().endswith(".npz") and bad < len(samples)
+  if some or not bad:
     _write(values.out, run, samples, labels)
   if bad:
-    kept = values.out.lower().endswith(".npz")
     raise Failure(
-      f"{bad} of {len(samples)} samples are not finite (NaN or inf); "
-      f"{values.out} is {'written as it is' if kept else 'not written'}"
+      f"{bad} of {len(samples)} samples are not finite (NaN or inf): "
+      f"{values.out} is {'written with them' if some else 'not written'}"
     )
   print(
     f"{len(samples)} samples of step {step} in {values.out}, "

@@ -74,15 +74,12 @@ def check_settings(values, config):
     else values[name].value
     for name in SETTINGS
   }  # fmt: skip
-  from diffflow_jax.process import ranges
+  from diffflow_jax.runs import checks
 
   given = settings | {name: values[name].value for name in RANGES}
   for name, allowed in (RANGES | SETTINGS_RANGES).items():
-    try:
-      if given[name] is not None:
-        ranges.check(f"--{name}", given[name], allowed)
-    except ValueError as error:
-      raise Refusal(str(error)) from error
+    if given[name] is not None:
+      checks.in_range(f"--{name}", given[name], allowed)
   check_solver(values, settings["solver"], settings["guidance"])
   return settings
 

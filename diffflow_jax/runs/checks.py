@@ -1,6 +1,7 @@
 """What is refused of a config before anything is made of it."""
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.process import ranges
 
 
 def need(ok, field, value, allowed):
@@ -11,6 +12,14 @@ def need(ok, field, value, allowed):
 
 DEEPEST = 1000  # layers that are traced one by one
 DEPTHS = ("depth", "num_blocks")
+
+
+def in_range(name, value, allowed):
+  """Refuses a number out of its range, in the words of `ranges`."""
+  try:
+    ranges.check(name, value, allowed)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
 
 
 def check_sizes(spec):

@@ -22,8 +22,8 @@ def choose(field, spec, table, *, also=(), **given):
   make = _imported(field, name) if ":" in str(name) else _in(table, name)
   if make is None:
     raise Refusal(
-      f"config.{field}.name is {name!r}; {unknown(name, table)}, "
-      "or module:attribute"
+      f"config.{field}.name is {name!r}; "
+      f"{unknown(name, table, 'or module:attribute')}"
     )
   try:
     known = set(inspect.signature(make).parameters) - set(given)

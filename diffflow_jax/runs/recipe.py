@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.cli import parse_spec
+from diffflow_jax.cli import Refusal, parse_spec
 from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.runs import checks
 from diffflow_jax.runs.lookup import calling, choose, named
@@ -60,6 +60,16 @@ def init(objective, network, data, seed):
   return params
 
 
+def _named_settings(spec, field):
+  """(name, settings) of "name:setting=value", or of a dict with a name."""
+  if isinstance(spec, str):
+    return parse_spec(spec, field)
+  if not hasattr(spec, "items"):
+    raise Refusal(f"{field} must be a name, not {spec!r}")
+  settings = dict(spec)
+  return settings.pop("name", None), settings
+
+
 def objective(spec):
   """A recipe by name, with what the config exchanges of it.
 
@@ -86,7 +96,7 @@ def objective(spec):
   for key, text in texts.items():
     field = f"objective.{key}"
     table, make = makers[key]
-    name, settings = parse_spec(str(text), f"config.{field}")
+    name, settings = _named_settings(text, f"config.{field}")
     named(field, name, table)
     of = (whole,) if key in ("weighting", "density") else ()
     one = calling(f"config.{field}", make, name, *of, **settings)

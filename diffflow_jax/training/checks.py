@@ -5,9 +5,8 @@ import math
 import numbers
 
 from diffflow_jax.cli import Refusal, unknown
-from diffflow_jax.process import ranges
 from diffflow_jax.runs import memory, samplers
-from diffflow_jax.runs.checks import need
+from diffflow_jax.runs.checks import in_range, need
 
 SECTIONS = (
   "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
@@ -46,7 +45,7 @@ def check_ranges(config):
   _check_fields({"data", "fsdp"}, config.mesh, "mesh.")
   _check_fields({"latest", "every", "best"}, config.keep, "keep.")
   for key, allowed in RANGES.items():
-    _check(key, _get(config, key), allowed)
+    in_range(f"config.{key}", _get(config, key), allowed)
   stride = config.steps_per_dispatch
   allowed = f"a multiple of config.steps_per_dispatch = {stride}"
   for key in ("num_steps", "log_every", "sample_every", "checkpoint_every"):
@@ -57,7 +56,7 @@ def check_ranges(config):
   if every and config.ema.get("name") != "power":
     raise Refusal("config.snapshot_every needs config.ema.name = 'power'")
   num = config.held_out.get("num")
-  _check("held_out.num", num, MAYBE)
+  in_range("config.held_out.num", num, MAYBE)
   if config.keep.best and config.sample_every % config.checkpoint_every:
     raise Refusal(
       "config.keep.best goes by held-out data, so config.sample_every = "
@@ -66,13 +65,6 @@ def check_ranges(config):
     )
   if config.keep.best and not num:
     raise Refusal("config.keep.best goes by held-out data: set held_out.num")
-
-
-def _check(key, value, allowed):
-  try:
-    ranges.check(f"config.{key}", value, allowed)
-  except ValueError as error:
-    raise Refusal(str(error)) from error
 
 
 def _check_fields(fields, config, prefix):
@@ -120,7 +112,8 @@ def check_memory(run, like):
     like: the abstract state, with its shardings.
   """
   state = memory.per_device(like) + memory.per_device(like.params)
-  example = 4 * math.prod(run.card.shape)
+  # at least x, eps, z, the target, the prediction and its gradient
+  example = 6 * 4 * math.prod(run.card.shape)
   batch = run.config.batch_size * example
   for what, size in (
     (f"config.batch_size = {run.config.batch_size}", batch),

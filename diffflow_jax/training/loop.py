@@ -13,6 +13,7 @@ from diffflow_jax.runs import (
   snapshots,
   workdir as workdir_lib,
 )
+from diffflow_jax.runs.progress import Progress
 from diffflow_jax.training import (
   metrics,
   numbers,
@@ -23,7 +24,6 @@ from diffflow_jax.training.meter import Meter, model_flops
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.profiler import Profiler
-from diffflow_jax.training.progress import Progress
 from diffflow_jax.training.resolve import resolve
 
 

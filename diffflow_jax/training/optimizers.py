@@ -7,9 +7,8 @@ import numbers
 import jax
 import optax
 
-from diffflow_jax.process import ranges
-from diffflow_jax.runs.lookup import calling, choose
-from diffflow_jax.training import checks
+from diffflow_jax.runs import checks
+from diffflow_jax.runs.lookup import choose
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "adafactor", "lamb", "radam")
 LEARNING_RATES = (
@@ -32,11 +31,18 @@ RANGES = {
 
 
 def _optax(field, spec, names, **given):
+  make = getattr(optax, spec["name"]) if spec.get("name") in names else None
+  taken = inspect.signature(make).parameters if make else {}
   for key, value in spec.items():
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-      allowed = RANGES.get(key, ">= 0")
-      calling("config", ranges.check, f"{field}.{key}", value, allowed)
+    default = getattr(taken.get(key), "default", None)
+    needed = default is inspect.Parameter.empty
+    if needed or _is_number(value) or _is_number(default):
+      checks.in_range(f"config.{field}.{key}", value, RANGES.get(key, ">= 0"))
   return choose(field, spec, {n: getattr(optax, n) for n in names}, **given)
+
+
+def _is_number(value):
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def make_optimizer(config):
@@ -56,8 +62,8 @@ def make_optimizer(config):
   given = {"learning_rate": learning_rate}
   for mask in ("mask", "weight_decay_mask"):  # as optimisers with decay call it
     name = config.optimizer.get("name")
-    optimizer = getattr(optax, name) if name in OPTIMIZERS else dict
-    if mask in inspect.signature(optimizer).parameters:
+    known = name in OPTIMIZERS  # if not, `choose` says so
+    if known and mask in inspect.signature(getattr(optax, name)).parameters:
       given[mask] = decays
   optimizer = _optax("optimizer", config.optimizer, OPTIMIZERS, **given)
   if math.isfinite(config.clip_norm):
