@@ -26,12 +26,10 @@ def _powers(xp, s, t, coordinate, order):
   By Gauss-Legendre quadrature; 0 where the step leaves from alpha = 0.
   """
   dt = t - s
-  goal = 0.0
-  for node, weight in zip(NODES, WEIGHTS, strict=True):
-    lv = coordinates.at(coordinate, s + node * dt)
-    speed = (lv.dsigma * lv.alpha - lv.sigma * lv.dalpha) / lv.alpha**2
-    goal = goal + weight * dt * speed * node ** np.arange(order)[:, None]
-  return xp.asarray(goal)
+  lv = coordinates.at(coordinate, s + NODES[:, None] * dt)
+  speed = (lv.dsigma * lv.alpha - lv.sigma * lv.dalpha) / lv.alpha**2
+  powers = WEIGHTS * NODES ** np.arange(order)[:, None]
+  return xp.asarray(powers @ (dt * speed))
 
 
 def deis(levels, order=3, two_stage_start=False, coordinate=None):

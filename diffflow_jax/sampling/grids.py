@@ -6,40 +6,19 @@ traced values are traced, and differentiable. The ends are what is asked for:
 t = 1 of `Flow` is alpha = 0, t = 0 is sigma = 0, exactly.
 """
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.process import host, levels as levels_lib
 from diffflow_jax.process.schedules import Flow
 from diffflow_jax.sampling import checks
 from diffflow_jax.sampling.checks import is_traced
 
 
 def on_host(fn, *args):
-  """fn(*args) as float64 NumPy arrays, or traced where an argument is.
-
-  fn is elementwise in its last argument, an array (N+1,) or a tree of them: it
-  is filled up to a power of two, so that few shapes are ever compiled.
-  """
-  if is_traced(args):
-    return fn(*args)
-  *rest, last = jax.tree.map(_as_float64, args)
-  n = max(np.size(leaf) for leaf in jax.tree.leaves(last))
-  fill = max(64, 1 << (n - 1).bit_length()) - n
-  widen = lambda l: np.pad(l, (0, fill), "edge") if np.ndim(l) else l
-  cut = lambda l: np.asarray(l)[:n] if np.ndim(l) else np.asarray(l)
-  last = jax.tree.map(widen, last)
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(jax.ensure_compile_time_eval())
-    stack.enter_context(jax.enable_x64(True))
-    return jax.tree.map(cut, fn(*rest, last))
-
-
-def _as_float64(x):
-  return np.asarray(x, np.float64) if hasattr(x, "dtype") else x
+  """fn(*args) as float64 NumPy arrays, or traced where an argument is."""
+  return fn(*args) if is_traced(args) else host.evaluate64(fn, *args)
 
 
 def from_t(schedule, scale, t):
