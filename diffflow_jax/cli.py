@@ -91,8 +91,8 @@ def _no_section(key, argv):
   flag = next((a for a in argv if f".{key}." in a), f"--config.{key}.")
   head = flag.partition(f".{key}.")[0] + f".{key}"
   return (
-    f"{flag}: the config has no section {key!r} with fields; if it is one name, "
-    f"write {head}=NAME or {head}=NAME:setting=value"
+    f"{flag}: the config has no section {key!r} with fields; if it is one "
+    f"name, write {head}=NAME or {head}=NAME:setting=value"
   )
 
 

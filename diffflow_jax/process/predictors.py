@@ -40,6 +40,8 @@ class Predictor:
     nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
+    levels.check_level(lv)
+    levels.check_data("z", z)
     # levels in float32 at least: a bf16 logsnr has lost its second decimal
     wide = jnp.promote_types(z.dtype, jnp.float32)
     lo, hi = self.schedule.logsnr(jnp.array([1.0, 0.0], wide))

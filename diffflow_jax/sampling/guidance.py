@@ -10,10 +10,12 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffflow_jax.process import nodes, ranges
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.wrappers import as_floats, in_range, with_x
+from diffflow_jax.sampling.wrappers import as_floats, with_x
 
 __all__ = ["Clipped", "DynamicallyClipped", "Guided", "Measured", "Replaced"]
 
@@ -31,7 +33,7 @@ def _both(predict, z, lv, cond, null):
   return given, none
 
 
-@struct.dataclass
+@ranges.node
 class Guided:
   """Classifier-free guidance, arXiv:2207.12598 eq. 6 with w = 1 + theirs.
 
@@ -71,11 +73,14 @@ class Guided:
   weak: Any = None
   batched: bool = struct.field(pytree_node=False, default=True)
   plus_plus: bool = struct.field(pytree_node=False, default=False)
+  _allowed = {"rescale": "in [0, 1]"}
 
   def __post_init__(self):
     as_floats(self, "strength", "interval", "rescale")
-    in_range(self, "interval", "(lo, hi), lo < hi", lambda i: i[0] < i[-1])
-    in_range(self, "rescale", "in [0, 1]", lambda r: (r >= 0) & (r <= 1))
+    lo, hi = self.interval
+    if nodes.concrete(hi):
+      rises = lambda lo, _: lo < np.asarray(hi)
+      ranges.check("interval", lo, (rises, "(lo, hi), lo < hi"))
 
   def _branches(self, z, lv, cond):
     if self.weak is not None:
@@ -126,7 +131,7 @@ class Guided:
     return tuple(y.astype(x_hat.dtype) for y in new)
 
 
-@struct.dataclass
+@ranges.node
 class Clipped:
   """Static thresholding: x̂ clipped to [-limit, limit], ε̂ to match.
 
@@ -135,17 +140,17 @@ class Clipped:
 
   predict: Any
   limit: Any = 1.0
+  _allowed = {"limit": "> 0"}
 
   def __post_init__(self):
     as_floats(self, "limit")
-    in_range(self, "limit", "> 0", lambda l: l > 0)
 
   def __call__(self, z, lv, cond=None):
     x_hat, eps_hat = self.predict(z, lv, cond)
     return with_x(jnp.clip(x_hat, -self.limit, self.limit), x_hat, eps_hat, lv)
 
 
-@struct.dataclass
+@ranges.node
 class DynamicallyClipped:
   """Dynamic thresholding, arXiv:2205.11487 §2.3: x̂ <- clip(x̂, -s, s) limit/s.
 
@@ -155,11 +160,10 @@ class DynamicallyClipped:
   predict: Any
   percentile: Any = 99.5
   limit: Any = 1.0
+  _allowed = {"percentile": "in [0, 100]", "limit": "> 0"}
 
   def __post_init__(self):
     as_floats(self, "percentile", "limit")
-    in_range(self, "limit", "> 0", lambda l: l > 0)
-    in_range(self, "percentile", "in [0, 100]", lambda p: (p >= 0) & (p <= 100))
 
   def __call__(self, z, lv, cond=None):
     x_hat, eps_hat = self.predict(z, lv, cond)

@@ -7,6 +7,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.wrappers import as_floats, with_x
 
@@ -34,7 +35,7 @@ class Replaced:
     return with_x(new, x_hat, eps_hat, lv)
 
 
-@struct.dataclass
+@ranges.node
 class Measured:
   """Posterior guidance for y = forward(x) + noise_std n, forward linear.
 
@@ -56,6 +57,7 @@ class Measured:
   noise_std: Any
   data_std: Any = 1.0
   forward: Callable = struct.field(pytree_node=False, default=lambda x: x)
+  _allowed = {"noise_std": ">= 0", "data_std": "> 0"}
 
   def __post_init__(self):
     as_floats(self, "noise_std", "data_std")
