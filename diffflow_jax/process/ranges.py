@@ -60,7 +60,8 @@ def check(name, value, allowed="finite", others=None):
     more = " and finite" if lost and "inf" not in words else ""
     other = (others or {}).get(words.rpartition(" ")[2])
     more += f" = {other}" if other is not None else ""
-    raise ValueError(f"{name} must be {words}{more}, not {bad}")
+    said = "a finite number" if words == "finite" else words
+    raise ValueError(f"{name} must be {said}{more}, not {bad}")
 
 
 def _known(name, value, words):
@@ -79,8 +80,9 @@ def _known(name, value, words):
       return array.astype(np.float64)
   elif hasattr(value, "dtype"):  # a jax.ShapeDtypeStruct
     return None
-  what = "" if words.startswith("an ") else "a number, "
-  raise ValueError(f"{name} must be {what}{words}, not {value!r}")
+  what = words if words.startswith("an ") else f"a number, {words}"
+  what = "a finite number" if words == "finite" else what
+  raise ValueError(f"{name} must be {what}, not {value!r}")
 
 
 @functools.cache
