@@ -223,7 +223,11 @@ def test_a_zero_terminal_table_by_name():
   "flags,message",
   [
     (["--num_samples=1000000000000000"], "--num_samples must be < 2147483648"),
-    (["--num_samples=2147483647"], "=2147483647 would take .* GiB of memory"),
+    (
+      ["--num_samples=2147483647"],
+      "would take 32 GiB of memory: .* only 4 GiB",
+    ),
+    (["--batch_size=2147483647", "--num_samples=2147483647"], "32 GiB of mem"),
     (
       ["--num_steps=1000000000"],
       "--num_steps must be <= 10000, not 1000000000",
@@ -242,8 +246,9 @@ def test_a_zero_terminal_table_by_name():
   ],
 )
 def test_sampling_that_cannot_work_is_refused(
-  flags, message, toy_run, tmp_path
+  flags, message, toy_run, tmp_path, monkeypatch
 ):
+  monkeypatch.setattr(memory, "host", lambda: 2**32)
   out = tmp_path / "x.npz"
   text = refusal("sample", f"--workdir={toy_run}", f"--out={out}", *flags)
   assert re.search(message, text), text
@@ -261,16 +266,25 @@ def test_a_directory_is_no_file_to_write(toy_run, tmp_path):
   assert "way.gif is a directory" in text
 
 
-def test_samples_that_are_not_finite_are_a_failure(toy_run, tmp_path):
+@pytest.mark.parametrize(
+  "bad,name,written",
+  [(3, "x.npz", False), (1, "x.npz", True), (1, "x.png", False)],
+)
+def test_samples_that_are_not_finite_are_a_failure(
+  bad, name, written, toy_run, tmp_path, monkeypatch
+):
+  """Arrays are written where some of them are good, pictures never."""
   from diffflow_jax.commands import sample
+  from diffflow_jax.runs import generate
 
-  out = tmp_path / "x.npz"
-  flags = [f"--workdir={toy_run}", f"--out={out}", "--num_samples=3"]
-  with pytest.raises(
-    cli.Failure, match="3 of 3 samples are not finite .*not wr"
-  ):
-    sample.main(["sample", *flags, "--grid=karras:sigma_max=1e38"])
-  assert not out.exists()
+  x = np.zeros((3, 2), np.float32)
+  x[:bad, 1] = np.nan
+  monkeypatch.setattr(generate, "evaluated", lambda *a, **k: (x, None, 1.0))
+  out = tmp_path / name
+  message = f"{bad} of 3 samples are not finite .*{name} is"
+  with pytest.raises(cli.Failure, match=message) as error:
+    sample.main(["sample", f"--workdir={toy_run}", f"--out={out}"])
+  assert out.exists() == written == ("written with" in str(error.value))
 
 
 def test_a_weaker_run_of_other_data_is_refused(digits_run, toy_run, tmp_path):

@@ -156,7 +156,7 @@ def check_memory(run, num_samples, batch_size):
   """Refuses more samples than the host's memory holds."""
   from diffflow_jax.runs import memory
 
-  example = 4 * math.prod(run.card.shape)
+  example = 2 * 4 * math.prod(run.card.shape)  # batch by batch, then joined
   memory.need(
     f"--num_samples={num_samples}", num_samples * example, memory.host()
   )
