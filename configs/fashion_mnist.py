@@ -40,7 +40,7 @@ def get_config(size=""):
     init_value=0.0,
     peak_value=1e-3,
     warmup_steps=200,
-    decay_steps=config.get_oneway_ref("num_steps"),
+    decay_steps=config.get_ref("num_steps"),
   )
   config.clip_norm = 1.0
   config.ema = dict(name="exponential", decay=0.999)

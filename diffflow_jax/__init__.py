@@ -37,6 +37,7 @@ _MODULES = {
   "evaluation": "evaluation",
 }
 _FUNCTIONS = {
+  "inspect": "data.inspection",
   "train": "training.loop",
   "make_train_step": "training.state",
   "Level": "process.levels",
@@ -54,6 +55,8 @@ _FUNCTIONS = {
   "pad": "sampling.compose",
   "restart": "sampling.compose",
   "Guided": "sampling.guidance",
+  "load": "runs.loading",
+  "load_exported": "runs.exported_sampler",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]
 

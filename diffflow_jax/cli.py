@@ -8,6 +8,7 @@ import ast
 import difflib
 import logging
 import os
+import re
 import sys
 import traceback
 
@@ -33,6 +34,14 @@ class _ConfigFiles(flags.ArgumentParser):
 
 def define_config(values, argv):
   """--config=FILE.py[:ARG] and --config.any.field=value."""
+  try:
+    _define_file(values, argv)
+  except flags.Error as error:  # of a --flagfile that cannot be read
+    raise Refusal(_one_line(error)) from error
+  values["config"].parser = _ConfigFiles()
+
+
+def _define_file(values, argv):
   config_flags.DEFINE_config_file(
     "config",
     None,
@@ -43,26 +52,47 @@ def define_config(values, argv):
     lock_config=False,
     accept_new_attributes=True,  # `resolve` knows which fields there are
   )
-  values["config"].parser = _ConfigFiles()
 
 
 def chosen_config(values):
   """The config with its overrides; a section renamed starts from nothing.
 
   --config.optimizer.name=sgd takes SGD with its defaults: the settings that the
-  config file gives its own optimizer go, those of the command line stay.
+  config file gives its own optimizer go, those of the command line stay. A
+  setting that follows another one in the file, decay_steps say, no longer does.
   """
   config, overrides = values.config, values["config"].override_values
-  if not any(path.endswith(".name") for path in overrides):
+  if not any("." in path for path in overrides):
     return config
   plain = load_config(values["config"].config_filename)  # without overrides
+  _unfollow(config, plain, overrides)
   for path, name in overrides.items():
     section, _, key = path.rpartition(".")
     if key == "name" and name != plain.get(section, {}).get("name", name):
       for other in list(config[section]):
         if other != "name" and f"{section}.{other}" not in overrides:
           del config[section][other]
+      if section == "dataset":  # which data its held-out part was, goes too
+        for other in list(config.get("held_out", ())):
+          ours = (
+            other in ("num", "fraction") or f"held_out.{other}" in overrides
+          )
+          if not ours:
+            del config.held_out[other]
   return config
+
+
+def _unfollow(config, plain, overrides):
+  """Undoes that setting a follower has set what it followed."""
+  for path, value in overrides.items():
+    section, _, key = path.rpartition(".")
+    if section and key in config[section]:
+      del config[section][key]  # and the reference with it
+      config[section][key] = value
+  for key in plain:
+    value = overrides.get(key, plain[key])
+    if not hasattr(value, "items") and config.get(key) != value:
+      config[key] = value
 
 
 def parse(values, argv, doc, required=()):
@@ -77,6 +107,14 @@ def parse(values, argv, doc, required=()):
   except Exception as error:  # whatever absl and ml_collections make of it
     if isinstance(error, KeyError):
       raise Refusal(_no_section(str(error.args[0]).strip("'"), argv)) from error
+    section = re.match(
+      r"flag (--config\.[^=]+)=(.*): Failed to", str(error), re.S
+    )
+    if section:  # a value in the place of a section
+      raise Refusal(
+        f"{section[1]}={section[2]}: that is a section with fields, as "
+        f"{section[1]}.name={section[2]}"
+      ) from error
     what = "no such field: " if isinstance(error, AttributeError) else ""
     raise Refusal(what + _one_line(error)) from error
   if len(rest) > 1:
@@ -137,7 +175,7 @@ def run(main, argv=None):
   """Runs main(argv) and turns refusals and failures into an exit status."""
   logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
   # dependencies may warn; what they merely have to tell is not for our users
-  for noisy in ("absl", "jax", "orbax", "matplotlib"):
+  for noisy in ("absl", "jax", "orbax", "matplotlib", "fsspec", "botocore"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
   try:
     sys.exit(main(sys.argv if argv is None else argv))

@@ -1,9 +1,12 @@
-"""What a run left in its workdir."""
+"""What a run left in its workdir, and runs that nobody trained."""
+
+import json
 
 import jax
+import ml_collections
 import numpy as np
 
-from diffflow_jax.runs import checkpoints
+from diffflow_jax.runs import card as card_lib, checkpoints, recipe, storage
 from diffflow_jax.training import metrics
 
 CLOCK = (
@@ -16,15 +19,14 @@ CLOCK = (
 
 def final_arrays(workdir, step):
   """Every array of the last checkpoint, by name."""
+  path = workdir / "checkpoints" / str(step)
+  stored = {p.parent.name for p in path.glob("*/_METADATA")}
+  like = {
+    name: storage.shapes(path / name)[name]
+    for name in stored - {checkpoints.DIGEST}
+  }
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
   with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
-    stored = c._inner.checkpointables_metadata(step).metadata
-    like = {
-      name: jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored[name][name]
-      )
-      for name in stored
-      if name != checkpoints.DIGEST
-    }
     found, items = c.restore(like)
   assert found == step
   return {
@@ -43,3 +45,48 @@ def steps(workdir):
   """Steps of the finished checkpoints."""
   names = [path.name for path in (workdir / "checkpoints").glob("[0-9]*")]
   return sorted(int(name) for name in names if name.isdigit())
+
+
+def untrained(workdir, num_classes=3, width=8, steps=(3, 6), **changes):
+  """A run of a small MLP on points in the plane, with random parameters.
+
+  Args:
+    steps: of its checkpoints; changes: top-level fields of its config.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  config = ml_collections.ConfigDict(
+    dict(
+      seed=0,
+      num_steps=6,
+      batch_size=4,
+      dataset=dict(name="nowhere:to_be_found"),
+      objective=dict(name="flow_matching"),
+      network=dict(name="mlp", width=width, depth=1),
+      optimizer=dict(name="adam"),
+      learning_rate=dict(name="constant_schedule", value=1e-3),
+      ema=dict(name="exponential", decay=0.9),
+      label_dropout=0.1,
+      sampler=dict(
+        solver="ddim",
+        grid="uniform_t",
+        num_steps=3,
+        guidance=1.0,
+        num_samples=6,
+      ),
+    )
+  )
+  config.update(changes)
+  text = json.dumps(json.loads(config.to_json()))
+  (workdir / "config.json").write_text(text)
+  card = card_lib.Card((2,), num_classes)
+  (workdir / "data.json").write_text(card.to_json())
+  known = recipe.resolve(config, card)
+  like = jax.eval_shape(
+    lambda: recipe.init(known.objective, known.network, card, 0)
+  )
+  with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
+    for step in steps:
+      rng = np.random.default_rng(step)
+      normal = lambda x, rng=rng: rng.normal(0, 0.3, x.shape).astype(x.dtype)
+      saved.save(step, {"ema": (jax.tree.map(normal, like),)})
+  return workdir

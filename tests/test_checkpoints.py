@@ -1,7 +1,11 @@
 """Checkpoints: whole or skipped, never half."""
 
+import contextlib
+import json
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 import types
 
@@ -10,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.runs import checkpoints, orbax_errors
+from diffflow_jax import cli
+from diffflow_jax.runs import checkpoints, orbax_errors, seals
 from diffflow_jax.runs.digest import digest
+from tests import commands
 
 
 def _items(value):
@@ -170,3 +176,193 @@ def test_late_errors_of_orbaxs_threads_are_not_shown_and_others_are(
     sys.excepthook(RuntimeError, error, None)
     sys.unraisablehook(types.SimpleNamespace(exc_value=error))
   assert len(shown) == 2 and str(shown[0][1]) == "something else"
+
+
+SAVES = """
+import gc, json, os, resource, sys, threading
+import jax.numpy as jnp
+from diffflow_jax.runs import checkpoints
+
+limit, num = map(int, sys.argv[2:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+items = {"params": {"w": jnp.ones((30, 40))}, "step": jnp.int32(0)}
+seen = []
+with checkpoints.Checkpoints(sys.argv[1], latest=2) as saved:
+  for step in range(1, num + 1):
+    saved.save(step, items)
+    assert saved.wait(), step
+    files = len(os.listdir("/proc/self/fd"))
+    seen.append((files, threading.active_count()))
+    if step == 10:
+      gc.collect()
+      objects = len(gc.get_objects())
+  assert saved.steps() == [num, num - 1]
+gc.collect()
+more = (len(gc.get_objects()) - objects) / num
+print(json.dumps([seen[9], max(seen), seen[-1], more]))
+"""
+
+
+@pytest.mark.parametrize(
+  "limit, num", [(64, 30), pytest.param(256, 400, marks=pytest.mark.slow)]
+)
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_saves_leave_no_file_open_and_no_thread_behind(tmp_path, limit, num):
+  """Orbax's newer interface: 3 descriptors and a thread each (0.12.8)."""
+  done = subprocess.run(
+    [sys.executable, "-c", SAVES, tmp_path / "c", str(limit), str(num)],
+    cwd=commands.ROOT,
+    env=commands.environment(),
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0 and not done.stderr, done.stderr
+  early, most, last, objects = json.loads(done.stdout)
+  assert most[0] <= early[0] + 3 and most[1] <= early[1] + 3, done.stdout
+  assert last[0] <= early[0] + 1 and last[1] <= early[1] + 1, done.stdout
+  # TensorStore's statistics, which Orbax asks for: 48 of each save (0.1.86)
+  assert objects < 12, done.stdout
+
+
+def test_a_renamed_checkpoint_is_not_taken_for_another_step(tmp_path, caplog):
+  _save(tmp_path / "c", (1, 2))
+  (tmp_path / "c" / "2").rename(tmp_path / "c" / "7")
+  for how in ({"read_only": True}, {}):
+    caplog.clear()
+    assert _restore(tmp_path / "c", **how)[0] == 1
+    assert "it is checkpoint 2 under another name" in caplog.text
+
+
+def test_a_file_in_the_place_of_a_directory_is_a_sentence(tmp_path, caplog):
+  (tmp_path / "c").write_text("")
+  for read_only in (False, True):
+    with pytest.raises(cli.Refusal, match="c must be a directory"):
+      checkpoints.Checkpoints(tmp_path / "c", read_only=read_only)
+  (tmp_path / "c").unlink()
+  _save(tmp_path / "c", (1, 2))
+  shutil.rmtree(tmp_path / "c" / "2")
+  (tmp_path / "c" / "2").write_text("")
+  assert _restore(tmp_path / "c")[0] == 1  # and it is out of step 2's way
+  assert "is no checkpoint and is moved away" in caplog.text
+  _save(tmp_path / "c", (2,))
+  os.truncate(_largest_file(tmp_path / "c" / "2"), 10)
+  shutil.rmtree(tmp_path / "damaged")
+  (tmp_path / "damaged").write_text("")
+  with pytest.raises(cli.Failure, match="damaged must be a directory"):
+    _restore(tmp_path / "c")
+
+
+def test_a_reader_takes_the_newer_one_of_a_run_that_removes_the_old(
+  tmp_path, caplog, monkeypatch
+):
+  """`sample` beside a run with keep.latest=1, at the worst moments."""
+  directory = tmp_path / "c"
+  with checkpoints.Checkpoints(directory, latest=1) as training:
+    training.save(1, _items(1))
+    assert training.wait()
+    steps = iter(range(2, 9))
+
+    def train_on(work):
+      def before(*args):
+        if (step := next(steps, None)) is not None:
+          training.save(step, _items(step))
+          assert training.wait()
+        return work(*args)
+
+      return before
+
+    with checkpoints.Checkpoints(directory, read_only=True) as saved:
+      monkeypatch.setattr(seals, "read", train_on(seals.read))
+      monkeypatch.setattr(seals, "check", train_on(seals.check))
+      step, items = saved.restore(_like())
+  assert step >= 7 and items["step"] == step
+  assert not caplog.text
+
+
+def test_nothing_is_saved_where_the_workdir_has_vanished(tmp_path, caplog):
+  witness = tmp_path / "run" / "config.json"
+  witness.parent.mkdir()
+  witness.write_text("{}")
+  directory = tmp_path / "run" / "checkpoints"
+  with checkpoints.Checkpoints(directory, witness=witness) as saved:
+    saved.save(1, _items(1))
+    assert saved.wait()
+    shutil.rmtree(witness.parent)
+    saved.save(2, _items(2))
+    assert "run has vanished" in caplog.text
+    assert not witness.parent.exists()
+    with pytest.raises(checkpoints.SaveFailed, match="run has vanished"):
+      saved.finish(3, _items(3), tries=2, seconds=0.0)
+    witness.parent.mkdir()  # the share is back
+    witness.write_text("{}")
+    saved.finish(4, _items(4))
+  assert _restore(directory, read_only=True)[0] == 4
+
+
+def _save_as_before(directory, step, items, loss=None):
+  """As versions until 2026 did: a digest of arrays, and Orbax's metrics."""
+  from orbax.checkpoint import v1 as ocp
+
+  crc = {name: np.asarray(digest(tree)) for name, tree in items.items()}
+  stored = {**{k: {k: v} for k, v in items.items()}, "digest": crc}
+  with ocp.training.Checkpointer(os.path.abspath(directory)) as saved:
+    saved.save_checkpointables(
+      step, stored, metrics=None if loss is None else {"loss": loss}
+    )
+
+
+@pytest.mark.parametrize("damage", [None, "arrays", "renamed", "metrics"])
+def test_checkpoints_of_before_are_read_and_checked(tmp_path, caplog, damage):
+  directory = tmp_path / "c"
+  for step, loss in ((1, 1.0), (2, 2.0), (3, 3.0)):
+    _save_as_before(directory, step, _items(step), loss)
+  newest = 3
+  if damage == "arrays":
+    victim = _largest_file(directory / "3" / "params")
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 16
+    victim.write_bytes(bytes(data))
+    newest = 2
+  elif damage == "renamed":
+    (directory / "3").rename(directory / "5")
+    newest = 2
+  elif damage == "metrics":
+    (directory / "1" / "metrics" / "metrics").write_text('{"lo')
+  with checkpoints.Checkpoints(directory, latest=1, best=1) as saved:
+    step, items = saved.restore(_like())
+    assert step == newest and items["step"] == step
+    assert ("is skipped" in caplog.text) == (newest == 2)
+    saved.save(9, _items(9))
+    assert saved.wait()
+    best = 2 if damage == "metrics" else 1
+    assert saved.steps() == [9, best]
+  assert ("loss of checkpoint 1" in caplog.text) == (damage == "metrics")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root may mount a small disk")
+def test_a_full_disk_costs_a_warning_and_is_tried_again(tmp_path, caplog):
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip("no mounts here")
+  try:
+    with checkpoints.Checkpoints(disk / "c", latest=1) as saved:
+      saved.save(1, _items(1))
+      assert saved.wait()
+      filler = disk / "filler"
+      with contextlib.suppress(OSError):
+        filler.write_bytes(bytes(4 << 20))
+      for step in (2, 3):
+        saved.save(step, _items(step))
+        saved.wait()
+      assert caplog.text.count("training goes on: No space left") == 2
+      assert saved.restore(_like())[0] == 1
+      filler.unlink()
+      saved.save(4, _items(4))
+      assert saved.wait() and saved.steps() == [4]
+    names = sorted(p.name for p in (disk / "c").iterdir())
+    assert names == ["4"]
+  finally:
+    subprocess.run(["umount", str(disk)], check=True)

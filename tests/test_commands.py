@@ -33,6 +33,9 @@ def test_training_leaves_everything_that_the_readme_promises(digits_run):
   assert "starts: " in stdout and " parameters" in stdout
   assert "step 6/6  loss " in stdout and " steps/s " in stdout
   assert "\r" not in stdout  # a log file gets lines
+  assert "1,438 examples (8, 8, 1) of uint8, all looked at; the netw" in stdout
+  batch = np.asarray(Image.open(workdir / "data.png").convert("L"))
+  assert batch.shape == (715, 1100) and batch.std() > 50
   config = json.loads((workdir / "config.json").read_text())
   assert config["objective"]["name"] == "flow_matching"
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
@@ -223,7 +226,10 @@ def test_sampling_writes_pictures(digits_run, toy_run, tmp_path):
     ("objective.name=edm --config.objective.sigma_data=-1", "sigma_data must"),
     ("network.width=0", "config.network.width must be at least 1, not 0"),
     ("network.depth=-1", "config.network.depth must be at least 1, not -1"),
-    ("dataset.name=digits", "config.network does not fit data of shape"),
+    (
+      "dataset.name=digits --config.held_out.num=9",
+      "config.network does not fit data of shape",
+    ),
     ("optimizer.b2=2.0", "config.optimizer.b2 must be in"),
     ("learning_rate.peak_value=-1.0", "learning_rate.peak_value must be >= 0"),
     ("mesh.data=3", "config.mesh .* does not fit 1 device"),
@@ -328,16 +334,16 @@ def test_the_layers_of_the_network_are_printed_on_request(tmp_path):
     (["--clip=static:limit=0"], "--clip: Clipped: limit must be > 0, not 0"),
     (["--clip=dynamic:percentile=150"], "percentile must be in"),
     (["--trajectory=x.mp4"], "--trajectory must end in .gif or .png"),
-    (["--num_steps=0"], "--num_steps must be an integer >= 1, not 0"),
-    (["--num_samples=-1"], "--num_samples must be an integer >= 1, not -1"),
-    (["--batch_size=0"], "--batch_size must be an integer >= 1"),
-    (["--seed=-1"], "--seed must be an integer >= 0"),
+    (["--num_steps=0"], "--num_steps must be at least 1, not 0"),
+    (["--num_samples=-1"], "--num_samples must be at least 1, not -1"),
+    (["--batch_size=0"], "--batch_size must be at least 1"),
+    (["--seed=-1"], "--seed must be in"),
     (["--labels=0,10"], "--labels must be 0 to 9, not 10"),
     (["--labels=a"], "--labels must be integers separated by commas"),
     (["--guidance=high"], "--guidance=high"),
     (["--out=x.jpg"], "--out must end in .png or .npz"),
     (["--out=/nowhere/x.png"], "--out: /nowhere/x.png: No such file"),
-    (["--guidance=nan"], "--guidance must be a finite number"),
+    (["--guidance=nan"], "--guidance must be finite"),
     (["--labels=1,2,3", "--num_samples=2"], "names 3 classes for 2 samples"),
   ],
 )
@@ -377,7 +383,9 @@ def test_a_refusal_is_one_line_with_status_2(tmp_path):
       assert "divisible by the 8 devices, not 12" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "compare"])
+@pytest.mark.parametrize(
+  "name", ["train", "sample", "compare", "export", "look"]
+)
 def test_help_is_fast_because_it_imports_no_jax(name):
   code = (
     f"import sys, diffflow_jax.commands.{name} as m\n"

@@ -111,7 +111,7 @@ def test_a_batch_that_processes_cannot_share_is_refused():
 
 
 def test_every_epoch_visits_every_example_once_in_a_new_order():
-  d = data.Arrays(np.arange(10)[:, None])
+  d = data.Arrays(np.arange(10.0)[:, None], scale=1.0)
   read = np.concatenate([d.batch(0, n, 4)["x"][:, 0] for n in range(10)])
   epochs = read.reshape(4, 10)
   for epoch in epochs:

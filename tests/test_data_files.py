@@ -25,6 +25,9 @@ def test_idx_files_are_read_as_they_were_written(suffix, tmp_path):
     d = data.mnist(str(tmp_path), split)
     assert np.array_equal(d.x[..., 0], x) and np.array_equal(d.labels, labels)
     assert d.shape == (6, 5, 1) and d.num_classes == 10
+    assert d.class_names == tuple("0123456789")
+    garments = data.fashion_mnist(str(tmp_path), split).class_names
+    assert garments[0] == "T-shirt/top" and garments[9] == "Ankle boot"
 
 
 @pytest.mark.skipif(
@@ -148,7 +151,10 @@ def test_numpy_files_that_cannot_work_are_refused(tmp_path):
   refused(
     lambda: load(p("x.npy"), p("x.npy"), 2), "must hold 12 integer labels"
   )
-  refused(lambda: load(p("labels.npy")), "must hold examples .* not int64")
+  refused(
+    lambda: load(p("labels.npy")),
+    "labels.npy: x must be .num, ...., one row an",
+  )
   refused(lambda: load(p("x.npy"), scale=0.0), "scale must be finite and not 0")
   np.save(p("points.npy"), np.zeros((5, 2)))
   refused(lambda: load(p("points.npy"), flip=True), "flip is for images")

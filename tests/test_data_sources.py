@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 
 from diffflow_jax import data
-from diffflow_jax.data import records, sources
+from diffflow_jax.data import images, records
 from diffflow_jax.data.protobuf import parse_example
 from tests import files
 from tests.test_data_files import refused
@@ -40,17 +40,17 @@ def test_images_are_cropped_to_the_central_square_and_resized():
   wide = np.broadcast_to(
     np.arange(90, dtype=np.uint8)[None, :, None], (30, 90, 3)
   )
-  x = sources.to_square(np.ascontiguousarray(wide), 10, 3)
+  x = images.to_square(np.ascontiguousarray(wide), 10, 3)
   assert x.shape == (10, 10, 3) and x.dtype == np.uint8
   # averages of columns 30 … 59, three at a time
   np.testing.assert_allclose(x[5, :, 0], 31 + 3 * np.arange(10), atol=1)
-  tall = sources.to_square(np.ascontiguousarray(wide.swapaxes(0, 1)), 10, 3)
+  tall = images.to_square(np.ascontiguousarray(wide.swapaxes(0, 1)), 10, 3)
   assert np.array_equal(tall, x.swapaxes(0, 1))
-  grey = sources.to_square(wide[..., :1].copy(), 10, 3)
+  grey = images.to_square(wide[..., :1].copy(), 10, 3)
   assert np.array_equal(grey, x)
-  assert sources.to_square(wide.copy(), 10, 1).shape == (10, 10, 1)
+  assert images.to_square(wide.copy(), 10, 1).shape == (10, 10, 1)
   clear = Image.fromarray(wide).convert("RGBA")
-  assert np.array_equal(sources.to_square(clear, 10, 3), x)
+  assert np.array_equal(images.to_square(clear, 10, 3), x)
 
 
 def test_an_image_that_cannot_be_decoded_is_refused_or_skipped_and_counted(
@@ -88,7 +88,7 @@ def test_sources_that_cannot_work_are_refused(tmp_path):
   (tmp_path / "empty").rmdir()
   load = lambda **k: data.folder(str(tmp_path), **{"size": 8, **k})
   refused(lambda: load(size=0), "size must be an integer >= 1, not 0")
-  refused(lambda: load(channels=4), "channels must be one of 1, 3, not 4")
+  refused(lambda: load(channels=2), "channels must be one of 1, 3, 4, not 2")
   refused(lambda: load(undecodable="ignore"), "must be one of refuse, skip")
 
 

@@ -223,10 +223,37 @@ def test_uniforms_are_uniform_stratified_shuffled_and_never_0_or_1():
   assert abs(draws.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 400)
 
 
+def test_two_examples_levels_lie_to_each_other_as_after_a_shuffle():
+  """MATH 3.6. Their distance is uniform over the other strata, near or far."""
+  n, num = 96, 6000
+  draw = jax.jit(jax.vmap(lambda key: densities.uniforms(key, n)))
+  u = np.asarray(draw(jax.random.split(jax.random.key(0), num)))
+  strata = np.floor(u * n).astype(int)
+  for i, j in ((0, 1), (5, 13), (0, 48), (30, 93)):
+    apart = (strata[:, i] - strata[:, j]) % n
+    counts = np.bincount(apart, minlength=n)
+    assert counts[0] == 0
+    # n places, n distances: 1 - 1/e of them are hit, 4 deviations less
+    assert np.count_nonzero(counts) > (0.632 - 4 * 0.31 / np.sqrt(n)) * n
+    assert counts.max() < 7 * num / n
+    # and no distance, as near or far, is preferred
+    phase = np.exp(2j * np.pi * apart / n).mean()
+    assert abs(phase) < 4.0 / np.sqrt(n), (i, j)
+
+
+def test_drawing_levels_sorts_nothing():
+  text = jax.jit(densities.uniforms, static_argnums=1).lower(
+    jax.random.key(0), 64
+  )
+  assert "stablehlo.sort" not in text.as_text()
+
+
 @pytest.mark.parametrize("end", [0.0, 1.0 - 2.0**-24])
 def test_no_draw_is_exactly_0_or_1(end, monkeypatch):
   """Whatever the one u is: (i + u)/num rounds to 1 in float32."""
-  monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(end))
+  monkeypatch.setattr(
+    jax.random, "uniform", lambda key, shape: jnp.full(shape, end, jnp.float32)
+  )
   u = densities.uniforms(jax.random.key(0), 128)
   assert u.min() > 0.0 and u.max() < 1.0
 

@@ -11,6 +11,7 @@ PACKAGE = commands.ROOT / "diffflow_jax"
 # from the top; what stands beside another may not import it either
 FLOORS = (
   {"cli"},
+  {"paths"},
   {"process"},
   {"objective", "sampling"},
   {"networks", "data"},

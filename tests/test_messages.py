@@ -66,7 +66,7 @@ def refusal(name, *flags):
       "optimizer.name=adamw --config.optimizer.weight_decay=nan",
       "config.optimizer.weight_decay must be .*>= 0",
     ),
-    ("dataset.name=os:getcwd", "what makes a data set with shape.*not a str"),
+    ("dataset.name=os:getcwd", "config.dataset: what os:getcwd returns"),
     ("dataset.name=math:pi", "is 'math:pi', which cannot be called"),
     ("dataset.name=builtins:int", "is 'builtins:int', which cannot be called"),
     (
@@ -83,6 +83,8 @@ def refusal(name, *flags):
     ),
     ("sampler.guidance=inf", "config.sampler.guidance must be a finite number"),
     ("seed=4294967296", "config.seed must be < 4294967296"),
+    ("objective=edm", "--config.objective=edm: that is a section .*name=edm"),
+    ("keep=3", "--config.keep=3: that is a section with fields"),
     ("sed=1", "config.sed is not a field of a config; known: .*you mean seed"),
     ("clip_norm=nan", "config.clip_norm must be in .0, inf], not nan"),
   ],
@@ -99,6 +101,7 @@ def test_training_that_cannot_work_is_refused(flags, message, tmp_path):
   [
     ("--profile=1000:2000", "--profile: the run ends at step 20, before 1000"),
     ("--wandb=", "--wandb must name a project"),
+    ("--flagfile=/nowhere", "Unable to open flagfile"),
     ("--workdir=", "--workdir is missing"),
   ],
 )
@@ -222,7 +225,10 @@ def test_a_zero_terminal_table_by_name():
 @pytest.mark.parametrize(
   "flags,message",
   [
-    (["--num_samples=1000000000000000"], "--num_samples must be < 2147483648"),
+    (
+      ["--num_samples=1000000000000000"],
+      "--num_samples=1000000000000000 would",
+    ),
     (
       ["--num_samples=2147483647"],
       "would take 32 GiB of memory: .* only 4 GiB",
@@ -230,9 +236,8 @@ def test_a_zero_terminal_table_by_name():
     (["--batch_size=2147483647", "--num_samples=2147483647"], "32 GiB of mem"),
     (
       ["--num_steps=1000000000"],
-      "--num_steps must be <= 10000, not 1000000000",
+      "a sampler takes at most 10000 steps, not",
     ),
-    (["--batch_size=99999999999"], "--batch_size must be < 2147483648"),
     (["--clip=static:limit=nan"], "--clip: .*limit must be > 0, not nan"),
     (["--clip=static:limit=inf"], "limit must be > 0 and finite, not inf"),
     (["--solver=ddim:eta=0,eta=1"], "'ddim:eta=0,eta=1' sets eta twice"),
@@ -240,9 +245,9 @@ def test_a_zero_terminal_table_by_name():
     (["--solver=ddmi"], "--solver is 'ddmi'; known: .*did you mean ddpm"),
     (["--solver=langevin:num_corrections=100000"], "must be at most 10000"),
     (["--restart=1,2,1000000"], "a sampler takes at most 10000 steps"),
-    (["--ema=nan"], "--ema must be > 0, not nan"),
-    (["--step=-1"], "--step must be an integer >= 1, not -1"),
-    (["--guidance=inf"], "--guidance must be a finite number, not inf"),
+    (["--ema=nan"], "--ema must be a number > 0, not nan"),
+    (["--step=-1"], "--step must be at least 0, not -1"),
+    (["--guidance=inf"], "--guidance must be finite, not inf"),
   ],
 )
 def test_sampling_that_cannot_work_is_refused(

@@ -1,10 +1,9 @@
 """The solvers' figures show the numbers that they are of."""
 
 import numpy as np
-import pytest
 
 from diffflow_jax import plots
-from diffflow_jax.plots import solvers as figures, trajectory
+from diffflow_jax.plots import solvers as figures
 from diffflow_jax.process import levels, schedules, targets
 from diffflow_jax.sampling import grids, introspection, solvers
 
@@ -45,28 +44,3 @@ def test_figures_of_solvers_are_one_call_away():
     assert len(plots.churn(grid, (0.0, 1.0), target).axes) == 2
   assert plots.contributions is figures.contributions
   assert plots.damping is figures.damping
-
-
-@pytest.mark.parametrize(
-  "shape", [(3, 50, 2), (3, 5, 8, 8, 1), (3, 5, 8, 8, 3)]
-)
-@pytest.mark.parametrize("suffix", ["png", "gif"])
-def test_trajectories_are_written(shape, suffix, tmp_path):
-  frames = np.random.default_rng(0).random(shape)
-  path = tmp_path / f"way.{suffix}"
-  trajectory.save(path, frames, ["a", "b", "c"])
-  start = b"\x89PNG" if suffix == "png" else b"GIF8"
-  assert path.read_bytes().startswith(start)
-
-
-def test_images_are_tiled_in_reading_order():
-  images = np.arange(3)[:, None, None, None] * np.ones((3, 2, 2, 1)) - 1.0
-  got = plots.image_grid(images, columns=2, pad=0)[..., 0]
-  assert got.shape == (4, 4)
-  assert list(got[[0, 0, 2, 2], [0, 2, 0, 2]]) == [0, 128, 255, 255]
-  assert plots.image_grid(images).shape == (5, 5, 1)  # one light pixel between
-
-
-def test_other_files_are_refused():
-  with pytest.raises(ValueError, match="written to .png or .gif"):
-    trajectory.save("way.mp4", np.zeros((1, 2, 2)))

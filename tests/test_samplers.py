@@ -146,10 +146,15 @@ def test_frames_are_the_states_at_unit_variance():
     model, table, key, (4, 2), trajectory=lambda z, x, e, lv: (z, lv)
   )
   norm = np.hypot(lv.alpha, lv.sigma)[:, None, None]
-  np.testing.assert_allclose(frames[:-1], z / norm, atol=1e-6)
-  np.testing.assert_allclose(frames[-1], want, atol=1e-6)
+  np.testing.assert_allclose(frames.z[:-1], z / norm, atol=1e-6)
+  for i in range(1, 6):  # x̂ is what the model says at that z and level
+    level = jax.tree.map(lambda field, i=i: field[i], lv)
+    x_hat = model(z[i], level, None)[0]
+    np.testing.assert_allclose(frames.x_hat[i], x_hat, atol=1e-5)
+  for way in (frames.z, frames.x_hat):
+    np.testing.assert_allclose(way[-1], want, atol=1e-6)
   start = noise.initial(noise.keys(key, 0, 4), jnp.ones(()), (2,), jnp.float32)
-  np.testing.assert_allclose(frames[0], start, atol=1e-6)
+  np.testing.assert_allclose(frames.z[0], start, atol=1e-6)
   assert names[0] == "logsnr -inf" and names[-1] == "sample"
 
 
@@ -182,7 +187,9 @@ def test_what_guides_the_predictor():
       got = made(3.0, null=null, batched=batched)
       want = other[0] + 3.0 * (plain[0] - other[0])
       np.testing.assert_allclose(got[0], want, rtol=1e-5)
-  x = made(3.0, "static:limit=0.2")[0]
+  strong = generate.make_predict(run, None, 3.0)
+  clipped = lambda c: generate.clipped(strong, c, "clip")(z, lv, cond)[0]
+  x = clipped("static:limit=0.2")
   assert np.abs(x).max() <= 0.2 + 1e-6 < np.abs(made(3.0)[0]).max()
-  x = made(3.0, "dynamic:percentile=50,limit=0.1")[0]
+  x = clipped("dynamic:percentile=50,limit=0.1")
   np.testing.assert_allclose(np.abs(x).max(), 0.1, rtol=1e-5)

@@ -205,6 +205,7 @@ BY_NAME = {
   "x_mse": ({}, "x cosine"),
   "eps_mse": ({}, "eps cosine"),
   "v_mse": ({}, "v cosine"),
+  "own_mse": ({}, "v cosine"),  # it predicts v
   "u_mse": ({}, "u cosine"),
   "min_snr": ({"gamma": 5.0}, "min_snr"),
   "soft_min_snr": ({"gamma": 2.0}, "soft_min_snr 2"),

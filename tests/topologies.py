@@ -119,7 +119,7 @@ def pure(accumulation, remat, **spread):
 
 def meshed(mesh, accumulation, remat):
   program = programs.build(make_run(mesh, accumulation, remat))
-  return program.init(), program.step, program.batch
+  return program.init({}), program.step, program.batch
 
 
 def train(state, step, batch):

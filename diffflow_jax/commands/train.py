@@ -10,6 +10,12 @@ tensorboard/, samples/ and the config. Several processes find each other on TPU
 pods and under SLURM; elsewhere each one is given --coordinator=HOST:PORT,
 --num_processes and --process_id. They share the workdir.
 
+A run may be made longer by another --config.num_steps, and be watched or placed
+otherwise (log_every, sampler, mesh and the like). --init_from=DIR starts a new
+run from the averaged parameters of the run in DIR; arrays that do not fit stay
+at their initial value where --init_from_skip='*.embedding,*.bias', patterns of
+their names as in a shell, says so.
+
 --wandb=PROJECT reports to Weights & Biases as well; --profile=10:15 traces
 those steps into the workdir's profile/, for TensorBoard or Perfetto.
 --tabulate prints the layers of the network, and trains nothing.
@@ -31,10 +37,17 @@ def main(argv):
     (flags.DEFINE_string, "coordinator", "host:port of process 0."),
     (flags.DEFINE_integer, "num_processes", "How many processes train."),
     (flags.DEFINE_integer, "process_id", "Which one of them this is."),
+    (flags.DEFINE_string, "init_from", "A run to start a new one from."),
     (flags.DEFINE_string, "wandb", "Weights & Biases project to report to."),
     (flags.DEFINE_string, "profile", "Steps FIRST:LAST to trace."),
   ):
     define(name, None, text, flag_values=values)
+  flags.DEFINE_multi_string(
+    "init_from_skip",
+    [],
+    "Names of arrays that --init_from leaves, with * for anything.",
+    flag_values=values,
+  )
   flags.DEFINE_bool(
     "tabulate", False, "Print the network's layers.", flag_values=values
   )
@@ -55,7 +68,14 @@ def main(argv):
 
   with processes.fail_at_once():
     window = profiler.parse(values.profile, config.get("num_steps", 1))
-    train(config, values.workdir, wandb=values.wandb, profile=window)
+    train(
+      config,
+      values.workdir,
+      wandb=values.wandb,
+      profile=window,
+      init_from=values.init_from,
+      init_from_skip=values.init_from_skip,
+    )
 
 
 def _check_wandb(project):

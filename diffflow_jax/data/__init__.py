@@ -5,9 +5,11 @@ from diffflow_jax.data.cifar import cifar10
 from diffflow_jax.data.digits import digits, mnist_5k
 from diffflow_jax.data.folder import folder
 from diffflow_jax.data.idx import fashion_mnist, mnist
+from diffflow_jax.data.inspection import Inspection, inspect
 from diffflow_jax.data.numpy_files import arrays as numpy_arrays
 from diffflow_jax.data.records import array_record, huggingface, tfds
 from diffflow_jax.data.sources import Source
+from diffflow_jax.data.splits import split
 from diffflow_jax.data.synthetic import synthetic
 from diffflow_jax.data.toys import Points, checkerboard, moons, ring
 
@@ -29,8 +31,11 @@ DATASETS = {
 }
 __all__ = [
   "Arrays",
+  "Inspection",
   "Points",
   "Source",
+  "inspect",
+  "split",
   "DATASETS",
   "digits",
   "mnist_5k",

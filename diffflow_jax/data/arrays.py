@@ -7,6 +7,9 @@ A dataset has
     augment(key, x)                  a random version of x, on the device
     to_float(x)                      what the network sees, on the device
 
+and, where it is finite, `len(dataset)` and `take(indices)`, like a batch: by
+them `splits` and `inspect` reach every example. `class_names` if it has some.
+
 The order depends on (seed, step) alone: a resumed job, or one on another number
 of processes, reads the same global batches.
 """
@@ -17,6 +20,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from diffflow_jax.data import checks, layout
 
 
 @functools.lru_cache(maxsize=4)
@@ -69,17 +74,50 @@ class Arrays:
   Attributes:
     x: (num, ...), integers 0 … max_value, or floats; may be memory-mapped.
     labels: (num,) integers below num_classes, or None.
-    max_value: the integer that means 1.0; None if x holds floats.
-    scale: what floats are multiplied by for the network.
+    num_classes: None counts the classes that labels name.
+    max_value: the integer that means 1.0: 255 for uint8 and 1 for bool if None;
+      for other integers it must be said.
+    scale: what floats are multiplied by for the network; range: or the (low,
+      high) that become -1 and 1. Floats beyond ±4 need one of the two.
     flip: whether `augment` flips images left to right.
+    layout: the axes of x, where its shape does not say them: "NCHW" is turned
+      into (num, h, w, c), "NHW" gets its channel, "NLC" is a series.
+    class_names: of the labels, or () where nobody knows them.
+
+  Raises:
+    ValueError: x, labels or a setting that cannot be meant, with the remedy.
   """
 
   x: np.ndarray
   labels: np.ndarray | None = None
-  num_classes: int = 0
+  num_classes: int | None = None
   max_value: int | None = None
-  scale: float = 1.0
+  scale: float | None = None
   flip: bool = False
+  range: tuple[float, float] | None = None
+  layout: str | None = None
+  class_names: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    given = dict(vars(self))
+    x = layout.as_examples(self.x, self.layout)
+    layout.check_scaling(x.dtype, self.scale, self.range)
+    given |= {
+      "x": x,
+      "max_value": layout.largest_integer(x.dtype, self.max_value),
+      "layout": layout.PLAIN.get(x.ndim),  # what x has now: a copy stays so
+    }
+    if given["max_value"] is None and (self.scale, self.range) == (None, None):
+      layout.check_range(x)
+    if self.flip and x.ndim != 4:
+      raise ValueError(f"flip is for images, not examples {x.shape[1:]}")
+    given |= _checked_labels(self.labels, self.num_classes, len(x))
+    names = checks.check_names(self.class_names, given["num_classes"])
+    for name, value in {**given, "class_names": names}.items():
+      object.__setattr__(self, name, value)
+
+  def __len__(self):
+    return len(self.x)
 
   @property
   def shape(self):
@@ -87,8 +125,14 @@ class Arrays:
 
   def batch(self, seed, step, size, process=0, num_processes=1):
     """Rows of global batch number `step`: dict(x=..., label=...)."""
-    index = indices(len(self.x), seed, step, size, process, num_processes)
-    batch = {"x": self.x[index]}
+    return self.take(
+      indices(len(self), seed, step, size, process, num_processes)
+    )
+
+  def take(self, index):
+    """The examples of an array of indices: dict(x=..., label=...)."""
+    x = self.x[index]
+    batch = {"x": x.astype(x.dtype.newbyteorder("="), "C", copy=False)}
     if self.labels is not None:
       batch["label"] = self.labels[index]
     return batch
@@ -99,6 +143,24 @@ class Arrays:
 
   def to_float(self, x):
     """float32; integers travel and are spread over [-1, 1] on the device."""
-    if self.max_value is None:
-      return jnp.asarray(x, jnp.float32) * self.scale
-    return spread(x, self.max_value)
+    if self.max_value is not None:
+      return spread(x, self.max_value)
+    x = jnp.asarray(x, jnp.float32)
+    if self.range is None:
+      return x * (1.0 if self.scale is None else self.scale)
+    low, high = self.range
+    return (x - low) * (2.0 / (high - low)) - 1.0
+
+
+def _checked_labels(labels, num_classes, num):
+  """{labels, num_classes} of an Arrays, where they fit together."""
+  if labels is None:
+    if num_classes:
+      raise ValueError(f"num_classes = {num_classes}, but labels are not given")
+    return {"labels": None, "num_classes": 0}
+  if num_classes is None:
+    num_classes = checks.count_classes(labels, num, "labels")
+  if not num_classes:
+    raise ValueError("labels are given, but num_classes = 0: leave one out")
+  labels = checks.check_labels(labels, num, num_classes, "labels")
+  return {"labels": labels, "num_classes": num_classes}

@@ -11,6 +11,10 @@ FILES = {
   "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
   "test": ["test_batch.bin"],
 }
+CLASSES = (
+  "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse",
+  "ship", "truck",
+)  # fmt: skip
 RECORD = 1 + 3 * 32 * 32  # a label, then red, green and blue, row by row
 
 
@@ -42,6 +46,7 @@ def cifar10(path, split="train", flip=False):
     10,
     max_value=255,
     flip=flip,
+    class_names=CLASSES,
   )
 
 

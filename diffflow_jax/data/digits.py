@@ -15,6 +15,7 @@ import numpy as np
 from diffflow_jax.data import checks
 from diffflow_jax.data.arrays import Arrays
 
+DIGITS = tuple("0123456789")
 SPLITS = ("train", "test", "all")
 
 
@@ -27,6 +28,7 @@ def _split(split, x, labels, max_value):
     labels=labels[index].astype(np.int32),
     num_classes=10,
     max_value=max_value,
+    class_names=DIGITS,
   )
 
 

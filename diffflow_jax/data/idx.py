@@ -13,9 +13,14 @@ import numpy as np
 
 from diffflow_jax.data import checks
 from diffflow_jax.data.arrays import Arrays
+from diffflow_jax.data.digits import DIGITS
 
 # where Debian's package dataset-fashion-mnist puts it
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+GARMENTS = (
+  "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
+  "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -48,12 +53,13 @@ def read_idx(path):
   return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def mnist(path, split="train", flip=False):
+def mnist(path, split="train", flip=False, class_names=DIGITS):
   """Images (h, w, 1) and labels 0 … 9 from a folder with MNIST's file names.
 
   Args:
     path: folder of {train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz].
     split: train or test; flip: whether to flip images at random.
+    class_names: of the ten labels.
   Raises:
     ValueError: files missing or damaged, labels out of range.
   """
@@ -65,7 +71,15 @@ def mnist(path, split="train", flip=False):
   if x.ndim != 3 or not x.size:
     raise ValueError(f"{images_path} must hold images, not shape {x.shape}")
   labels = checks.check_labels(read_idx(labels_path), len(x), 10, labels_path)
-  return Arrays(x[..., None], labels, 10, max_value=255, flip=flip)
+  return Arrays(
+    x[..., None],
+    labels,
+    10,
+    max_value=255,
+    flip=flip,
+    layout="NHWC",
+    class_names=class_names,
+  )
 
 
 def fashion_mnist(path=FASHION_MNIST, split="train", flip=False):
@@ -74,7 +88,7 @@ def fashion_mnist(path=FASHION_MNIST, split="train", flip=False):
   The same as `mnist` of another folder.
   """
   try:
-    return mnist(path, split, flip)
+    return mnist(path, split, flip, GARMENTS)
   except ValueError as error:
     if os.path.isdir(path):
       raise

@@ -1,6 +1,5 @@
 """Your own arrays, and precomputed latents, from NumPy files."""
 
-import math
 import zipfile
 
 import numpy as np
@@ -9,49 +8,58 @@ from diffflow_jax.data import checks
 from diffflow_jax.data.arrays import Arrays
 
 
-def arrays(path, labels="", num_classes=0, scale=1.0, flip=False):
+def arrays(
+  path, labels="", num_classes=None, scale=None, flip=False, range=None,
+  max_value=None, layout=None, class_names=(),
+):  # fmt: skip
   """Examples from a .npy file (memory-mapped), or x and label of a .npz.
 
   Args:
     path: uint8 arrays are images, spread over [-1, 1]; floats stay as they are,
       times `scale` (0.18215 for latents of Stable Diffusion's autoencoder).
     labels: a .npy file of labels, for a .npy path.
-    num_classes: 0 ignores labels.
+    num_classes: counted if None and there are labels; 0 ignores those of an
+      .npz.
     flip: whether to flip images at random; not for latents.
+    range, max_value, layout, class_names: as in `Arrays`.
   Raises:
-    ValueError: files missing or damaged, other types, labels out of range.
+    ValueError: files missing or damaged, and whatever `Arrays` refuses.
   """
-  if not math.isfinite(scale) or scale == 0.0:
-    raise ValueError(f"scale must be finite and not 0, not {scale}")
   loaded = _load(path)
   if isinstance(loaded, dict):
+    if labels:
+      raise ValueError(
+        f"labels = {labels!r} has no effect: {path} is an .npz, whose labels "
+        "are its own array label"
+      )
     x, where = _entry(loaded, "x", path), f"{path}: label"
-    found = _entry(loaded, "label", path) if num_classes else None
+    ignored = num_classes == 0 or (
+      num_classes is None and "label" not in loaded
+    )
+    found = None if ignored else _entry(loaded, "label", path)
   else:
     x, where = loaded, labels
-    found = _load(labels) if num_classes else None
-  if x.ndim < 2 or not x.size or not _is_known(x.dtype):
-    raise ValueError(
-      f"{path} must hold examples of uint8 or float, not {x.dtype} of shape "
-      f"{x.shape}"
-    )
-  if flip and x.ndim != 4:
-    raise ValueError(f"flip is for images, not examples {x.shape[1:]}")
-  if num_classes:
+    if labels and num_classes == 0:
+      raise ValueError(f"labels = {labels!r} has no effect: num_classes is 0")
+    found = _load(labels) if labels or num_classes else None
+  if isinstance(found, dict):
+    raise ValueError(f"{where} must be a .npy file of labels")
+  if found is not None:
+    num_classes = num_classes or checks.count_classes(found, len(x), where)
     found = checks.check_labels(found, len(x), num_classes, where)
-  max_value = 255 if x.dtype == np.uint8 else None
-  return Arrays(x, found, num_classes, max_value, scale, flip)
-
-
-def _is_known(dtype):
-  return dtype == np.uint8 or dtype.kind == "f"
+  try:
+    return Arrays(
+      x, found, num_classes, max_value, scale, flip, range, layout, class_names
+    )
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
 
 
 def _load(path):
   """An array, or a dict of arrays; nothing is unpickled."""
-  checks.check_path(path)
+  copy = checks.check_path(path)
   try:
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    loaded = np.load(copy, mmap_mode="r", allow_pickle=False)
     return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0]

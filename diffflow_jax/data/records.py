@@ -14,7 +14,8 @@ from diffflow_jax.data.sources import Source
 
 def array_record(
   path, size, num_classes=0, image="image", label="label", channels=3,
-  undecodable="refuse", flip=False,
+  undecodable="refuse", flip=False, resize="bicubic", fit="crop",
+  background="white",
 ):  # fmt: skip
   """ArrayRecord files of tf.train.Examples, as TFDS writes them.
 
@@ -25,13 +26,15 @@ def array_record(
       bytes (PNG, JPEG) and an integer.
     undecodable: "refuse" or "skip" an image that cannot be decoded.
     flip: whether to flip images at random.
+    resize, fit, background: as in `folder`.
   Raises:
     ValueError: no such files, or damaged ones; grain is not installed.
   """
   from PIL import Image  # comes with matplotlib
 
+  pictures = dict(resize=resize, fit=fit, background=background)
   sources = _library("grain.sources", "grain")
-  paths = sorted(glob.glob(path))
+  paths = sorted(glob.glob(checks.fetched(path)))
   if not paths:
     raise ValueError(f"there is no file {path!r}")
   try:
@@ -55,12 +58,14 @@ def array_record(
     num_classes,
     undecodable,
     flip,
+    **pictures,
   )
 
 
 def tfds(
   builder, size, split="train", path=None, image="image", label="label",
-  channels=3, undecodable="refuse", flip=False,
+  channels=3, undecodable="refuse", flip=False, resize="bicubic", fit="crop",
+  background="white",
 ):  # fmt: skip
   """A dataset of tensorflow_datasets that was prepared as array_record.
 
@@ -80,13 +85,14 @@ def tfds(
     raise ValueError(f"TFDS cannot read {builder!r}: {reason}") from error
   return _labelled(
     source, num, features, f"{builder}/{split}", size, image, label, channels,
-    undecodable, flip,
+    undecodable, flip, resize=resize, fit=fit, background=background,
   )  # fmt: skip
 
 
 def huggingface(
   path, size, split="train", image="image", label="label", channels=3,
-  undecodable="refuse", flip=False,
+  undecodable="refuse", flip=False, resize="bicubic", fit="crop",
+  background="white",
 ):  # fmt: skip
   """A dataset of the Hugging Face library: from its hub, or saved on disk.
 
@@ -109,13 +115,14 @@ def huggingface(
     raise ValueError(f"Hugging Face cannot load {path!r}: {reason}") from error
   return _labelled(
     source, num, features, f"{path}/{split}", size, image, label, channels,
-    undecodable, flip,
+    undecodable, flip, resize=resize, fit=fit, background=background,
   )  # fmt: skip
 
 
 def _labelled(
-  source, num, features, where, size, image, label, channels, undecodable, flip
-):
+  source, num, features, where, size, image, label, channels, undecodable, flip,
+  **pictures,
+):  # fmt: skip
   """A Source of dicts, whose features know the number of classes."""
   for name in filter(None, (image, label)):
     checks.check_choice(f"a feature of {where}", name, tuple(features))
@@ -136,6 +143,8 @@ def _labelled(
     num_classes,
     undecodable,
     flip,
+    class_names=getattr(features[label], "names", None) or () if label else (),
+    **pictures,
   )
 
 

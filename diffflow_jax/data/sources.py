@@ -14,14 +14,14 @@ import os
 
 import numpy as np
 
-from diffflow_jax.data import checks
+from diffflow_jax.data import checks, images
 from diffflow_jax.data.arrays import indices, random_flip, spread
 
 log = logging.getLogger("diffflow_jax")
 
 UNDECODABLE = ("refuse", "skip")
 MOST_IN_A_ROW = 100
-MODES = {1: "L", 3: "RGB"}  # Pillow's name of images with so many channels
+MANY_FRAMES = ("GIF", "WEBP", "TIFF", "PNG")  # formats that may hold several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,11 @@ class Source:
     undecodable: "refuse" raises for an image that cannot be decoded; "skip"
       takes the next one that can, with its label, and counts it in `skipped`.
     flip: whether `augment` flips images left to right.
-    skipped: names of the images that were skipped so far.
+    resize, fit, background: how `images.to_square` makes them of one size.
+    labels: of all examples where they are known without reading them, or None.
+    class_names: of the labels, or () where nobody knows them.
+    skipped: names of the images that were skipped so far; noted: what was said
+      once.
   """
 
   num: int
@@ -45,15 +49,26 @@ class Source:
   num_classes: int = 0
   undecodable: str = "refuse"
   flip: bool = False
+  resize: str = "bicubic"
+  fit: str = "crop"
+  background: str = "white"
+  labels: np.ndarray | None = None
+  class_names: tuple[str, ...] = ()
   skipped: set = dataclasses.field(default_factory=set)
+  noted: set = dataclasses.field(default_factory=set)
 
   def __post_init__(self):
     checks.check_choice("undecodable", self.undecodable, UNDECODABLE)
-    checks.check_choice("channels", self.channels, MODES)
-    if not isinstance(self.size, int) or self.size < 1:
-      raise ValueError(f"size must be an integer >= 1, not {self.size!r}")
+    images.check_options(
+      self.size, self.channels, self.resize, self.fit, self.background
+    )
     if self.num < 1:
       raise ValueError("the dataset has no examples")
+    names = checks.check_names(self.class_names, self.num_classes)
+    object.__setattr__(self, "class_names", names)
+
+  def __len__(self):
+    return self.num
 
   @property
   def shape(self):
@@ -65,7 +80,16 @@ class Source:
     Raises:
       ValueError: an image cannot be decoded, or a label is out of range.
     """
-    index = indices(self.num, seed, step, size, process, num_processes)
+    return self.take(
+      indices(self.num, seed, step, size, process, num_processes)
+    )
+
+  def take(self, index):
+    """The examples of an array of indices: dict(x=..., label=...).
+
+    Raises:
+      ValueError: as `batch`.
+    """
     # decoding releases Python's lock
     with ThreadPoolExecutor(min(32, 2 * num_cores())) as pool:
       x, labels = zip(*pool.map(self._example, index.tolist()), strict=True)
@@ -73,6 +97,17 @@ class Source:
     if self.num_classes:
       batch["label"] = np.array(labels, np.int32)
     return batch
+
+  def subset(self, index):
+    """The examples of an array of indices as a data set of their own."""
+    return dataclasses.replace(
+      self,
+      num=len(index),
+      read=lambda i: self.read(int(index[i])),
+      name=lambda i: self.name(int(index[i])),
+      labels=None if self.labels is None else self.labels[index],
+      skipped=set(),
+    )
 
   def augment(self, key, x):
     """x, of any type, with random flips if the dataset asks for them."""
@@ -88,7 +123,15 @@ class Source:
       i %= self.num
       try:
         image, label = self.read(i)
-        x = to_square(image, self.size, self.channels)
+        self._note_frames(i, image)
+        x = images.to_square(
+          image,
+          self.size,
+          self.channels,
+          self.resize,
+          self.fit,
+          self.background,
+        )
       except (
         Exception
       ) as error:  # whatever a damaged file makes a decoder raise
@@ -119,6 +162,17 @@ class Source:
         reason,
       )
 
+  def _note_frames(self, index, image):
+    """Says once that there are pictures of which only the first is read."""
+    known = getattr(image, "format", None) in MANY_FRAMES
+    if known and "frames" not in self.noted and image.n_frames > 1:
+      self.noted.add("frames")
+      log.warning(
+        "%s holds %d pictures: the first of a file is read, here and elsewhere",
+        self.name(index),
+        image.n_frames,
+      )
+
   def _check_label(self, index, label):
     if self.num_classes and not 0 <= label < self.num_classes:
       raise ValueError(
@@ -133,22 +187,3 @@ def num_cores():
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
-
-
-def to_square(image, size, channels):
-  """An image, cropped to its central square and resized, uint8 (s, s, c).
-
-  Args:
-    image: Pillow's, or a uint8 array (h, w) or (h, w, 1 or 3).
-  """
-  from PIL import Image, ImageOps  # comes with matplotlib
-
-  if isinstance(image, np.ndarray):
-    flat = image[..., 0] if image.shape[2:] == (1,) else image
-    image = Image.fromarray(flat)
-  # a JPEG decodes faster at a fraction of its size, still twice ours
-  image.draft("RGB", (2 * size, 2 * size))
-  image = ImageOps.fit(
-    image.convert(MODES[channels]), (size, size), Image.Resampling.BICUBIC
-  )
-  return np.asarray(image).reshape(size, size, channels)

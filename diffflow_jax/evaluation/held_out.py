@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.objective.losses import noise_like
 from diffflow_jax.process import levels
 
 # bins of logsnr; outside them every model is near its limit
@@ -23,7 +24,7 @@ def _squares(predict, x, cond, key):
   def one(bin):
     lower, upper, key = bin
     lv = levels.at_logsnr(levels.vp, lower + (upper - lower) * place)
-    eps = jax.random.normal(key, x.shape, x.dtype)
+    eps = noise_like(key, x)
     _, eps_hat = predict(levels.add_noise(x, eps, lv), lv, cond)
     return jnp.mean(jnp.square(eps - eps_hat))
 

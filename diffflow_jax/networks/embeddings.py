@@ -5,6 +5,8 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffflow_jax.process.names import check_classes
+
 
 def logsnr_features(logsnr, dim):
   """Sines and cosines of logsnr at dim/2 frequencies, (batch, dim).
@@ -41,5 +43,6 @@ class Conditioning(nn.Module):
     if self.num_classes:
       if cond is None:
         cond = jnp.full(logsnr.shape, self.num_classes)
+      check_classes(cond, self.num_classes)
       h = h + nn.Embed(self.num_classes + 1, self.dim)(cond)
     return nn.silu(h)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.objective import densities
+from diffflow_jax.objective.losses import noise_like
 from diffflow_jax.process import levels, ranges
 from diffflow_jax.process.nodes import concrete
 
@@ -121,12 +122,10 @@ def variational_bound(
   """
   _check_ends(schedule)
   level_key, noise_key, end_key = jax.random.split(key, 3)
-  eps = jax.random.normal(noise_key, x.shape, x.dtype)
+  eps = noise_like(noise_key, x)
   u = densities.uniforms(level_key, x.shape[0])
   end = lambda t: levels.at_logsnr(levels.vp, schedule.logsnr(jnp.asarray(t)))
-  z_0 = levels.add_noise(
-    x, jax.random.normal(end_key, x.shape, x.dtype), end(0.0)
-  )
+  z_0 = levels.add_noise(x, noise_like(end_key, x), end(0.0))
   unit = 1.0 / (math.prod(x.shape[1:]) * math.log(2.0))
   return Bound(
     prior=unit * prior_kl(x, end(1.0)),

@@ -62,11 +62,15 @@ class TargetMSE:
   def __post_init__(self):
     nodes.hold_nodes(self, "density", "target", "scale", "log_omega")
 
+  def log_gain(self, logsnr):
+    """log(alpha²/D²) of its own target."""
+    return log_gain(self.target, self.scale, logsnr, self.schedule)
+
   def __call__(self, logsnr):
     logsnr = clip_far(logsnr)
-    gain = log_gain(self.target, self.scale, logsnr, self.schedule)
     log_p = self.density.log_prob(logsnr)
-    return jnp.log(2.0) + log_p + self.log_omega(logsnr) - gain
+    log_omega = self.log_omega(logsnr)
+    return jnp.log(2.0) + log_p + log_omega - self.log_gain(logsnr)
 
 
 @ranges.node

@@ -68,7 +68,8 @@ def mse(recipe, target=None, omega=elbo):
   The recipe gives schedule, density and scale, and the target if that is None:
   `mse(recipe, targets.v)` is the v-MSE on the recipe's schedule,
   `mse(recipe, targets.eps, min_snr(5.0))` is min-SNR's. What it draws from
-  later does not change w.
+  later does not change w. "own_mse" is the plain MSE of the network's output,
+  as papers mean it, of a recipe that already has the density it trains with.
   """
   target = recipe.target if target is None else target
   return TargetMSE(recipe.schedule, recipe.density, target, recipe.scale, omega)
@@ -107,7 +108,7 @@ def _omega(factory):
 
 # name -> factory of plain numbers. Where the first argument is `recipe`, w is
 # of the Objective that is given there: its density, schedule and scale, or the
-# weighting that is changed. Give it the recipe before its density is exchanged.
+# weighting that is changed.
 WEIGHTINGS = {
   "elbo": ELBO,
   "sigmoid": Sigmoid,
@@ -118,6 +119,7 @@ WEIGHTINGS = {
   "uncertainty": lambda recipe, num_channels=128: uncertainty(
     recipe.weighting, num_channels
   ),
+  "own_mse": lambda recipe: mse(recipe),
   **{
     f"{name}_mse": _mse_of(targets.TARGETS[name])
     for name in ("x", "eps", "v", "u", "score", "F")

@@ -4,6 +4,7 @@
 matplotlib axes and return them; the others are whole figures of solvers.
 """
 
+from diffflow_jax.plots.batches import save_batch
 from diffflow_jax.plots.comparisons import plot_comparison
 from diffflow_jax.plots.curves import (
   plot_densities,
@@ -29,6 +30,7 @@ __all__ = [
   "plot_densities",
   "plot_schedules",
   "plot_weightings",
+  "save_batch",
   "save_images",
   "save_points",
 ]

@@ -2,19 +2,20 @@
 
 import numpy as np
 
+from diffflow_jax.plots.class_grid import class_grid, to_pixels
+
 
 def image_grid(images, columns=None, pad=1):
-  """Images (n, h, w, c) in [-1, 1] as one uint8 picture (H, W, c).
+  """Images (n, h, w, c) in [-1, 1] as one uint8 picture (H, W, 1 or 3).
 
   Row by row, `columns` wide (about square if None), `pad` light pixels between.
   """
-  images = np.asarray(images, np.float32)
-  n, h, w, c = images.shape
+  cells = to_pixels(images)
+  n, h, w, c = cells.shape
   columns = columns or int(np.ceil(np.sqrt(n)))
   rows = -(-n // columns)
   grid = np.full((rows * columns, h + pad, w + pad, c), 255, np.uint8)
-  scaled = np.clip((images + 1.0) * 127.5, 0, 255)
-  grid[:n, :h, :w] = np.round(np.nan_to_num(scaled)).astype(np.uint8)
+  grid[:n, :h, :w] = cells
   grid = grid.reshape(rows, columns, h + pad, w + pad, c)
   picture = grid.transpose(0, 2, 1, 3, 4).reshape(
     rows * (h + pad), columns * (w + pad), c
@@ -22,12 +23,11 @@ def image_grid(images, columns=None, pad=1):
   return picture[: picture.shape[0] - pad, : picture.shape[1] - pad]
 
 
-def save_images(path, images, columns=None, min_side=32):
-  """Writes a grid of images as a PNG, small ones enlarged to be readable."""
+def save_images(path, images, labels=None, names=()):
+  """Writes `class_grid(images, labels, names)` as a PNG."""
   from PIL import Image  # comes with matplotlib
 
-  picture = image_grid(images, columns)
-  zoom = max(1, min_side // np.shape(images)[1])
-  picture = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
-  mode = picture[..., 0] if picture.shape[-1] == 1 else picture
-  Image.fromarray(mode).save(path)
+  picture = class_grid(images, labels, names)
+  Image.fromarray(
+    picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+  ).save(path)

@@ -12,10 +12,11 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from diffflow_jax.process import ranges
+from diffflow_jax.process import nodes, ranges
 from diffflow_jax.process.names import with_numbers
-from diffflow_jax.process.schedule import unit_pair
+from diffflow_jax.process.schedule import FAR, unit_pair
 
 
 @struct.dataclass
@@ -66,6 +67,63 @@ def check_data(name, x):
     raise TypeError(f"{name} must be floats, not {x.dtype}")
   if not jnp.ndim(x) or not x.shape[0]:
     raise ValueError(f"{name} must be a batch (num, ...), not shape {x.shape}")
+
+
+def from_pair(alpha, sigma):
+  """The Level of coefficients: logsnr = 2 log(alpha/sigma), no clock.
+
+  Args:
+    alpha, sigma: any shape, the same or one that broadcasts; either may be 0.
+  Raises:
+    ValueError: a concrete one is negative, not finite, or both are 0.
+  """
+  # in float64 where they are plain numbers: a table is made of them
+  xp = jnp if any(isinstance(c, jax.Array) for c in (alpha, sigma)) else np
+  alpha, sigma = xp.broadcast_arrays(
+    *(
+      xp.asarray(c, xp.result_type(float, xp.asarray(c)))
+      for c in (alpha, sigma)
+    )
+  )
+  if nodes.concrete(alpha, sigma):
+    a, s = np.asarray(alpha), np.asarray(sigma)
+    if not np.all(np.isfinite(a) & np.isfinite(s) & (a >= 0) & (s >= 0)):
+      raise ValueError(
+        f"alpha and sigma must be finite and >= 0, not {alpha} and {sigma}"
+      )
+    if np.any((a == 0) & (s == 0)):
+      raise ValueError("alpha and sigma are both 0, which is no noise level")
+  with np.errstate(divide="ignore"):
+    logsnr = xp.asarray(2.0 * (xp.log(alpha) - xp.log(sigma)))
+  return Level(logsnr, alpha, sigma)
+
+
+def check(lv, slack=1e-3):
+  """Returns a Level, or says that its logsnr is not that of alpha and sigma.
+
+  What is traced passes; beyond |logsnr| = 60 all levels are one.
+
+  Raises:
+    ValueError: they contradict each other, with the remedy.
+  """
+  three = lv.logsnr, lv.alpha, lv.sigma
+  if not nodes.concrete(*three):
+    return lv
+  logsnr, alpha, sigma = (np.asarray(c, np.float64) for c in three)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    told = np.clip(2.0 * (np.log(alpha) - np.log(sigma)), -FAR, FAR)
+    apart = np.abs(np.clip(logsnr, -FAR, FAR) - told)
+  # what float32 leaves of a level: the digits of its logsnr
+  wrong = apart > slack * (1.0 + np.minimum(np.abs(logsnr), FAR))
+  if np.any(wrong):
+    i = np.argmax(wrong)
+    at = lambda c: np.broadcast_to(c, wrong.shape).flat[i]
+    raise ValueError(
+      f"a Level has logsnr = {at(logsnr):g}, but alpha = {at(alpha):g} and "
+      f"sigma = {at(sigma):g} are logsnr {at(told):g}: "
+      "levels.from_pair(alpha, sigma) makes one that fits"
+    )
+  return lv
 
 
 def vp(a, s):
@@ -128,12 +186,28 @@ def level(schedule, scale, t):
   Args:
     schedule: has `pair(t)`; scale: (a, s) -> (alpha, sigma).
     t: times in [0, 1], any shape; all fields of the Level have this shape.
+  Raises:
+    ValueError: a concrete t is outside [0, 1], or the schedule's [0, last].
   """
   t = jnp.asarray(t, jnp.result_type(float, t))
+  _check_time(t, getattr(schedule, "last", 1.0))
   (alpha, sigma), (dalpha, dsigma) = jax.jvp(
     lambda t: scale(*schedule.pair(t)), (t,), (jnp.ones_like(t),)
   )
   return Level(schedule.logsnr(t), alpha, sigma, dalpha, dsigma)
+
+
+def _check_time(t, last, slack=1e-6):
+  """Refuses known times outside [0, last], by more than rounding, and NaN."""
+  if not nodes.concrete(t):
+    return
+  times = np.asarray(t)
+  outside = ~((times >= -slack) & (times <= last + slack))
+  if outside.any():
+    raise ValueError(
+      f"t must be in [0, {last:g}], from data to noise, not "
+      f"{times[outside][0] if times.ndim else times:g}"
+    )
 
 
 def at_logsnr(scale, logsnr, schedule=None):

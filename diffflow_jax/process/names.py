@@ -4,7 +4,10 @@ import functools
 import inspect
 import numbers
 
+import numpy as np
+
 from diffflow_jax.process import ranges
+from diffflow_jax.process.nodes import concrete
 
 
 def known_as(table, what, name):
@@ -61,3 +64,25 @@ def with_numbers(table, what, name, numbers):
         f"{what} {name!r} takes no {number!r}: its arguments are {known}"
       )
   return entry.replace(**numbers) if numbers else entry
+
+
+def check_classes(labels, num_classes):
+  """Says so where labels are known and one is no class, nor num_classes, none.
+
+  Past the end of a table of embeddings XLA gives NaN.
+  """
+  if not hasattr(labels, "dtype") or not concrete(labels):
+    return
+  if labels.dtype.kind not in "iu" or not getattr(
+    labels, "is_fully_addressable", True
+  ):
+    return
+  values = np.asarray(labels)
+  if not num_classes:
+    raise ValueError("labels are given, but the network has num_classes = 0")
+  bad = values[(values < 0) | (values > num_classes)]
+  if bad.size:
+    raise ValueError(
+      f"labels must be 0 to {num_classes - 1}, or {num_classes} for none, not "
+      f"{bad[0]}"
+    )

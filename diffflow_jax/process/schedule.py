@@ -46,10 +46,11 @@ def clip_far(logsnr):
 def unit_pair(logsnr):
   """The (a, s) of a level with a² + s² = 1; (0, 1) and (1, 0) at ∓inf."""
   logsnr = jnp.asarray(logsnr)
-  return (
-    jnp.exp(0.5 * jax.nn.log_sigmoid(logsnr)),
-    jnp.exp(0.5 * jax.nn.log_sigmoid(-logsnr)),
-  )
+  clean = logsnr >= 0.0
+  half = jnp.exp(-0.5 * jnp.where(clean, logsnr, -logsnr))  # smaller/larger
+  larger = 1.0 / jnp.sqrt(1.0 + half * half)
+  smaller = half * larger
+  return jnp.where(clean, larger, smaller), jnp.where(clean, smaller, larger)
 
 
 def pair_logsnr(a, s):

@@ -5,12 +5,12 @@ to another machine takes it along.
 """
 
 import dataclasses
-import json
-import os
 
 import numpy as np
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
+from diffflow_jax.runs.seals import seal, unseal
 
 DATA = "data.json"
 MAX_POINTS = 512  # of data in the plane, drawn in grey behind the samples
@@ -32,7 +32,7 @@ class Card:
   points: tuple = ()
 
   def to_json(self):
-    return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+    return seal(dataclasses.asdict(self))
 
 
 def of(dataset):
@@ -56,10 +56,9 @@ def read(workdir):
   Raises:
     Refusal: it cannot be read.
   """
-  path = os.path.join(workdir, DATA)
+  path = paths.join(workdir, DATA)
   try:
-    with open(path) as file:
-      known = json.load(file)
+    known = unseal(paths.read(path))
     return Card(
       tuple(map(int, known["shape"])),
       int(known["num_classes"]),
@@ -68,5 +67,7 @@ def read(workdir):
     )
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except OSError as error:
+    raise Refusal(f"{path} cannot be read: {paths.reason(error)}") from error
+  except (ValueError, KeyError, TypeError) as error:
     raise Refusal(f"{path} cannot be read: {error}") from error

@@ -1,71 +1,93 @@
-"""Checkpoints, by Orbax: the only module that knows it.
+"""The checkpoints of a run: which there are, which stay, which is good.
 
-Saves are asynchronous and atomic (a killed save leaves a temporary directory,
-which the next run removes). Every checkpoint carries a digest of its arrays, so
-that damage is found when it is read, and the one before it is used instead. A
-disk that is full costs a warning: the next save is the next try.
+Saves are asynchronous and atomic (a killed save leaves a directory that the
+next run removes). Every checkpoint carries the checksums of its files, so that
+damage is found when it is read, and the one before it is used instead. A disk
+that is full costs a warning: the next save is the next try.
 """
 
 import contextlib
+import json
 import logging
+import math
 import os
-import shutil
 import time
 
+from etils import epath
 import jax
 import numpy as np
 
-from diffflow_jax.cli import Failure
+from diffflow_jax import paths
+from diffflow_jax.cli import Failure, Refusal
+from diffflow_jax.runs import processes, seals
+from diffflow_jax.runs.aside import set_aside
 from diffflow_jax.runs.digest import digest, name_of
-from diffflow_jax.runs.orbax_errors import hush, quietly, root_cause
+from diffflow_jax.runs.orbax_errors import root_cause
 
 log = logging.getLogger("diffflow_jax")
 
-DIGEST = "digest"  # the item that holds the checksums of the others
-KEPT_ASIDE = "damaged"  # where checkpoints that cannot be read are moved
-UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax calls a save under way
+DIGEST = "digest"  # the item of checksums of arrays in checkpoints until 2026
+REMOVED = ".removed"  # a checkpoint on its way out
+TRIES = 1000  # how many that are removed meanwhile a reader runs after
 
 
 class Checkpoints:
   """The checkpoints of a run, in directory/<step>. A context manager.
 
   Args:
-    directory: created if missing, unless read_only. All processes share it.
+    directory: on a disk or in a bucket; created if missing, unless read_only.
+      All processes share it.
     latest: how many of the newest to keep, None for all.
     every: those of steps that are multiples of it stay too; 0 for none.
     best: how many of the lowest `loss` stay too.
     read_only: for sampling; moves and removes nothing.
+    witness: a file of the workdir; while it is not there, nothing is saved.
+  Raises:
+    Refusal: the directory is a file, or cannot be created.
   """
 
-  def __init__(self, directory, *, latest=3, every=0, best=0, read_only=False):
-    from orbax.checkpoint import v1 as ocp  # slow to import
+  def __init__(
+    self, directory, *, latest=3, every=0, best=0, read_only=False, witness=None
+  ):
+    from diffflow_jax.runs import storage  # Orbax is slow to import
 
-    hush()
-    self._directory = os.path.abspath(directory)
+    self._storage = storage
+    if paths.is_remote(directory):
+      storage.use(str(directory))
+      self._directory = epath.Path(directory)
+    else:
+      self._directory = epath.Path(os.path.abspath(directory))
+    self._keep = (latest, every, best)
     self._read_only = read_only
-    keep = None
-    if not read_only and latest is not None:
-      keep = _policy(ocp.training.preservation_policies, latest, every, best)
-    self._inner = ocp.training.Checkpointer(
-      self._directory,
-      save_decision_policy=(
-        ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-      ),
-      preservation_policy=keep,
-      cleanup_tmp_directories=not read_only,
-    )
-    self._started = None  # the step whose save may still be under way
+    self._witness = None if witness is None else epath.Path(witness)
+    self._reason = None  # why the last save failed
+    self._started = None  # (step, loss) of a save that may be under way
+    if self._directory.exists() and not self._directory.is_dir():
+      raise Refusal(f"{self._directory} must be a directory: move it away")
+    if read_only:
+      return
+    try:
+      self._directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise Refusal(
+        f"{self._directory} cannot be made: {error.strerror or error}"
+      ) from error
+    self._remove_unfinished()
+    self._losses = {step: self._loss_of(step) for step in self._list()}
+    self._saver = storage.Saver()
 
   def __enter__(self):
     return self
 
   def __exit__(self, *exc):
-    self.wait()  # an exit without it would lose the last save
-    self._inner.close()
+    if not self._read_only:
+      self.wait()  # an exit without it would lose the last save
+      self._saver.close()
 
   def steps(self):
     """Steps of the finished checkpoints, newest first."""
-    return sorted((c.step for c in self._inner.checkpoints), reverse=True)
+    known = self._list() if self._read_only else self._losses
+    return sorted(known, reverse=True)
 
   def save(self, step, items, loss=None):
     """Starts saving {name: pytree}; they may be donated once this returns.
@@ -81,14 +103,17 @@ class Checkpoints:
         disagree about what is saved.
     """
     self.wait()
-    crc = {name: np.asarray(digest(tree)) for name, tree in items.items()}
-    stored = {**{k: {k: v} for k, v in items.items()}, DIGEST: crc}
-    self._started = int(step)
+    step, loss = int(step), None if loss is None else float(loss)
+    if loss is not None and math.isnan(loss):
+      loss = None
+    self._started = step, loss
     try:
-      self._inner.save_checkpointables_async(
-        self._started, stored, metrics=None if loss is None else {"loss": loss}
-      )
-    except (OSError, ValueError) as error:
+      if self._witness is not None and not self._witness.exists():
+        raise OSError(f"{self._witness.parent} has vanished, or part of it")
+      wrapped = {name: {name: tree} for name, tree in items.items()}
+      path = self._directory / str(step)
+      self._saver.start(path, wrapped, step=step, loss=loss)
+    except Exception as error:  # whatever a file system makes Orbax raise
       self._note_failure(error)
 
   def wait(self):
@@ -96,11 +121,13 @@ class Checkpoints:
     if self._started is None:
       return True
     try:
-      self._inner.wait()
-    except (OSError, ValueError) as error:
+      self._saver.wait()
+    except Exception as error:  # as above
       self._note_failure(error)
       return False
+    step, self._losses[step] = self._started
     self._started = None
+    self._prune()
     return True
 
   def finish(self, step, items, loss=None, tries=3, seconds=10.0):
@@ -116,7 +143,9 @@ class Checkpoints:
         time.sleep(seconds)
       self.save(step, items, loss)
     if not (self.wait() and step in self.steps()):
-      raise SaveFailed(f"step {step} cannot be saved; {self.newest()}")
+      raise SaveFailed(
+        f"step {step} cannot be saved: {self._reason}; {self.newest()}"
+      )
     if jax.process_count() == 1:  # threads of a failed save may come late
       self._remove_unfinished()
 
@@ -124,23 +153,6 @@ class Checkpoints:
     """What there is to go on from, for the end of a sentence."""
     steps = self.steps()
     return f"checkpoint {steps[0]} is good" if steps else "no checkpoint yet"
-
-  def _remove_unfinished(self):
-    """Removes what failed saves left; none may be under way."""
-    for name in os.listdir(self._directory):
-      if name.endswith(UNFINISHED):
-        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
-
-  def _note_failure(self, error):
-    """Says what went wrong, and makes room for the next try."""
-    step, self._started = self._started, None
-    reason = root_cause(error)
-    if jax.process_count() > 1:
-      raise SaveFailed(f"step {step} cannot be saved: {reason}")
-    log.warning(
-      "checkpoint %d could not be saved, training goes on: %s", step, reason
-    )
-    self._remove_unfinished()
 
   def restore(self, like, only=None):
     """The newest checkpoint that is whole, as (step, items), or None.
@@ -151,33 +163,35 @@ class Checkpoints:
         part of what was saved; without a sharding, onto one device.
     Raises:
       OtherArrays: it holds other arrays, those of another network say.
-      Damaged: none of those that are there can be read; or the newest cannot,
-        and there are several processes, which have to start again together.
+      Damaged: none of those that are there can be read.
     """
-    damaged = []
-    for step in self.steps() if only is None else [only]:
+    failed = []
+    for _ in range(TRIES):
+      # listed anew each time: a run that trains here removes old ones
+      steps = self.steps() if only is None else [only]
+      steps = [step for step in steps if step not in failed]
+      if not steps:
+        break
       try:
-        items = self.load(step, like)
+        items = self.load(steps[0], like)
       except OtherArrays:
         raise
       except ValueError as error:
+        failed.append(steps[0])
+        if self._read_only and steps[0] not in self.steps():
+          continue
         log.warning(
           "checkpoint %d in %s is damaged and is skipped: %s",
-          step,
+          steps[0],
           self._directory,
           error,
         )
-        damaged.append(step)
-        if jax.process_count() > 1 and not self._read_only:
-          break  # the others may have read their part: all start again
         continue
-      self._set_aside(damaged)
-      return step, items
-    if not damaged or self._read_only:
+      if not self._read_only:
+        self._set_aside(failed)
+      return steps[0], items
+    if self._read_only or not failed:
       return None
-    if jax.process_count() > 1 and len(self.steps()) > 1:
-      self._set_aside(damaged)
-      raise Damaged(f"checkpoint {damaged[0]} is set aside: start again")
     raise Damaged(
       f"no checkpoint in {self._directory} can be read, and none was moved: "
       "mend the file system, or take another --workdir"
@@ -189,27 +203,119 @@ class Checkpoints:
     Raises:
       OtherArrays: it holds other arrays; ValueError: it is damaged.
     """
-    stored = quietly(
-      lambda: self._inner.checkpointables_metadata(step).metadata
+    path = self._directory / str(step)
+    self.check(step, like)
+    items = _together(
+      lambda: {
+        name: self._storage.load(path / name, {name: tree})[name]
+        for name, tree in like.items()
+      }
     )
-    _check_complete(stored)
-    _check_same_arrays(step, stored, like)
-    default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(
-        x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default
-      ),
-      {name: {name: tree} for name, tree in like.items()},
-    )
-    abstract[DIGEST] = {
-      name: np.zeros((), np.uint32) for name in stored[DIGEST]
-    }
-    loaded = quietly(lambda: self._inner.load_checkpointables(step, abstract))
-    items = {name: loaded[name][name] for name in like}
-    for name, tree in items.items():
-      if int(loaded[DIGEST][name]) != int(digest(tree)):
-        raise ValueError(f"the arrays of {name} do not match their digest")
+    if not (path / seals.CHECKSUMS).exists():
+      self._check_digests(step, path, items)
     return items
+
+  def check(self, step, like):
+    """Raises, as `load` does, unless its files are as they were saved."""
+    path = self._directory / str(step)
+    _together(lambda: self._check(step, path, like))
+
+  def _check(self, step, path, like):
+    """Raises unless the files of what is wanted are as they were saved."""
+    if (path / DIGEST).exists() and not (path / seals.CHECKSUMS).exists():
+      known = self._storage.shapes(path / DIGEST)  # saved by an older version
+    else:
+      said = seals.read(path)
+      if said["step"] != step:
+        raise ValueError(f"it is checkpoint {said['step']} under another name")
+      known = {name.partition("/")[0] for name in said["files"]}
+      wanted = [
+        name for name in sorted(said["files"]) if name.partition("/")[0] in like
+      ]
+      mine = wanted[jax.process_index() :: jax.process_count()]
+      seals.check(path, {name: said["files"][name] for name in mine})
+    for name, tree in like.items():
+      if name not in known:
+        raise OtherArrays(f"checkpoint {step} holds no {name}")
+      stored = self._storage.shapes(path / name)
+      _check_same_arrays(step, stored, {name: tree})
+
+  def _check_digests(self, step, path, items):
+    """What older versions saved: a digest of the arrays of every item."""
+    zero = np.zeros((), np.uint32)
+    known = dict.fromkeys(self._storage.shapes(path / DIGEST), zero)
+    known = self._storage.load(path / DIGEST, known)
+    for name, tree in items.items():
+      if int(known[name]) != int(digest(tree)):
+        raise ValueError(f"the arrays of {name} do not match their digest")
+    if int(items.get("step", step)) != step:
+      raise ValueError(f"it is checkpoint {items['step']} under another name")
+
+  def _list(self):
+    """Steps of what lies there finished."""
+    return [
+      int(name)
+      for name in paths.names(self._directory)
+      if name.isdecimal() and self._storage.is_finished(self._directory / name)
+    ]
+
+  def _loss_of(self, step):
+    """The loss a checkpoint was saved with, or None; only `best` needs it."""
+    if not self._keep[-1]:
+      return None
+    path = self._directory / str(step)
+    try:
+      if (path / seals.CHECKSUMS).exists():
+        return seals.read(path)["loss"]
+      return float(json.loads((path / "metrics/metrics").read_text())["loss"])
+    except FileNotFoundError:  # an older version, which saved without a loss
+      return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      log.warning("the loss of checkpoint %d cannot be read: %s", step, error)
+      return None
+
+  def _prune(self):
+    """Removes the checkpoints that nothing says to keep."""
+    keep = kept(self._losses, *self._keep)
+    for step in self._losses.keys() - keep:
+      del self._losses[step]
+      if jax.process_index() == 0:
+        self._remove(self._directory / str(step))
+
+  def _remove(self, path):
+    with _warned(f"{path} cannot be removed"):
+      if not paths.is_remote(path):  # who reads it finds all of it, or nothing
+        path = path.rename(path.parent / f"{path.name}{REMOVED}")
+      path.rmtree()
+
+  def _remove_unfinished(self):
+    """Removes what failed or killed saves left; none may be under way."""
+    if jax.process_index() != 0:
+      return
+    for path in map(self._directory.joinpath, paths.names(self._directory)):
+      leftover = path.name.endswith((self._storage.UNFINISHED, REMOVED))
+      with _warned(f"{path} cannot be removed"):
+        if path.is_dir():
+          ours = leftover or path.name.isdecimal()
+          if ours and not self._storage.is_finished(path):
+            path.rmtree()
+        elif leftover or path.name.isdecimal():
+          log.warning("%s is no checkpoint and is moved away", path)
+          set_aside(path, self._directory.parent)
+
+  def _note_failure(self, error):
+    """Says what went wrong, and makes room for the next try."""
+    (step, _), self._started = self._started, None
+    self._reason = root_cause(error)
+    if jax.process_count() > 1:
+      raise SaveFailed(f"step {step} cannot be saved: {self._reason}")
+    log.warning(
+      "checkpoint %d could not be saved, training goes on: %s",
+      step,
+      self._reason,
+    )
+    with contextlib.suppress(OSError):
+      self._remove_unfinished()
 
   def _set_aside(self, steps):
     """Moves damaged checkpoints away, so that their steps can be saved again.
@@ -217,32 +323,21 @@ class Checkpoints:
     Only when another one was read: a file system that fails for a moment makes
     all of them look damaged.
     """
-    if self._read_only or not steps:
-      return
-    aside = os.path.join(os.path.dirname(self._directory), KEPT_ASIDE)
-    os.makedirs(aside, exist_ok=True)
     for step in steps:
-      target = os.path.join(aside, f"{step}_{time.time_ns()}")
-      with contextlib.suppress(FileNotFoundError):  # another process was faster
-        os.replace(os.path.join(self._directory, str(step)), target)
-    self._inner.reload()
+      del self._losses[step]
+      if jax.process_index() == 0:
+        set_aside(self._directory / str(step), self._directory.parent)
 
 
-def _policy(policies, latest, every, best):
-  """What Orbax shall keep; it removes the others after each save."""
-  kinds = [policies.LatestN(latest)]
-  if every:
-    kinds.append(policies.EveryNSteps(every))
-  if best:
-    kinds.append(
-      policies.BestN(
-        get_metric_fn=lambda metrics: metrics["loss"],
-        reverse=True,  # the last ones stay
-        n=best,
-        keep_checkpoints_without_metrics=False,
-      )
-    )
-  return policies.AnyPreservationPolicy(kinds)
+def kept(losses, latest, every, best):
+  """The steps of {step: loss or None} that stay."""
+  steps = sorted(losses)
+  if latest is None:
+    return set(steps)
+  of_loss = [s for s in steps if losses[s] is not None]
+  lowest = sorted(of_loss, key=lambda step: (losses[step], -step))[:best]
+  nth = [step for step in steps if every and step % every == 0]
+  return {*steps[len(steps) - min(latest, len(steps)) :], *nth, *lowest}
 
 
 class SaveFailed(Failure):
@@ -250,36 +345,46 @@ class SaveFailed(Failure):
 
 
 class Damaged(Failure):
-  """No checkpoint can be read, or not by all of several processes."""
+  """No checkpoint can be read."""
 
 
 class OtherArrays(ValueError):
   """A sound checkpoint, but not of this network and optimiser."""
 
 
-def _check_complete(stored):
-  """Damage that shows already in the list of what is there."""
-  if not stored.get(DIGEST):
-    raise ValueError("its digest cannot be read")
-  for name in stored[DIGEST]:
-    if stored.get(name) is None:
-      raise ValueError(f"its {name} cannot be read")
+def _together(work):
+  """work(), if it goes well in all processes; otherwise a ValueError in all."""
+  result, wrong = None, None
+  try:
+    result = work()
+  except ValueError as error:
+    wrong = error
+  if not processes.everyone(wrong is None):
+    raise wrong or ValueError("another process cannot read it")
+  return result
 
 
-def _check_same_arrays(step, stored, like):
+@contextlib.contextmanager
+def _warned(what):
+  """Turns a file system's errors into warnings."""
+  try:
+    with paths.told(what, writes=True):
+      yield
+  except OSError as error:
+    log.warning("%s: %s", what, paths.reason(error))
+
+
+def _check_same_arrays(step, stored, wanted):
   """Refuses a checkpoint whose arrays have other names or shapes."""
-  for name, tree in like.items():
-    if name not in stored:
-      raise OtherArrays(f"checkpoint {step} holds no {name}")
-    have, want = _shapes(stored[name]), _shapes({name: tree})
-    for path in sorted(have.keys() ^ want.keys()):
-      lacks = "lacks" if path in want else "also holds"
-      raise OtherArrays(f"checkpoint {step} {lacks} the array {path}")
-    for path, shape in want.items():
-      if have[path] != shape:
-        raise OtherArrays(
-          f"{path} has shape {have[path]} in checkpoint {step}, not {shape}"
-        )
+  have, want = _shapes(stored), _shapes(wanted)
+  for path in sorted(have.keys() ^ want.keys()):
+    lacks = "lacks" if path in want else "also holds"
+    raise OtherArrays(f"checkpoint {step} {lacks} the array {path}")
+  for path, shape in want.items():
+    if have[path] != shape:
+      raise OtherArrays(
+        f"{path} has shape {have[path]} in checkpoint {step}, not {shape}"
+      )
 
 
 def _shapes(tree):

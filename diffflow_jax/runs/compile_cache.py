@@ -1,12 +1,19 @@
-"""Compiled programs stay in the workdir, so that a second start is fast."""
+"""Compiled programs are kept, so that a second start is fast."""
 
 import os
 
 import jax
 
+from diffflow_jax import paths
+
 
 def use(workdir):
-  """Keeps compiled programs in the workdir, unless JAX was told otherwise."""
+  """Keeps compiled programs in the workdir, unless JAX was told otherwise.
+
+  Those of a run in a bucket are in the user's cache on this machine.
+  """
+  if paths.is_remote(workdir):
+    workdir = paths.cache_directory()
   cache = os.path.join(workdir, "compile_cache")
   now = jax.config.jax_compilation_cache_dir
   if now and os.path.basename(now) != "compile_cache":
@@ -16,4 +23,7 @@ def use(workdir):
 
     compilation_cache.reset_cache()
   jax.config.update("jax_compilation_cache_dir", cache)
+  # XLA's own caches put this path into each program's key: a run that is moved
+  # or copied would compile anew
+  jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

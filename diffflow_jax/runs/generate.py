@@ -6,8 +6,7 @@ import numpy as np
 
 from diffflow_jax import plots
 from diffflow_jax.objective.objectives import predictor
-from diffflow_jax.sampling import adaptive, guidance as guidance_lib
-from diffflow_jax.sampling.tableau import sample
+from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.runs import sharding
 from diffflow_jax.runs.samplers import (
   GRIDS,
@@ -15,10 +14,12 @@ from diffflow_jax.runs.samplers import (
   call,
   make_tableau,
 )
+from diffflow_jax.sampling import adaptive, guidance as guidance_lib
+from diffflow_jax.sampling.tableau import sample
 
 __all__ = [
-  "GRIDS", "default_labels", "generate", "make_predict", "make_tableau",
-  "save_picture", "trajectory",
+  "GRIDS", "clipped", "default_labels", "evaluated", "generate",
+  "make_predict", "make_tableau", "save_picture", "trajectory",
 ]  # fmt: skip
 CLIPS = {
   "static": guidance_lib.Clipped,
@@ -26,18 +27,14 @@ CLIPS = {
 }
 
 
-def make_predict(run, params, strength, clip=None, null=None, **guiding):
-  """The run's predictor with guidance around it, and thresholding around that.
+def make_predict(run, params, strength, null=None, **guiding):
+  """The run's predictor with guidance around it.
 
   Args:
     strength: of guidance; 1 is off.
-    clip: None, or "static" or "dynamic" thresholding of x̂ with its settings, as
-      "dynamic:percentile=99,limit=1".
     null: the label of the reference, as a negative one; the run's own "none" if
       None.
     guiding: weak, interval, rescale, batched and plus_plus of `Guided`.
-  Raises:
-    Refusal: clip is no thresholding.
   """
   predict = predictor(run.objective, run.network.apply, params)
   # at strength 1 CFG++ still renoises with the reference's ε̂
@@ -45,9 +42,20 @@ def make_predict(run, params, strength, clip=None, null=None, **guiding):
   if used and (guiding.get("weak") is not None or run.card.num_classes):
     null = run.card.num_classes if null is None else null
     predict = guidance_lib.Guided(predict, null, strength, **guiding)
-  if clip is not None:
-    predict = call("--clip", clip, CLIPS, predict)
   return predict
+
+
+def clipped(predict, clip, name):
+  """predict with thresholding of x̂ around it.
+
+  Args:
+    clip: None, or "static" or "dynamic" with settings, as
+      "dynamic:percentile=99,limit=1".
+    name: what a message calls it.
+  Raises:
+    Refusal: clip is no thresholding.
+  """
+  return predict if clip is None else call(name, clip, CLIPS, predict)
 
 
 def default_labels(num_samples, num_classes):
@@ -139,15 +147,15 @@ def _to_host(x):
 
 
 def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
-  """What the sampler sees on its way: frames (rows, num_samples, ...), names.
+  """What the sampler sees on its way: `plots.trajectory.Frames`, and titles.
 
-  Frames are z on the scale of unit variance, in the order of the evaluations,
-  and the samples last; at most 12 of them.
+  Frames are z on the scale of unit variance and x̂, in the order of the
+  evaluations, and the samples last; at most 12 of them.
   """
   if labels is None:
     labels = default_labels(num_samples, run.card.num_classes)
   every = max(1, -(-tableau.num_evaluations // 11))
-  samples, (z, logsnr) = sample(
+  samples, (z, x_hat, logsnr) = sample(
     predict,
     tableau,
     jax.random.key(seed),
@@ -155,19 +163,20 @@ def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
     cond=None if labels is None else jnp.asarray(labels, jnp.int32),
     trajectory=lambda z, x_hat, eps_hat, lv: (
       z / jnp.hypot(lv.alpha, lv.sigma),
+      x_hat,
       lv.logsnr,
     ),
     every=every,
   )
-  frames = np.concatenate([np.asarray(z), np.asarray(samples)[None]])
+  ended = lambda way: np.concatenate([way, np.asarray(samples)[None]])
+  frames = Frames(ended(z), ended(x_hat), labels, run.card.class_names)
   return frames, [*(f"logsnr {l:.1f}" for l in np.asarray(logsnr)), "sample"]
 
 
 def save_picture(path, run, samples, labels=None):
-  """A PNG of samples: a grid of images (one column a class), or a scatter."""
+  """A PNG of samples: images with a column for each class, or points."""
   if len(run.card.shape) == 3:
-    by_class = labels is not None and len(samples) % 10 == 0
-    plots.save_images(path, samples, columns=10 if by_class else None)
+    plots.save_images(path, samples, labels, run.card.class_names)
   else:
     data = np.array(run.card.points) if run.card.points else None
     plots.save_points(path, samples, reference=data)

@@ -56,6 +56,8 @@ def root_cause(error):
   """The first line of the innermost error, where Orbax wraps them."""
   while error.__cause__ is not None:
     error = error.__cause__
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
   code = re.search(r"os_error_code='(\d+)'", str(error))
   if code:
     return os.strerror(int(code[1]))

@@ -83,3 +83,12 @@ def agree(what, text):
   everyones = multihost_utils.process_allgather(digest)
   if (everyones != digest).any():
     raise cli.Refusal(f"the processes were given different {what}")
+
+
+def everyone(ok):
+  """Whether it is so in all processes; waits for them."""
+  if jax.process_count() == 1:
+    return ok
+  from jax.experimental import multihost_utils
+
+  return bool(multihost_utils.process_allgather(np.array(ok)).all())

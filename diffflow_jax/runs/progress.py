@@ -3,6 +3,8 @@
 import sys
 import time
 
+from diffflow_jax.runs import compilation
+
 
 def _redraws(stream):
   """Whether a carriage return goes back to the start of the line."""
@@ -18,8 +20,13 @@ def duration(seconds):
   return f"{minutes}:{seconds:02d}"
 
 
+def _now():
+  """Seconds of a clock that stands still while JAX compiles."""
+  return time.monotonic() - compilation.seconds()
+
+
 class Progress:
-  """Shows step, loss, steps/s and the time left.
+  """Shows step, loss, steps/s and the time left, all without compilation.
 
   Args:
     num_steps: of the whole run; start_step: where this process began.
@@ -37,22 +44,17 @@ class Progress:
     self._wait = 0.0 if self._redraw else log_seconds
     self._shown = -float("inf")
     self._width = 0
-    self._mark = (time.monotonic(), start_step)
+    self._mark = (_now(), start_step)
     self._rate = None
-    self._updates = 0
 
   def update(self, step, loss):
     """Shows a step; returns steps/s since the last call."""
-    now = time.monotonic()
     then, last = self._mark
-    rate = (step - last) / max(now - then, 1e-9)
-    self._mark = (now, step)
-    self._updates += 1
-    if self._updates <= 2:  # the first interval holds the compilation
-      self._rate = rate
-    else:
-      self._rate = 0.7 * self._rate + 0.3 * rate
-    finished = step >= self._num_steps
+    self._mark = (_now(), step)
+    rate = (step - last) / max(self._mark[0] - then, 1e-9)
+    old = rate if self._rate is None else self._rate
+    self._rate = 0.7 * old + 0.3 * rate
+    now, finished = time.monotonic(), step >= self._num_steps
     if self._active and (now - self._shown >= self._wait or finished):
       self._shown = now
       left = duration((self._num_steps - step) / self._rate)
@@ -64,11 +66,11 @@ class Progress:
 
   def pause(self):
     """Leaves out what happens until the next `resume` from steps/s."""
-    self._paused = time.monotonic()
+    self._paused = _now()
 
   def resume(self):
     then, step = self._mark
-    self._mark = (then + time.monotonic() - self._paused, step)
+    self._mark = (then + _now() - self._paused, step)
 
   def note(self, text):
     """A line of its own, that stays."""
@@ -101,7 +103,7 @@ class Counter:
     quiet_seconds: of work that is shown nothing of.
   """
 
-  def __init__(self, num, what, stream=None, quiet_seconds=5.0):
+  def __init__(self, num, what="samples", stream=None, quiet_seconds=5.0):
     self._num, self._what = num, what
     self._stream = stream or sys.stderr
     self._start = time.monotonic()

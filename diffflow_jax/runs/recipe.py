@@ -5,6 +5,7 @@ ones), unknown fields, a network that does not fit the data.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -74,34 +75,43 @@ def objective(spec):
   """A recipe by name, with what the config exchanges of it.
 
   Schedule, target, scale, weighting and density are names, or "name:
-  setting=value". What is minimised stays the recipe's unless the weighting is
-  exchanged. Another schedule moves the levels that training draws, where the
-  recipe draws times uniformly, and those that sampling walks over.
+  setting=value". As `exchange` has it, what is minimised stays the recipe's
+  unless the weighting is exchanged. Another schedule moves the levels that
+  training draws, where the recipe draws times uniformly, and those that
+  sampling walks over.
   """
   from diffflow_jax.objective import densities, weightings
+  from diffflow_jax.objective.exchange import exchange
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
   from diffflow_jax.process import levels, schedules, targets
 
-  # the weighting before the density: its formula may be of the recipe's own
-  makers = {
-    "schedule": (schedules.SCHEDULES, schedules.make),
-    "target": (targets.TARGETS, targets.make),
-    "scale": (levels.SCALES, levels.make),
-    "weighting": (weightings.WEIGHTINGS, weightings.make),
-    "density": (densities.DENSITIES, densities.make),
+  tables = {
+    "schedule": schedules.SCHEDULES,
+    "target": targets.TARGETS,
+    "scale": levels.SCALES,
+    "density": densities.DENSITIES,
+    "weighting": weightings.WEIGHTINGS,
   }
-  spec = dict(spec)
-  texts = {key: spec.pop(key) for key in makers if key in spec}
-  whole = choose("objective", spec, OBJECTIVES, also=makers)
-  for key, text in texts.items():
-    field = f"objective.{key}"
-    table, make = makers[key]
-    name, settings = _named_settings(text, f"config.{field}")
-    named(field, name, table)
-    of = (whole,) if key in ("weighting", "density") else ()
-    one = calling(f"config.{field}", make, name, *of, **settings)
+  spec, asked = dict(spec), {}
+  for key, table in tables.items():
+    if key in spec:
+      field = f"objective.{key}"
+      asked[key] = _named_settings(spec.pop(key), f"config.{field}")
+      named(field, asked[key][0], table)
+  whole = choose("objective", spec, OBJECTIVES, also=tables)
+  for key, (name, settings) in asked.items():
+    one = functools.partial(calling, f"config.objective.{key}")
     if key == "schedule":
-      whole = calling(f"config.{field}", on_schedule, whole, one)
-    else:
-      whole = whole.replace(**{key: one})
-  return whole
+      made = one(schedules.make, name, **settings)
+      whole = one(on_schedule, whole, made)
+    elif key == "target":
+      whole = whole.replace(target=one(targets.make, name, **settings))
+    elif key == "scale":
+      whole = whole.replace(scale=one(levels.make, name, **settings))
+  made = whole
+  for key in ("density", "weighting"):  # so that a refusal names its field
+    if key in asked:
+      upto = {k: v for k, v in asked.items() if k in (key, "density")}
+      upto = {k: v for k, v in upto.items() if k in ("density", "weighting")}
+      made = calling(f"config.objective.{key}", exchange, whole, **upto)
+  return made

@@ -1,11 +1,11 @@
 """Reading a trained run: no optimiser, no training data."""
 
-import os
+import logging
 
+from etils import epath
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.runs import (
   averages,
   card as card_lib,
@@ -16,11 +16,22 @@ from diffflow_jax.runs import (
 )
 from diffflow_jax.runs.lookup import choose
 
+log = logging.getLogger("diffflow_jax")
+
 
 def load_recipe(workdir):
   """The Recipe of the run in a workdir."""
   config = workdir_lib.load_config(workdir)
-  card = card_lib.read(workdir)
+  for section in ("objective", "network", "sampler"):
+    if section not in config:
+      raise Refusal(
+        f"{workdir} holds no run: its config.json names no {section}"
+      )
+  try:
+    card = card_lib.read(workdir)
+  except Refusal as error:
+    log.warning("%s; the data set is asked instead", error)
+    card = None
   if card is None:  # a run of before there were cards: its data tells
     from diffflow_jax.data import DATASETS
 
@@ -39,34 +50,33 @@ def load_ema(workdir, known, step=None, sigma_rel=None):
   Raises:
     Refusal: there is no checkpoint, or not this one, that can be read.
   """
-  directory = os.path.join(workdir, "checkpoints")
   ema = known.config.ema
-  widths = ema.get("sigma_rel", averages.WIDTHS) if ema.name == "power" else (None,)
-  like = (jax.eval_shape(lambda: recipe.init(known.objective, known.network, known.card, 0)),) * len(widths)
+  widths = (
+    ema.get("sigma_rel", averages.WIDTHS) if ema.name == "power" else (None,)
+  )
+  like = (
+    jax.eval_shape(
+      lambda: recipe.init(known.objective, known.network, known.card, 0)
+    ),
+  ) * len(widths)
   if sigma_rel is not None:
     if widths == (None,):
       raise Refusal(f"{workdir} has no snapshots: config.ema is {ema.name!r}")
     gammas = [averages.gamma_of(width) for width in widths]
     return snapshots.rebuild(workdir, like, gammas, sigma_rel)
-  restored, damaged = None, False
-  if os.path.isdir(directory):
-    with checkpoints.Checkpoints(directory, read_only=True) as saved:
-      damaged = bool(saved.steps())
-      if step not in (None, *saved.steps()):
-        raise Refusal(f"--step must be one of {saved.steps()}, not {step}")
-      try:
-        restored = saved.restore({"ema": like}, step)
-      except checkpoints.OtherArrays as error:
-        raise Refusal(f"{workdir}: {error}") from error
+  directory = epath.Path(workdir) / "checkpoints"
+  with checkpoints.Checkpoints(directory, read_only=True) as saved:
+    there = saved.steps()
+    if there and step not in (None, *there):
+      raise Refusal(
+        f"{workdir} has no checkpoint of step {step}; it has {there}"
+      )
+    try:
+      restored = saved.restore({"ema": like}, step) if there else None
+    except checkpoints.OtherArrays as error:
+      raise Refusal(f"{workdir}: {error}") from error
   if restored is None:
-    what = "that can be read" if damaged else "yet"
+    what = "that can be read" if there else "yet"
     raise Refusal(f"{workdir} has no checkpoint {what}")
   step, items = restored
   return step, items["ema"][0]
-
-
-def load_predictor(workdir):
-  """The Predictor of the run in a workdir, on its EMA parameters."""
-  known = load_recipe(workdir)
-  _, ema = load_ema(workdir, known)
-  return predictor(known.objective, known.network.apply, ema)

@@ -144,14 +144,19 @@ def adaptive(grid, rtol=1e-5, atol=1e-5):
 
 
 def make_tableau(
-  objective, solver, grid, num_steps, names=("solver", "grid"), restart=None
+  objective,
+  solver,
+  grid,
+  num_steps,
+  names=("solver", "grid", "restart"),
+  restart=None,
 ):
   """The sampler of a solver and a grid by name.
 
   Args:
     solver: a name in SOLVERS with settings, "adaptive" with settings, or the
       .npz file of a learned tableau, which brings its own grid.
-    names: what a Refusal calls solver and grid.
+    names: what a Refusal calls solver, grid and restart.
     restart: (high, low, times) of `compose.restart`, or None.
   Returns:
     A Tableau, or `Adaptive`.
@@ -177,4 +182,4 @@ def make_tableau(
   try:
     return compose.restart(levels(), make, *restart)
   except ValueError as error:
-    raise Refusal(f"--restart: {error}") from error
+    raise Refusal(f"{names[2]}: {error}") from error

@@ -101,6 +101,11 @@ def put_batch(batch, sharding):
   )
 
 
+def put(x, sharding):
+  """An array that every process has whole, on the devices as sharded there."""
+  return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
 def replicate(tree, mesh):
   """A pytree with its arrays whole on every device."""
   whole = NamedSharding(mesh, PartitionSpec())

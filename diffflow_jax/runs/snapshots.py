@@ -4,20 +4,28 @@ Snapshots of power-function averages are checkpoints of their own, all of which
 stay. Any other average is a sum of them (Karras et al., arXiv:2312.02696 §3.2).
 """
 
-import os
+import logging
 
+from etils import epath
 import jax
 import numpy as np
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import averages as averages_lib
-from diffflow_jax.runs.checkpoints import Checkpoints
+from diffflow_jax.runs.checkpoints import Checkpoints, OtherArrays
+from diffflow_jax.runs.workdir import CONFIG
+
+log = logging.getLogger("diffflow_jax")
 
 
 def open_in(workdir, read_only=False):
   """The snapshots of a run, as `Checkpoints` that keep all."""
-  directory = os.path.join(workdir, "snapshots")
-  return Checkpoints(directory, latest=None, read_only=read_only)
+  return Checkpoints(
+    epath.Path(workdir) / "snapshots",
+    latest=None,
+    read_only=read_only,
+    witness=epath.Path(workdir) / CONFIG,
+  )
 
 
 def rebuild(workdir, like, gammas, sigma_rel):
@@ -28,18 +36,22 @@ def rebuild(workdir, like, gammas, sigma_rel):
     sigma_rel: relative width of the wanted one, from about the smallest of
       those that were kept on; much smaller ones were not recorded.
   Raises:
-    Refusal: there are no snapshots, or sigma_rel is out of range.
+    Refusal: there are no snapshots that can be read, they are another
+      network's, or sigma_rel is out of range.
   """
   try:
     wanted = averages_lib.gamma_of(sigma_rel)
   except ValueError as error:
-    raise Refusal(f"--ema: {error}") from error
-  if not os.path.isdir(os.path.join(workdir, "snapshots")):
+    raise Refusal(f"ema: {error}") from error
+  if not (epath.Path(workdir) / "snapshots").exists():
     raise Refusal(f"{workdir} has no snapshots: config.snapshot_every was 0")
   with open_in(workdir, read_only=True) as saved:
-    steps = saved.steps()
-    if not steps:
+    there = saved.steps()
+    if not there:
       raise Refusal(f"{workdir} has no snapshots yet")
+    steps = [step for step in there if _whole(saved, step, like)]
+    if not steps:
+      raise Refusal(f"{workdir} has no snapshots that can be read")
     weights = averages_lib.post_hoc_weights(
       np.repeat(steps, len(gammas)),
       np.tile(gammas, len(steps)),
@@ -58,3 +70,15 @@ def rebuild(workdir, like, gammas, sigma_rel):
         )
   params = jax.tree.map(lambda t, leaf: t.astype(leaf.dtype), total, like[0])
   return steps[0], params
+
+
+def _whole(saved, step, like):
+  """Whether a snapshot is as it was saved; if not, a warning says so."""
+  try:
+    saved.check(step, {"ema": like})
+  except OtherArrays as error:
+    raise Refusal(f"snapshots: {error}") from error
+  except ValueError as error:
+    log.warning("snapshot %d is damaged and is left out: %s", step, error)
+    return False
+  return True

@@ -1,6 +1,8 @@
 """The files of a run: its config, its metrics, its pictures.
 
-config.json          what was asked for; a run never changes it
+config.json          what was asked for, last
+config_history.jsonl what of it changed between starts, and at which step
+started_from.json    the run that its first parameters are of, if they are
 data.json            what sampling needs to know of the data
 checkpoints/<step>   Orbax; those that config.keep names
 snapshots/<step>     averages of the parameters, every `snapshot_every` steps
@@ -9,32 +11,29 @@ tensorboard/         the same as event files
 samples/             a picture every `sample_every` steps
 compile_cache/       compiled programs, so that a resumed run starts fast
 lock                 held by the process that trains here
+
+A workdir may be in a bucket, gs://… or s3://…; then lock is a folder, and the
+compiled programs stay on each machine.
 """
 
 import contextlib
 import json
+import logging
 import os
-import time
 
 import jax
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, processes
+from diffflow_jax.runs import card as card_lib, changes, lock, processes
+from diffflow_jax.runs.aside import make_way, set_aside
+from diffflow_jax.runs.history import METRICS
+from diffflow_jax.runs.seals import SEAL, seal, unseal
+
+log = logging.getLogger("diffflow_jax")
 
 CONFIG = "config.json"
-LOCK = "lock"
-# how long the lock is waited for: a process that was killed may need a moment
-PATIENCE = 10.0  # seconds
-
-
-def write_atomically(path, text):
-  """Writes a file so that a kill leaves the old one or the new one."""
-  partial = f"{path}.partial"
-  with open(partial, "w") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
+HISTORY = "config_history.jsonl"
 
 
 def _plain(config):
@@ -56,100 +55,99 @@ def claimed(workdir, config, card):
 
   With several processes the first does it, for all.
 
+  Yields:
+    changed: {field: [before, now]} of what changed since the last start and
+      may; the workdir has the new config once `change_config` is called.
+    check: () -> None, which raises a Failure once another job has taken over.
   Raises:
     Refusal: it holds another config's run, another job trains in it, or it
       cannot be written.
   """
   if not workdir:
     raise Refusal("--workdir is empty")
-  if "://" in workdir:
-    raise Refusal(
-      f"--workdir must be on a mounted file system, not {workdir}: mount the "
-      "bucket (gcsfuse, s3fs) on every host"
-    )
+  if paths.is_remote(workdir):
+    paths.use(workdir)
   processes.agree("configs", json.dumps(_plain(config), sort_keys=True))
+  changed = {}
+  check = lambda: None
   with contextlib.ExitStack() as held:
     if jax.process_index() == 0:
-      _claim(workdir, config)
-      held.enter_context(_alone(workdir))
-      _describe(workdir, card)
+      try:
+        changed = _claim(workdir, config)
+        for name in (lock.LOCK, card_lib.DATA, METRICS):
+          make_way(os.path.join(workdir, name), workdir, directory=False)
+        for name in ("snapshots", "samples", "tensorboard", "compile_cache"):
+          make_way(os.path.join(workdir, name), workdir, directory=True)
+        check = held.enter_context(lock.alone(workdir))
+        _describe(workdir, card)
+      except OSError as error:
+        raise Refusal(f"--workdir {workdir}: {paths.reason(error)}") from error
     processes.agree("workdirs", workdir)  # and wait for process 0
-    if not os.path.exists(os.path.join(workdir, CONFIG)):
+    if not paths.exists(paths.join(workdir, CONFIG)):
       raise Refusal(
         f"--workdir {workdir} must be shared by all processes: process "
         f"{jax.process_index()} does not see the {CONFIG} of process 0"
       )
-    yield
-
-
-@contextlib.contextmanager
-def _alone(workdir):
-  """Two jobs would remove each other's saves; the lock goes with its holder."""
-  import fcntl  # Windows has none, and can sample
-
-  try:
-    file = open(os.path.join(workdir, LOCK), "a")
-  except OSError as error:
-    raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
-  with file:
-    until = time.monotonic() + PATIENCE
-    while True:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        if time.monotonic() > until:
-          raise Refusal(
-            f"another process trains in {workdir}: wait for its end, or take "
-            "another --workdir"
-          ) from error
-        time.sleep(0.2)
-        continue
-      except OSError:  # a file system without locks
-        pass
-      break
-    yield
+    yield changed, check
 
 
 def _claim(workdir, config):
-  path = os.path.join(workdir, CONFIG)
-  if os.path.exists(path):
-    have = dict(_flat(_plain(load_config(workdir))))
-    want = dict(_flat(_plain(config)))
-    for key in sorted(have.keys() | want.keys()):
-      if have.get(key) != want.get(key):
-        raise Refusal(
-          f"{workdir} holds a run with config.{key} = {have.get(key)!r}, not "
-          f"{want.get(key)!r}: take another --workdir, or the config of the run"
-        )
-  elif os.path.isdir(os.path.join(workdir, "checkpoints")):
+  """Writes the config, or says what changed since it was written."""
+  path = paths.join(workdir, CONFIG)
+  if paths.exists(path):
+    before, now = load_config(workdir), config
+    before, now = (dict(_flat(_plain(c))) for c in (before, now))
+    return changes.between(workdir, before, now)
+  if paths.is_directory(paths.join(workdir, "checkpoints")):
     raise Refusal(f"{workdir} has checkpoints but no config.json of ours")
-  else:
-    try:
-      os.makedirs(workdir, exist_ok=True)
-      write_atomically(path, json.dumps(_plain(config), indent=2) + "\n")
-    except OSError as error:
-      raise Refusal(f"--workdir {workdir}: {error.strerror}") from error
+  if not paths.is_remote(workdir):
+    os.makedirs(workdir, exist_ok=True)
+  _write_config(workdir, config)
+  return {}
+
+
+def _write_config(workdir, config):
+  paths.write(paths.join(workdir, CONFIG), seal(_plain(config)))
+
+
+def change_config(workdir, config, changed, step):
+  """Makes the config what the run has from this step on."""
+  _write_config(workdir, config)
+  path, past = paths.join(workdir, HISTORY), b""
+  if paths.exists(path):
+    past = paths.read(path)
+  line = json.dumps({"step": step, "changed": changed}) + "\n"
+  paths.write(path, past + line.encode())
 
 
 def _describe(workdir, card):
   """Writes what the run knows of its data, unless it is there."""
-  path = os.path.join(workdir, card_lib.DATA)
-  if not os.path.exists(path):
-    write_atomically(path, card.to_json())
+  path = paths.join(workdir, card_lib.DATA)
+  try:
+    if card_lib.read(workdir) is not None:
+      return
+  except Refusal as error:
+    log.warning("%s; it is set aside and written anew", error)
+    set_aside(path, workdir)
+  paths.write(path, card.to_json())
 
 
 def load_config(workdir):
   """The config of the run in a workdir, as a ConfigDict."""
   import ml_collections
 
-  path = os.path.join(workdir, CONFIG)
+  path = paths.join(workdir, CONFIG)
   try:
-    with open(path) as file:
-      return ml_collections.ConfigDict(json.load(file))
+    return ml_collections.ConfigDict(unseal(paths.read(path)))
   except FileNotFoundError as error:
     raise Refusal(
       f"{workdir} holds no run: it has no config.json (train one into it with "
       f"python -m diffflow_jax.train --config=... --workdir={workdir})"
     ) from error
-  except (OSError, ValueError) as error:
-    raise Refusal(f"{path} cannot be read: {error}") from error
+  except OSError as error:
+    raise Refusal(f"{path} cannot be read: {paths.reason(error)}") from error
+  except ValueError as error:
+    raise Refusal(
+      f"{path} cannot be read: {error} (if it was changed on purpose, take out "
+      f"its line {SEAL!r})"
+    ) from error

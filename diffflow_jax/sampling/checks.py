@@ -10,6 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.process.names import check_classes
+
+MOST_APART = 2.0  # the spread of an initial state and that of its level
+ENOUGH = 64  # numbers: their spread is then known far better than that
+NOISE = 10.0  # sigma/alpha from which on a state is its noise
+
 
 def is_traced(tree):
   """Whether any leaf is a tracer, so that its values cannot be looked at."""
@@ -96,6 +103,7 @@ def grid(levels, backwards=False):
       f"level {i} of the grid has alpha = {alpha[i]:g}, sigma = {sigma[i]:g}: "
       f"its scale has no logsnr of {logsnr[i]:g}"
     )
+  levels_lib.check(levels)
   if backwards and logsnr[0] > logsnr[-1]:
     logsnr = logsnr[::-1]
   stuck = ~(logsnr[1:] > logsnr[:-1])
@@ -132,7 +140,37 @@ def start(table, shape, z):
     raise ValueError(f"z must be floats, not {z.dtype}")
   if shape is not None and z.shape != tuple(shape):
     raise ValueError(f"z has shape {z.shape}, but shape is {tuple(shape)}")
+  _spread(z, table.start)
   return z, z.shape
+
+
+def _spread(z, level):
+  """Refuses a state that is not of the level it is said to start at.
+
+  At noise its spread is sigma, and at no level is it less: z = alpha x + sigma
+  eps. Above it depends on the data.
+  """
+  if is_traced((z, level)) or z.size < ENOUGH or not z.is_fully_addressable:
+    return
+  alpha, sigma = float(level.alpha), float(level.sigma)
+  spread = float(jnp.sqrt(jnp.mean(jnp.square(z.astype(jnp.float32)))))
+  too_wide = spread > MOST_APART * sigma and sigma > NOISE * alpha
+  if spread < sigma / MOST_APART or too_wide:
+    raise ValueError(
+      f"z has a spread of {spread:.3g}, but the grid starts at sigma = "
+      f"{sigma:.3g}: give {sigma:.3g} * normal noise, or leave z out and give "
+      "shape"
+    )
+
+
+def labels(predict, cond):
+  """Refuses known labels that the network under predict has no class for."""
+  while hasattr(predict, "predict"):  # guidance, thresholding: wrappers
+    predict = predict.predict
+  network = getattr(getattr(predict, "apply", None), "__self__", None)
+  num_classes = getattr(network, "num_classes", None)
+  if num_classes is not None:
+    check_classes(cond, num_classes)
 
 
 def key(table, given, z):

@@ -24,6 +24,8 @@ from diffflow_jax.sampling.grids import on_host
 class _Sigma:
   """alpha : sigma = 1 : t with t in [0, inf), the clock of EDM."""
 
+  last = float("inf")
+
   def pair(self, t):
     t = jnp.asarray(t)
     return jnp.ones_like(t, jnp.result_type(float, t)), t

@@ -17,7 +17,14 @@ from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.inverse_problems import Measured, Replaced
 from diffflow_jax.sampling.wrappers import as_floats, with_x
 
-__all__ = ["Clipped", "DynamicallyClipped", "Guided", "Measured", "Replaced"]
+__all__ = [
+  "Clipped",
+  "DynamicallyClipped",
+  "Guided",
+  "Measured",
+  "Replaced",
+  "check_trained",
+]
 
 
 def _both(predict, z, lv, cond, null):
@@ -129,6 +136,20 @@ class Guided:
     phi = bcast(jnp.asarray(self.rescale, x_hat.dtype), x_hat)
     new = with_x(x_hat * (1.0 + phi * (factor - 1.0)), x_hat, eps_hat, lv)
     return tuple(y.astype(x_hat.dtype) for y in new)
+
+
+def check_trained(strength, num_classes, label_dropout):
+  """Refuses guidance by a null label that was never trained.
+
+  Raises:
+    ValueError: strength is not 1, and no label was ever dropped in training.
+  """
+  if num_classes and strength != 1.0 and label_dropout == 0.0:
+    raise ValueError(
+      f"a strength of {strength:g} needs what the model says without a label, "
+      "which label_dropout = 0 never trains: set label_dropout = 0.1, or "
+      "guidance to 1"
+    )
 
 
 @ranges.node

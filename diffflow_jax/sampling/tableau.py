@@ -161,13 +161,15 @@ def sample(
     The anchor after the last mix, on the scale of the grid's last level.
   Raises:
     ValueError: key or shape is missing where it is needed, z is not floats of
-      that shape or is missing where the tableau starts at data, every < 1, the
+      that shape, not of the spread of its level, or missing where the tableau
+      starts at data, cond holds a label that is no class, every < 1, the
       tableau does not fit together (`check`), a padded one is asked for its
       trajectory, predict returns anything but a pair of z's shape, or brownian
       is not the grid that the tableau was made of.
   """
   predict = as_pytree(predict)
   check(tableau)
+  checks.labels(predict, cond)
   z, shape = checks.start(tableau, shape, z)
   key = checks.key(tableau, key, z)
   checks.integer("every", every, 1)

@@ -55,7 +55,8 @@ def check_ranges(config):
         f"0 for never, or {allowed}")  # fmt: skip
   if every and config.ema.get("name") != "power":
     raise Refusal("config.snapshot_every needs config.ema.name = 'power'")
-  num = config.held_out.get("num")
+  fraction = config.held_out.get("fraction")
+  num = config.held_out.get("num", None if fraction is None else 0)
   in_range("config.held_out.num", num, MAYBE)
   if config.keep.best and config.sample_every % config.checkpoint_every:
     raise Refusal(
@@ -63,7 +64,7 @@ def check_ranges(config):
       f"{config.sample_every} must be a multiple of config.checkpoint_every = "
       f"{config.checkpoint_every}"
     )
-  if config.keep.best and not num:
+  if config.keep.best and not num and fraction is None:
     raise Refusal("config.keep.best goes by held-out data: set held_out.num")
 
 

@@ -5,16 +5,21 @@ import os
 
 import jax
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
+  changes,
   checkpoints,
   compile_cache,
   generate,
+  mirror as mirror_lib,
   snapshots,
+  transfer,
   workdir as workdir_lib,
 )
 from diffflow_jax.runs.progress import Progress
 from diffflow_jax.training import (
+  first_look,
   metrics,
   numbers,
   programs,
@@ -27,7 +32,15 @@ from diffflow_jax.training.profiler import Profiler
 from diffflow_jax.training.resolve import resolve
 
 
-def train(config, workdir, *, wandb=None, profile=None):
+def train(
+  config,
+  workdir,
+  *,
+  wandb=None,
+  profile=None,
+  init_from=None,
+  init_from_skip=(),
+):
   """Trains a config in a workdir, or goes on with what is there.
 
   Killed at any moment and started again, it ends with the same bits as if it
@@ -35,41 +48,63 @@ def train(config, workdir, *, wandb=None, profile=None):
   functions of (seed, step).
 
   Args:
-    config: a ConfigDict, as those of configs/; workdir: the run's directory.
+    config: a ConfigDict, as those of configs/.
+    workdir: the run's directory, on a disk or in a bucket.
     wandb: None, or a Weights & Biases project to report to.
     profile: None, or (first, last) steps to trace into workdir/profile.
+    init_from: None, or another run, whose averaged parameters a new one starts
+      from; init_from_skip: patterns of the names of arrays that do not.
   Returns:
     the last TrainState.
   Raises:
-    Refusal: the config cannot work, the workdir is another run's, or another
-      job trains in it.
+    Refusal: the config cannot work, the workdir is another run's, another job
+      trains in it, or what it shall start from does not fit.
     Failure: the loss is not finite, or the state cannot be saved; the last
       good checkpoint stays.
   """
   run = resolve(config)
   check_devices(config)
+  found = first_look.look(run)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
   check_memory(run, program.like)
-  directory = os.path.join(workdir, "checkpoints")
+  start = transfer.plan(
+    workdir, program.like.params, run, init_from, init_from_skip
+  )
+  directory = paths.join(workdir, "checkpoints")
+  named = paths.join(workdir, workdir_lib.CONFIG)
   with (
-    workdir_lib.claimed(workdir, config, run.card),
+    workdir_lib.claimed(workdir, config, run.card) as (changed, check_alone),
     StopRequest() as stop,
-    checkpoints.Checkpoints(directory, **config.keep) as saved,
+    checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
   ):
     compile_cache.use(workdir)
-    state, step = _restore_or_init(saved, program, workdir)
+    state, step = _restore_or_init(saved, program, workdir, start)
+    changes.check_reached(workdir, config.num_steps, step)
     if step and config.snapshot_every and step % config.snapshot_every == 0:
       snapshot(step, state)  # a kill may have come between the two saves
     progress = Progress(config.num_steps, step, active)
     progress.note(_headline(state, step, workdir))
+    if changed:
+      progress.note(changes.line(changed))
+      with metrics.patiently("config.json"):
+        workdir_lib.change_config(workdir, config, changed, step)
+    for line in start.lines() if start else ():
+      progress.note(line)
+    for line in first_look.lines(run, found):
+      progress.note(line)
     with (
-      metrics.Writer(workdir, step, active, wandb) as writer,
-      Profiler(workdir, profile) as profiler,
+      mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
+      metrics.Writer(
+        workdir, step, active, wandb, mirror.folder, config.log_every
+      ) as writer,
+      Profiler(mirror.folder, profile) as profiler,
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
+      if active:
+        first_look.write(run, found, mirror.folder, writer)
       flops = model_flops(
         run.network.apply, state.params, run.dataset, config.batch_size
       )
@@ -87,6 +122,7 @@ def train(config, workdir, *, wandb=None, profile=None):
         save = not last and step % config.checkpoint_every == 0
         average = config.snapshot_every and step % config.snapshot_every == 0
         if log or picture or save or average:
+          check_alone()
           _check_finite(state, saved)
         line, loss = {}, None
         if log:
@@ -94,27 +130,28 @@ def train(config, workdir, *, wandb=None, profile=None):
           state = program.reset(state)
         if picture:
           progress.pause()
-          _picture(state, step, run, writer, workdir, active)
+          _picture(state, step, run, writer, mirror.folder, active)
           held, loss = numbers.held_out(run, state.ema[0])
           line |= held
           progress.resume()
         if line:
           writer.write(step, line)
         if save:
+          mirror.wait(metrics.METRICS)  # who goes on from here has its lines
           saved.save(step, state.items(), loss)
         if average:
           snapshot(step, state)
       if step:
+        check_alone()
         _check_finite(state, saved)
+        mirror.wait(metrics.METRICS)
         saved.finish(step, state.items(), loss)
     progress.close()
   if step < config.num_steps:
     what = f"saved at step {step}" if step else "nothing to save yet"
     progress.note(f"{stop.signal}: {what}; the same command goes on from it")
   else:
-    progress.note(
-      f"finished step {step}; see {os.path.join(workdir, 'samples')}"
-    )
+    progress.note(f"finished step {step}; see {paths.join(workdir, 'samples')}")
   return state
 
 
@@ -142,14 +179,21 @@ def _headline(state, step, workdir):
   )
 
 
-def _restore_or_init(saved, program, workdir):
-  """(state, step): from the newest whole checkpoint, or from the seed."""
+def _restore_or_init(saved, program, workdir, start):
+  """(state, step): from the newest whole checkpoint, the start, or the seed."""
   try:
     restored = saved.restore(program.like.items())
   except checkpoints.OtherArrays as error:
     raise Refusal(f"{workdir} cannot be resumed: {error}") from error
   if restored is None:
-    return program.init(), 0
+    if start is None:
+      return program.init({}), 0
+    if jax.process_index() == 0:
+      start.write(workdir)
+    state = program.init(start.given)
+    start.given.clear()  # memory of the host
+    saved.finish(0, state.items())  # the other run is not needed any more
+    return state, 0
   step, items = restored
   return program.like.replace(**items), step
 
@@ -174,7 +218,7 @@ def _line(state, step, run, program, progress, meter, batches):
   return {**line, **meter.line(rate, num_steps, batches.waited)}
 
 
-def _picture(state, step, run, writer, workdir, active):
+def _picture(state, step, run, writer, folder, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
   how = run.config.sampler
   samples, labels = generate.generate(
@@ -186,12 +230,14 @@ def _picture(state, step, run, writer, workdir, active):
   )
   if not active:
     return
-  from diffflow_jax import plots
+  from diffflow_jax.plots.class_grid import class_grid
 
-  directory = os.path.join(workdir, "samples")
+  directory = os.path.join(folder, "samples")
   path = os.path.join(directory, f"step_{step:08d}.png")
   with metrics.patiently(path):
     os.makedirs(directory, exist_ok=True)
     generate.save_picture(path, run, samples, labels)
   if len(run.card.shape) == 3:
-    writer.picture(step, "samples", plots.image_grid(samples, columns=10))
+    writer.picture(
+      step, "samples", class_grid(samples, labels, run.card.class_names)
+    )

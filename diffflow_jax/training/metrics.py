@@ -8,8 +8,12 @@ import os
 import shutil
 import uuid
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import workdir as workdir_lib
+from diffflow_jax.runs import aside, history, workdir as workdir_lib
+from diffflow_jax.runs.history import METRICS, read
+
+__all__ = ["METRICS", "Writer", "patiently", "read"]
 
 log = logging.getLogger("diffflow_jax")
 
@@ -20,70 +24,72 @@ class Writer:
   """Appends metrics lines; a context manager.
 
   A resumed run goes back to its last checkpoint: lines after that step are
-  dropped, and will be written again. On a full disk, lines wait for room, and
-  TensorBoard, of which metrics.jsonl holds every number, goes without them.
+  dropped, and will be written again; the others stay, but for those that cannot
+  be read. On a full disk, lines wait for room, and TensorBoard, of which
+  metrics.jsonl holds every number, goes without them.
 
   Args:
     workdir: of the run; start_step: where the run goes on from.
     active: False on all processes but one.
     wandb: None, or the Weights & Biases project to write to as well.
+    folder: where the files are written, if not in the workdir itself.
+    every: steps from line to line, to see whether some are missing.
   """
 
-  def __init__(self, workdir, start_step, active=True, wandb=None):
+  def __init__(
+    self, workdir, start_step, active=True, wandb=None, folder=None, every=None
+  ):
+    self._active = active
     self._file = self._board = self._wandb = None
     if not active:
       return
-    if wandb:
-      self._wandb = _start_wandb(wandb, workdir)
-    try:
-      self._open(workdir, start_step)
-    except OSError as error:
-      raise Failure(
-        f"{workdir} cannot be written: {error.strerror or error}"
-      ) from error
-
-  def _open(self, workdir, start_step):
-    from tensorboardX import SummaryWriter
-
-    path = os.path.join(workdir, "metrics.jsonl")
-    workdir_lib.write_atomically(path, "".join(_lines(path, start_step)))
-    self._file = open(path, "ab", buffering=0)
-    self._size = os.path.getsize(path)
+    self._folder = workdir if folder is None else folder
+    self._path = os.path.join(self._folder, METRICS)
+    self._first = start_step + 1
     self._waiting = b""
-    self._board = SummaryWriter(
-      os.path.join(workdir, "tensorboard"), purge_step=start_step + 1
-    )
+    if wandb:
+      try:
+        self._wandb = _start_wandb(wandb, workdir, self._folder)
+      except OSError as error:
+        raise Failure(
+          f"{workdir} cannot be written: {paths.reason(error)}"
+        ) from error
+    with patiently(METRICS):
+      _cut_back(self._path, self._folder, start_step, every)
 
   def write(self, step, values):
     """One line: dict(step=..., **values); values are numbers."""
-    if self._file is None:
+    if not self._active:
       return
     self._waiting += json.dumps({"step": step, **values}).encode() + b"\n"
-    with patiently("metrics.jsonl"):
+    with patiently(METRICS):
       self._append()
     if self._wandb:
       self._wandb.log(values, step=step)
     with patiently("tensorboard"):
-      self._need_room()
+      board = self._ready_board()
       for name, value in values.items():
-        self._board.add_scalar(name, value, step)
-      self._board.flush()
+        board.add_scalar(name, value, step)
+      board.flush()
 
   def picture(self, step, name, image):
     """An (h, w, c) uint8 picture, for TensorBoard and Weights & Biases."""
-    if self._board is None:
+    if not self._active:
       return
     if self._wandb:
       import wandb
 
       self._wandb.log({name: wandb.Image(image)}, step=step)
     with patiently("tensorboard"):
-      self._need_room()
-      self._board.add_image(name, image, step, dataformats="HWC")
-      self._board.flush()
+      board = self._ready_board()
+      board.add_image(name, image, step, dataformats="HWC")
+      board.flush()
 
   def _append(self):
     """All lines that wait; part of one is taken back."""
+    if self._file is None:
+      self._file = open(self._path, "ab", buffering=0)
+      self._size = os.path.getsize(self._path)
     try:
       if self._file.write(self._waiting) < len(self._waiting):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -93,26 +99,66 @@ class Writer:
     self._size += len(self._waiting)
     self._waiting = b""
 
-  def _need_room(self):
-    """Raises on a full disk: TensorBoard's thread would end with the error."""
-    if shutil.disk_usage(self._file.name).free < BOARD_ROOM:
+  def _ready_board(self):
+    """TensorBoard's writer; raises on a full disk: its thread would end."""
+    if shutil.disk_usage(self._folder).free < BOARD_ROOM:
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if self._board is None:
+      from tensorboardX import SummaryWriter
+
+      self._board = SummaryWriter(
+        os.path.join(self._folder, "tensorboard"), purge_step=self._first
+      )
+    return self._board
 
   def __enter__(self):
     return self
 
   def __exit__(self, *exc):
+    if not self._active:
+      return
+    with patiently(METRICS):
+      self._append()
     if self._file is not None:
-      with patiently("metrics.jsonl"):
-        self._append()
       self._file.close()
+    if self._board is not None:
       with patiently("tensorboard"):
         self._board.close()
     if self._wandb:
       self._wandb.finish()
 
 
-def _start_wandb(project, workdir):
+def _cut_back(path, folder, last_step, every):
+  """Leaves the lines up to a step; says which are lost, if any are.
+
+  Lines that can be read are cut in place, which takes no room on a full disk.
+  """
+  try:
+    data = paths.read(path)
+  except FileNotFoundError:
+    data = b""
+  lines, bad = history.sound(data, last_step)
+  text = b"".join(lines)
+  if bad:
+    log.warning(
+      "%s: %d lines cannot be read and are left out; as it was, it is in %s",
+      path,
+      bad,
+      aside.KEPT_ASIDE,
+    )
+    aside.set_aside(path, folder, copy=True)
+  before, reached = [0, 0, *(json.loads(line)["step"] for line in lines)][-2:]
+  every = max(every or 0, reached - before)  # it may have been another one
+  if every and not bad and reached + every <= last_step:
+    log.warning("%s lacks the steps %d to %d", path, reached + 1, last_step)
+  if data.startswith(text):
+    if len(text) < len(data):
+      os.truncate(path, len(text))
+  else:
+    paths.write(path, text)
+
+
+def _start_wandb(project, workdir, folder):
   """A Weights & Biases run; the same one when the job is resumed."""
   try:
     import wandb
@@ -121,17 +167,15 @@ def _start_wandb(project, workdir):
       "--wandb needs Weights & Biases: pip install wandb"
     ) from error
 
-  path = os.path.join(workdir, "wandb_id")
-  if not os.path.exists(path):
-    workdir_lib.write_atomically(path, uuid.uuid4().hex)
-  with open(path) as file:
-    run_id = file.read()
+  path = paths.join(workdir, "wandb_id")
+  if not paths.exists(path):
+    paths.write(path, uuid.uuid4().hex)
   return wandb.init(
     project=project,
     name=os.path.basename(os.path.abspath(workdir)),
-    id=run_id,
+    id=paths.read(path).decode(),
     resume="allow",
-    dir=workdir,
+    dir=folder,
     config=workdir_lib.load_config(workdir).to_dict(),
   )
 
@@ -142,25 +186,4 @@ def patiently(what):
   try:
     yield
   except OSError as error:
-    log.warning("%s cannot be written: %s", what, error.strerror or error)
-
-
-def read(workdir):
-  """The metrics lines of a run, a list of dicts."""
-  path = os.path.join(workdir, "metrics.jsonl")
-  return [json.loads(line) for line in _lines(path, float("inf"))]
-
-
-def _lines(path, last_step):
-  """The whole lines up to a step; a killed run may leave half a line."""
-  if not os.path.exists(path):
-    return []
-  kept = []
-  with open(path) as file:
-    for line in file:
-      try:
-        if line.endswith("\n") and json.loads(line)["step"] <= last_step:
-          kept.append(line)
-      except ValueError:
-        continue
-  return kept
+    log.warning("%s cannot be written: %s", what, paths.reason(error))

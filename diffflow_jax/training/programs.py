@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import optax
 
-from diffflow_jax.runs import sharding
+from diffflow_jax.runs import sharding, transfer
+from diffflow_jax.runs.compilation import quick
 from diffflow_jax.training import numbers, state as state_lib
 
 
@@ -18,7 +19,8 @@ class Programs:
 
   Attributes:
     like: abstract state, with the shardings that it is restored into.
-    init: () -> state at step 0, born sharded.
+    init: {name: array} -> state at step 0, born sharded; these parameters are
+      the given ones and not those of the seed.
     step: (state, batch) -> state, `steps_per_dispatch` steps; donates state.
     reset: state -> state whose sums, those behind a metrics line, are nothing.
     param_norm: state -> the L2 norm of the parameters.
@@ -39,12 +41,18 @@ def build(run):
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   stride = config.steps_per_dispatch
 
-  def create():
+  def create(given):
     return state_lib.create(
-      run.objective, run.network, run.tx, run.dataset, run.averages, config.seed
+      run.objective,
+      run.network,
+      run.tx,
+      run.dataset,
+      run.averages,
+      config.seed,
+      given,
     )
 
-  abstract = jax.eval_shape(create)
+  abstract = jax.eval_shape(create, {})
   shardings = sharding.state_sharding(abstract, mesh)
   split = sharding.batch_sharding(mesh, leading=int(stride > 1))
   step = state_lib.make_train_step(
@@ -61,8 +69,16 @@ def build(run):
   # Both compiled: an array put on several processes' devices from the host is
   # one that Orbax cannot save, and programs that run side by side, as those of
   # an eager norm, may wait for each other's messages for ever.
-  no_sums = jax.jit(numbers.no_sums, out_shardings=shardings.sums)
-  norm = jax.jit(optax.tree.norm, out_shardings=shardings.step)
+  no_sums = quick(numbers.no_sums, out_shardings=shardings.sums)
+  norm = quick(optax.tree.norm, out_shardings=shardings.step)
+
+  born = quick(create, out_shardings=shardings)
+  places = transfer.named(shardings.params)
+
+  def init(given):
+    return born(
+      {name: sharding.put(x, places[name]) for name, x in given.items()}
+    )
 
   def read(step):
     return run.dataset.batch(
@@ -86,7 +102,7 @@ def build(run):
       abstract,
       shardings,
     ),
-    init=jax.jit(create, out_shardings=shardings),
+    init=init,
     step=jax.jit(
       state_lib.several(step, stride),
       in_shardings=(shardings, split),

@@ -38,7 +38,7 @@ def resolve(config):
   from diffflow_jax.training.optimizers import make_optimizer
 
   checks.check_ranges(config)
-  dataset = _data("dataset", config.dataset)
+  dataset, held_out = _data(config)
   tx, learning_rate = make_optimizer(config)
   known = recipe.resolve(config, card_lib.of(dataset))
   generate.make_tableau(  # refuses what it cannot make
@@ -54,42 +54,28 @@ def resolve(config):
     tx=tx,
     learning_rate=learning_rate,
     averages=choose("ema", config.ema, ema.AVERAGES),
-    held_out=_held_out(config, dataset),
+    held_out=held_out,
   )
 
 
-def _data(field, spec):
-  """The data set that a config names, or a Refusal."""
-  from diffflow_jax.data import DATASETS
+def _data(config):
+  """(training data, (held-out data, how many of it) or None)."""
+  from diffflow_jax.data import splits
+
+  dataset = _dataset("dataset", config.dataset)
+  make = lambda settings: _dataset("held_out", {**config.dataset, **settings})
+  try:
+    return splits.held_out(dataset, config.held_out, make)
+  except ValueError as error:
+    raise Refusal(f"config.held_out: {error}") from error
+
+
+def _dataset(field, spec):
+  """What a dataset's spec names, if that is a data set."""
+  from diffflow_jax.data import DATASETS, checks as data_checks
 
   dataset = choose(field, spec, DATASETS)
-  for name in ("shape", "num_classes", "batch", "augment", "to_float"):
-    if not hasattr(dataset, name):
-      raise Refusal(
-        f"config.{field}.name must name what makes a data set with shape, "
-        "num_classes, batch, augment and to_float, not "
-        f"a {type(dataset).__name__}"
-      )
-  return dataset
-
-
-def _held_out(config, dataset):
-  """The dataset with the settings of config.held_out over its own, and num."""
-  settings = dict(config.held_out)
-  num = settings.pop("num")
-  if not num:
-    return None
-  held = _data("held_out", {**config.dataset, **settings})
-  there = len(held) if hasattr(held, "__len__") else getattr(held, "num", None)
-  if there is not None and num > there:
-    raise Refusal(
-      f"config.held_out.num must be at most the {there} examples that there "
-      f"are, not {num}"
-    )
-  for what in ("shape", "num_classes"):
-    ours, theirs = getattr(dataset, what), getattr(held, what)
-    if ours != theirs:
-      raise Refusal(
-        f"config.held_out: its {what} is {theirs}, the training data's {ours}"
-      )
-  return held, num
+  try:
+    return data_checks.check_dataset(dataset, f"what {spec['name']} returns")
+  except ValueError as error:
+    raise Refusal(f"config.{field}: {error}") from error

@@ -15,6 +15,7 @@ import optax
 from diffflow_jax.objective import densities, losses
 from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.runs import recipe
+from diffflow_jax.runs.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
 
 
@@ -43,9 +44,17 @@ class TrainState:
     return {k: v for k, v in vars(self).items() if jax.tree.leaves(v)}
 
 
-def create(objective, network, tx, dataset, averages, seed):
-  """The state at step 0: a function of the seed."""
+def create(objective, network, tx, dataset, averages, seed, given=None):
+  """The state at step 0: a function of the seed.
+
+  Args:
+    given: {name: array} of parameters that start elsewhere, as another run's.
+  """
   params = recipe.init(objective, network, dataset, seed)
+  if given:
+    params = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: jnp.copy(given.get(name_of(path), leaf)), params
+    )
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -107,7 +116,7 @@ def make_train_step(
       cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
     density = _at(objective, state, state.params).density
     logsnr = densities.draw(density, level_key, x.shape[0])
-    return x, logsnr, jax.random.normal(noise_key, x.shape, x.dtype), cond
+    return x, logsnr, losses.noise_like(noise_key, x), cond
 
   def step(state, batch):
     def gradient(params, part):

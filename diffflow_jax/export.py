@@ -1,0 +1,7 @@
+"""python -m diffflow_jax.export: see commands/export.py."""
+
+if __name__ == "__main__":
+  from diffflow_jax import cli
+  from diffflow_jax.commands.export import main
+
+  cli.run(main)

@@ -1,0 +1,155 @@
+"""A whole sampler as one file that runs with jax alone.
+
+Network, parameters, guidance and table become one StableHLO program by
+`jax.export`, for CPU, CUDA and TPU:
+
+    (key, labels) -> samples (batch, ...)    key (2,) uint32, labels (batch,)
+
+and (key) -> samples where the run has no classes. Needs flatbuffers to be
+written and to be read.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffflow_jax import paths
+from diffflow_jax.cli import Refusal
+from diffflow_jax.process.levels import bcast
+from diffflow_jax.sampling.tableau import Tableau, sample
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+KEYS = "threefry2x32"  # what jax.random.PRNGKey makes, unless it is told to
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+  """What is exported.
+
+  Attributes:
+    recipe: of the run; predict: with guidance; tableau: of the solver.
+    how: the `Settings` that they were made of; batch: samples of one call.
+  """
+
+  recipe: Any
+  predict: Any
+  tableau: Any
+  how: Any
+  batch: int
+
+  def __call__(self, key, labels=None):
+    """Samples (batch, ...), those of `Run.sample` with the key's seed.
+
+    A label that is no class gives NaN.
+    """
+    card = self.recipe.card
+    x = sample(
+      self.predict,
+      self.tableau,
+      jax.random.wrap_key_data(key, impl=KEYS),
+      (self.batch, *card.shape),
+      cond=labels,
+    )
+    if labels is None:
+      return x
+    ok = (labels >= 0) & (labels < card.num_classes)
+    return jnp.where(bcast(ok, x), x, jnp.nan)
+
+  def serialized(self):
+    """The program as bytes, parameters included."""
+    from jax import export
+
+    inputs = [jax.ShapeDtypeStruct((2,), jnp.uint32)]
+    if self.recipe.card.num_classes:
+      inputs.append(jax.ShapeDtypeStruct((self.batch,), jnp.int32))
+    program = export.export(jax.jit(self.__call__), platforms=PLATFORMS)
+    try:
+      return bytes(program(*inputs).serialize())
+    except ImportError as error:
+      raise Refusal(
+        "an exported sampler needs flatbuffers: pip install flatbuffers"
+      ) from error
+
+
+def check(tableau, name):
+  """Refuses a sampler that is no table."""
+  if not isinstance(tableau, Tableau):
+    raise Refusal(f"{name} must be a table to be exported, not adaptive")
+
+
+def load_exported(path):
+  """The sampler in a file that `export` wrote: (key, labels) -> samples.
+
+      draw = dfj.load_exported("digits/sampler.jaxexport")
+      samples = draw(jax.random.key(0), labels)
+
+  Sample i is that of `Run.sample(batch, seed=0, labels=labels, ...)` to
+  rounding; further samples have other keys.
+
+  Args:
+    path: of the file; may be a URL.
+  Returns:
+    A function of a key and of labels (batch,), of the key alone for a run
+    without classes; it returns float32 NumPy samples (batch, ...), and raises a
+    ValueError for a key or labels that do not fit.
+  Raises:
+    Refusal: there is no such file, or it is no exported sampler.
+  """
+  file = os.path.expanduser(os.fspath(path))
+  try:
+    data = paths.read(file)
+  except OSError as error:
+    raise Refusal(f"{file} cannot be read: {paths.reason(error)}") from error
+  try:
+    from jax import export
+
+    program = export.deserialize(bytearray(data))
+  except ImportError as error:
+    raise Refusal(
+      "an exported sampler needs flatbuffers: pip install flatbuffers"
+    ) from error
+  except Exception as error:  # whatever flatbuffers and MLIR find wrong with it
+    raise Refusal(f"{file} is no exported sampler, or is damaged") from error
+
+  def draw(key, labels=None):
+    key = _key_data(key)
+    inputs = (key, *_labels(labels, program.in_avals[1:]))
+    x = np.asarray(program.call(*inputs))
+    odd = np.isnan(x).all(axis=tuple(range(1, x.ndim)))
+    if labels is not None and odd.any():
+      i = int(odd.argmax())
+      raise ValueError(f"labels[{i}] is no class: {int(np.asarray(labels)[i])}")
+    return x
+
+  return draw
+
+
+def _key_data(key):
+  """A key's two numbers, of the kind that the program draws with."""
+  data = key
+  if jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    data = jax.random.key_data(key)
+  if getattr(data, "shape", None) != (2,) or data.dtype != np.uint32:
+    raise ValueError(
+      f"key must be a {KEYS} key, as jax.random.key(0), not {key!r}"
+    )
+  return data
+
+
+def _labels(labels, wanted):
+  """[labels] as the program takes them, or []."""
+  if not wanted:
+    if labels is not None:
+      raise ValueError("labels: the sampler was exported from a run without")
+    return []
+  if labels is None or np.shape(labels) != wanted[0].shape:
+    what = "None" if labels is None else f"shape {np.shape(labels)}"
+    raise ValueError(f"labels must have shape {wanted[0].shape}, not {what}")
+  labels = np.asarray(labels)
+  if labels.dtype.kind not in "iu":
+    raise ValueError(f"labels must be integers, not {labels.dtype}")
+  return [labels.astype(np.int32)]

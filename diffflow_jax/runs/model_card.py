@@ -1,0 +1,167 @@
+"""The README.md of an export: what the model is, and how it is used."""
+
+import inspect
+
+import jax
+import numpy as np
+
+from diffflow_jax.objective.densities import Adaptive
+from diffflow_jax.runs import history, params_file, settings
+
+_HEAD = """\
+---
+license: # yours to choose
+library_name: diffflow_jax
+tags: [diffusion, flow-matching, jax]
+---
+# {name}
+
+{words}
+
+![Samples](samples.png)
+
+## Use
+
+```python
+import diffflow_jax as dfj
+samples = dfj.load("{name}").sample(64)
+```
+
+```bash
+python -m diffflow_jax.sample --workdir={name} --out=samples.png
+```
+
+## Recipe
+
+{recipe}
+
+## Numbers
+
+{numbers}
+"""
+
+_SAMPLER = """
+## Without this library
+
+`sampler.jaxexport` draws {batch} samples a call{labels}, with nothing
+but jax and flatbuffers installed: {how}.
+
+```python
+import jax, numpy as np
+from jax import export
+with open("sampler.jaxexport", "rb") as file:
+  sampler = export.deserialize(bytearray(file.read()))
+samples = sampler.call({call})
+```
+"""
+
+
+def text(run, name, params, sampler=None):
+  """The card as Markdown.
+
+  Args:
+    run: a `Run`; name: of the folder; params: bytes of its safetensors file.
+    sampler: None, or the `exported_sampler.Sampler` beside it.
+  """
+  card = _HEAD.format(
+    name=name,
+    words=_words(run.config.objective),
+    recipe=_table(_recipe(run)),
+    numbers=_table(_numbers(run, params)),
+  )
+  return card if sampler is None else card + _of_sampler(sampler)
+
+
+def _words(spec):
+  """The recipe's own sentences, or its name."""
+  from diffflow_jax.objective.objectives import OBJECTIVES
+
+  made = OBJECTIVES.get(spec.name)
+  if made is None:
+    return spec.name
+  return inspect.getdoc(made).replace("\n\n", "\n").replace("\n", " ")
+
+
+def _spec(value):
+  """A config's section as name(setting=value, …), anything else as it is."""
+  if not hasattr(value, "items"):
+    return f"{value}"
+  settings = {k: _spec(v) for k, v in value.items() if k != "name"}
+  inside = ", ".join(f"{k}={v}" for k, v in settings.items())
+  name = value.get("name", "")
+  return f"{name}({inside})" if inside else name
+
+
+def _recipe(run):
+  """(what, how) of the recipe."""
+  config, card = run.config, run.card
+  yield "objective", _spec(config.objective)
+  yield "noise levels", _levels(run.objective.density)
+  count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+  yield "network", f"{_spec(config.network)}: {count:,} parameters"
+  yield "data", f"{_spec(config.dataset)}, examples of shape {card.shape}"
+  if card.num_classes:
+    names = ", ".join(map(str, card.class_names))
+    yield "classes", f"{card.num_classes}{names and f': {names}'}"
+    yield "label dropout", f"{config.get('label_dropout', 0.0):g}"
+  yield "optimiser", _spec(config.optimizer)
+  yield "learning rate", _spec(config.learning_rate)
+  yield "steps", f"{config.num_steps} of {config.batch_size} examples"
+  width = "" if run.ema is None else f", rebuilt at width {run.ema:g}"
+  yield "average", f"{_spec(config.ema)}{width}, at step {run.step}"
+  yield "sampler", _drawn(config.sampler)
+
+
+def _drawn(how):
+  """A config's sampler, or `Settings`, in words."""
+  words = how.solver
+  if not how.solver.endswith(".npz"):  # which brings its grid
+    words += f" on {how.grid}, {how.num_steps} steps"
+  words += f", guidance {how.guidance:g}"
+  for name, default in settings.DEFAULTS.items():
+    value = getattr(how, name, default)
+    if value != default:
+      words += f", {name} {value}"
+  return words
+
+
+def _levels(density):
+  """How training drew the log-SNR, by its quartiles."""
+  if isinstance(density, Adaptive):
+    return "as the loss asked for"
+  u = np.array([0.25, 0.5, 0.75])
+  low, middle, high = np.sort(np.asarray(density.logsnr(u)))
+  return (
+    f"half of those drawn have log-SNR {low:.2f} to {high:.2f}, their median "
+    f"is {middle:.2f}"
+  )
+
+
+def _numbers(run, params):
+  """(what, value): the last metrics up to the exported step, the checksum."""
+  last = {}
+  for line in history.read(run.path):
+    if line["step"] <= run.step:
+      last |= {k: (v, line["step"]) for k, v in line.items()}
+  for name, (value, step) in last.items():
+    if name == "loss" or name.startswith("held_out/"):
+      yield name, f"{value:.4g} (step {step})"
+  size = len(params) / 2**20
+  yield "`params.safetensors`", f"{size:.2f} MiB"
+  yield "sha256 of the arrays", f"`{params_file.about(params)['sha256']}`"
+
+
+def _table(rows):
+  lines = [f"| {what} | {how} |".replace("\n", " ") for what, how in rows]
+  return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _of_sampler(sampler):
+  num_classes, how = sampler.recipe.card.num_classes, sampler.how
+  labels = f"np.arange({sampler.batch}, dtype=np.int32) % {num_classes}"
+  return _SAMPLER.format(
+    batch=sampler.batch,
+    how=_drawn(how),
+    labels=f" of labels 0 to {num_classes - 1}" if num_classes else "",
+    call="jax.random.PRNGKey(0)" + (f", {labels}" if num_classes else ""),
+  )

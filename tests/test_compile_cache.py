@@ -1,0 +1,36 @@
+"""Compiled programs are found again, wherever a run's folder lies."""
+
+import subprocess
+import sys
+
+from tests import commands
+
+COMPILE = """
+import sys
+import jax
+from diffflow_jax.runs import compile_cache
+
+for workdir in sys.argv[1:]:
+  compile_cache.use(workdir)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  jax.clear_caches()
+  jax.jit(lambda x: x + 1.0)(1.0)
+"""
+
+
+def test_a_copied_run_has_the_same_keys(tmp_path):
+  places = [tmp_path / "one", tmp_path / "two"]
+  done = subprocess.run(
+    [sys.executable, "-c", COMPILE, *places],
+    cwd=commands.ROOT,
+    env=commands.environment(JAX_COMPILATION_CACHE_DIR=""),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  one, two = (
+    sorted(p.name for p in (place / "compile_cache").glob("*-cache"))
+    for place in places
+  )
+  assert one and one == two
