@@ -5,32 +5,50 @@ without a traceback, before anything is compiled or written.
 """
 
 import ast
+import difflib
 import logging
 import os
+import re
 import sys
 import traceback
 
 from absl import flags
 from ml_collections import config_flags
 
+from diffflow_jax.config_files import load as load_config, spelled_out
+from diffflow_jax.refusals import Failure, Refusal
 
-class Refusal(Exception):
-  """What the user asked for cannot be done; the message says why."""
+__all__ = [
+  "Failure", "Refusal", "check_given", "chosen_config", "define_config",
+  "exit_status", "load_config", "new_flags", "numbers", "open_output", "parse",
+  "parse_spec", "run", "unknown",
+]  # fmt: skip
 
 
-class Failure(Exception):
-  """The work went wrong on its way; the message says where."""
+class _ConfigFiles(flags.ArgumentParser):
+  """Reads the file of --config, with a sentence for whatever is wrong in it."""
+
+  def parse(self, argument):
+    return load_config(argument)
 
 
 def define_config(values, argv):
   """--config=FILE.py[:ARG] and --config.any.field=value."""
+  try:
+    _define_file(values, argv)
+  except flags.Error as error:  # of a --flagfile that cannot be read
+    raise Refusal(_one_line(error)) from error
+  values["config"].parser = _ConfigFiles()
+
+
+def _define_file(values, argv):
   config_flags.DEFINE_config_file(
     "config",
     None,
     "Config file, as FILE.py or FILE.py:smoke; change any field with "
     "--config.field=value.",
     flag_values=values,
-    sys_argv=argv,
+    sys_argv=spelled_out(argv),
     lock_config=False,
     accept_new_attributes=True,  # `resolve` knows which fields there are
   )
@@ -46,14 +64,11 @@ def chosen_config(values):
   config, overrides = values.config, values["config"].override_values
   if not any("." in path for path in overrides):
     return config
-  argv = ["", f"--config={values['config'].config_filename}"]
-  plain = new_flags()  # the file's own, without overrides
-  define_config(plain, argv)
-  plain(argv)
-  _unfollow(config, plain.config, overrides)
+  plain = load_config(values["config"].config_filename)  # without overrides
+  _unfollow(config, plain, overrides)
   for path, name in overrides.items():
     section, _, key = path.rpartition(".")
-    if key == "name" and name != plain.config[section].get("name", name):
+    if key == "name" and name != plain.get(section, {}).get("name", name):
       for other in list(config[section]):
         if other != "name" and f"{section}.{other}" not in overrides:
           del config[section][other]
@@ -85,18 +100,21 @@ def parse(values, argv, doc, required=()):
   if any(a in ("--help", "-h", "-help") for a in argv[1:]):
     print(_help(values, doc))
     sys.exit(0)
-  for arg in argv[1:]:
-    path = arg.removeprefix("--config=").partition(":")[0]
-    if arg.startswith("--config=") and not os.path.isfile(path):
-      raise Refusal(f"--config: there is no file {path!r}")
   try:
-    rest = values(argv)
-    config = values.config if "config" in values else None
-    if config is not None:
-      dict(config)  # an unreadable config file raises here
-  except SystemExit:
+    rest = values(spelled_out(argv))
+  except Refusal:
     raise
-  except Exception as error:  # absl, or whatever the config file itself raises
+  except Exception as error:  # whatever absl and ml_collections make of it
+    if isinstance(error, KeyError):
+      raise Refusal(_no_section(str(error.args[0]).strip("'"), argv)) from error
+    section = re.match(
+      r"flag (--config\.[^=]+)=(.*): Failed to", str(error), re.S
+    )
+    if section:  # a value in the place of a section
+      raise Refusal(
+        f"{section[1]}={section[2]}: that is a section with fields, as "
+        f"{section[1]}.name={section[2]}"
+      ) from error
     what = "no such field: " if isinstance(error, AttributeError) else ""
     raise Refusal(what + _one_line(error)) from error
   if len(rest) > 1:
@@ -106,9 +124,19 @@ def parse(values, argv, doc, required=()):
   return values
 
 
+def _no_section(key, argv):
+  """What a --config.a.b=value says of an a that has no fields."""
+  flag = next((a for a in argv if f".{key}." in a), f"--config.{key}.")
+  head = flag.partition(f".{key}.")[0] + f".{key}"
+  return (
+    f"{flag}: the config has no section {key!r} with fields; if it is one "
+    f"name, write {head}=NAME or {head}=NAME:setting=value"
+  )
+
+
 def check_given(values, name):
   """Refuses values without the flag of a name."""
-  if values[name].value is None:
+  if values[name].value in (None, ""):
     raise Refusal(f"--{name} is missing; see --help")
 
 
@@ -123,6 +151,8 @@ def _help(values, doc):
 
 def open_output(path, name):
   """Refuses a file that cannot be written, before the work that fills it."""
+  if os.path.isdir(path):
+    raise Refusal(f"--{name}: {path} is a directory")
   try:
     with open(f"{path}.partial", "wb"):
       pass
@@ -165,7 +195,8 @@ def exit_status(error):
   if not isinstance(error, (Refusal, Failure)):
     traceback.print_exception(error)
     return 1
-  print(f"error: {error}", file=sys.stderr, flush=True)
+  text = " ".join(str(error).split())  # one line, whatever it quotes
+  print(f"error: {text}", file=sys.stderr, flush=True)
   return 2 if isinstance(error, Refusal) else 1
 
 
@@ -175,13 +206,25 @@ def parse_spec(text, name):
   settings = {}
   for part in filter(None, rest.split(",")):
     key, equals, value = part.partition("=")
-    if not equals:
+    if not equals or not key:
       raise Refusal(f"{name}: {part!r} in {text!r} is not setting=value")
+    if key in settings:
+      raise Refusal(f"{name}: {text!r} sets {key} twice")
     try:
       settings[key] = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-      settings[key] = value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+      try:
+        settings[key] = float(value)  # nan and inf, which are no literals
+      except ValueError:
+        settings[key] = value
   return head, settings
+
+
+def unknown(name, known, *also):
+  """ "known: a, b, or c", and which of them is near to a name."""
+  near = difflib.get_close_matches(str(name), list(map(str, known)), n=1)
+  guess = f"; did you mean {near[0]}?" if near else ""
+  return f"known: {', '.join([*sorted(known), *also])}{guess}"
 
 
 def numbers(text, name, kind=float):

@@ -2,12 +2,10 @@
 
 import sys
 
-from diffflow_jax import cli
+from diffflow_jax import start
 
 if __name__ == "__main__":
-  from diffflow_jax.commands.compare import main
-
-  cli.run(main)
+  start.command("compare")
 else:  # dfj.compare is the function, also where this module was imported
   from diffflow_jax.objective.comparison import compare
 

@@ -1,7 +1,6 @@
 """python -m diffflow_jax.export: see commands/export.py."""
 
 if __name__ == "__main__":
-  from diffflow_jax import cli
-  from diffflow_jax.commands.export import main
+  from diffflow_jax import start
 
-  cli.run(main)
+  start.command("export")

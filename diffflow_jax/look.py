@@ -1,8 +1,6 @@
 """python -m diffflow_jax.look: see commands/look.py."""
 
-from diffflow_jax import cli
-
 if __name__ == "__main__":
-  from diffflow_jax.commands.look import main
+  from diffflow_jax import start
 
-  cli.run(main)
+  start.command("look")

@@ -2,12 +2,10 @@
 
 import sys
 
-from diffflow_jax import cli
+from diffflow_jax import start
 
 if __name__ == "__main__":
-  from diffflow_jax.commands.sample import main
-
-  cli.run(main)
+  start.command("sample")
 else:  # dfj.sample is the function, also where this module was imported
   from diffflow_jax.sampling.tableau import sample
 

@@ -2,12 +2,10 @@
 
 import sys
 
-from diffflow_jax import cli
+from diffflow_jax import start
 
 if __name__ == "__main__":
-  from diffflow_jax.commands.train import main
-
-  cli.run(main)
+  start.command("train")
 else:  # dfj.train is the function, also where this module was imported
   from diffflow_jax.training.loop import train
 

@@ -147,7 +147,7 @@ def test_the_command_draws_and_reads_config_files(tmp_path):
   [
     (["--configs=flow_matching"], "--configs must be two names, A,B"),
     (["--configs=edm,edn"], "--configs names 'edn'; known: ddpm, edm"),
-    (["--configs=edm,no.py"], "there is no file no.py"),
+    (["--configs=edm,no.py"], "there is no file 'no.py'"),
     (["--configs=edm,vdm", "--out=a.txt"], "must end in .png, .pdf, .svg"),
     (
       ["--configs=edm,vdm", "--out=/no/a.png"],

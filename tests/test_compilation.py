@@ -3,6 +3,7 @@
 import io
 import time
 
+from diffflow_jax.training.progress import Progress
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 
 from diffflow_jax.runs import compilation
-from diffflow_jax.training.progress import Progress
 
 
 class Clock:

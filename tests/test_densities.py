@@ -374,8 +374,8 @@ def test_the_adaptive_density_does_not_move_the_expected_loss(x64):
       "logsnr_min = 3.0 must be below logsnr_max = -3.0",
     ),
     (lambda: densities.uniform(3.0, -3.0), "must be below logsnr_max = -3.0"),
-    (lambda: densities.log_normal(p_std=0.0), "p_std must be above 0, not 0.0"),
-    (lambda: densities.logit_normal(shift=-1.0), "shift must be above 0"),
+    (lambda: densities.log_normal(p_std=0.0), "p_std must be > 0, not 0.0"),
+    (lambda: densities.logit_normal(shift=-1.0), "shift must be > 0"),
     (
       lambda: densities.mode(2.0),
       "spread must be between -1 and 1.752, not 2.0",

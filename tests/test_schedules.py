@@ -295,16 +295,16 @@ def _user(logsnr):
   [
     (
       lambda: schedules.make("linear_logsnr", logsnr_min=5.0, logsnr_max=-5.0),
-      r"LinearLogSNR: logsnr_min = 5.0 must be below logsnr_max = -5.0",
+      r"LinearLogSNR: logsnr_min must be < logsnr_max = -5.0, not 5.0",
     ),
     (
       lambda: schedules.make("karras", sigma_min=3.0, sigma_max=1.0),
-      "sigma_min = 3.0 must be below sigma_max = 1.0",
+      "sigma_min must be < sigma_max = 1.0, not 3.0",
     ),
-    (lambda: schedules.make("karras", rho=0), "rho must be above 0, not 0"),
+    (lambda: schedules.make("karras", rho=0), "rho must be > 0, not 0"),
     (
       lambda: schedules.check(schedules.Karras(rho="a")),
-      "Karras: rho must be a finite number, not 'a'",
+      "Karras: rho must be a number, > 0, not 'a'",
     ),
     (
       lambda: schedules.make("flow", sigma_min=None),
@@ -326,14 +326,14 @@ def _user(logsnr):
       lambda: schedules.check(_user(lambda self, t: -jnp.floor(10 * t))),
       "must decrease .* it is -0 at t = 0 and -0 at t = 0.001",
     ),
-    (lambda: schedules.make("sigmoid", tau=0), "tau must be above 0, not 0"),
+    (lambda: schedules.make("sigmoid", tau=0), "tau must be > 0, not 0"),
     (
       lambda: schedules.make("geometric", sigma_min=-1.0),
-      "Geometric: sigma_min must be above 0, not -1.0",
+      "Geometric: sigma_min must be > 0, not -1.0",
     ),
     (
       lambda: schedules.make("vp_linear", beta_min=-1.0),
-      "VPLinear: beta_min must be above 0, not -1.0",
+      "VPLinear: beta_min must be > 0, not -1.0",
     ),
     (
       lambda: schedules.make("flow", sigma_min=1.0),
@@ -341,20 +341,20 @@ def _user(logsnr):
     ),
     (
       lambda: schedules.check(schedules.Shift(schedules.Flow(), -1.0)),
-      "Shift: factor must be above 0, not -1.0",
+      "Shift: factor must be > 0, not -1.0",
     ),
     (
       lambda: schedules.make("shifted_cosine", image_size=0),
-      "image_size must be above 0, not 0",
+      "image_size must be > 0, not 0",
     ),
     (lambda: schedules.make("shift", base="flw"), "unknown schedule 'flw'"),
     (
       lambda: schedules.make("sigmoid", start=3.0, end=-3.0),
-      "start = 3.0 must be below end = -3.0",
+      "start must be < end = -3.0, not 3.0",
     ),
     (
       lambda: schedules.make("scaled_linear_table", beta_start=-1.0),
-      "beta_start must be above 0, not -1.0",
+      r"beta_start must be in \(0, 1\), not -1.0",
     ),
     (
       lambda: schedules.make("cosin"),

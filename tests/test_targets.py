@@ -221,7 +221,7 @@ def test_targets_and_scales_by_name():
     ),
     (lambda: targets.make("v", sigma=1.0), "target 'v' takes no 'sigma': its"),
     (lambda: levels.make("vq"), "unknown scale 'vq': known are cond_ot, lin"),
-    (lambda: levels.make("unit", sigma_data=-1.0), "must be above 0, not -1.0"),
+    (lambda: levels.make("unit", sigma_data=-1.0), "must be > 0, not -1.0"),
   ):
     with pytest.raises(ValueError, match=message):
       make()

@@ -14,8 +14,8 @@ import pytest
 
 from diffflow_jax import cli, networks
 from diffflow_jax.runs import sharding
+from diffflow_jax.runs.progress import Progress, duration
 from diffflow_jax.training import meter, optimizers, prefetch
-from diffflow_jax.training.progress import Progress, duration
 from tests import commands
 
 

@@ -481,9 +481,9 @@ def test_the_penalty_is_in_the_loss_and_trains():
     (lambda: weightings.make("min_snr", gamma=5.0), "is one of a recipe: make"),
     (
       lambda: weightings.make("min_snr", FM, gamma=-1.0),
-      "gamma must be above 0",
+      "gamma must be > 0",
     ),
-    (lambda: weightings.make("p2", FM, k=-1.0), "k must be above 0, not -1.0"),
+    (lambda: weightings.make("p2", FM, k=-1.0), "k must be > 0, not -1.0"),
     (
       lambda: FM.replace(weighting=weightings.MinSNR(5.0)),
       "MinSNR is a factor",
@@ -499,7 +499,7 @@ def test_the_penalty_is_in_the_loss_and_trains():
     ),
     (
       lambda: objectives.on_schedule(FM, schedules.Shift(FLOW, -1.0)),
-      "Shift: factor must be above 0, not -1.0",
+      "Shift: factor must be > 0, not -1.0",
     ),
     (
       lambda: weightings.make("min_snr", FM, g=5.0),

@@ -7,8 +7,8 @@ Each of the two is the name of an objective, or a config file as FILE.py or
 FILE.py:ARG, of which config.objective is taken.
 """
 
+from collections.abc import Mapping
 import os
-import runpy
 
 from absl import flags
 
@@ -21,24 +21,17 @@ KINDS = (".png", ".pdf", ".svg")
 def _objective(name):
   """The objective of a recipe's name or of a config file."""
   from diffflow_jax.objective import objectives
-  from diffflow_jax.runs import lookup
+  from diffflow_jax.runs import recipe
 
-  path, _, size = name.partition(":")
-  spec = {"name": name}
-  if path.endswith(".py"):
-    if not os.path.isfile(path):
-      raise Refusal(f"--configs: there is no file {path}")
-    get_config = runpy.run_path(path).get("get_config")
-    if get_config is None:
-      raise Refusal(f"--configs: {path} has no get_config()")
-    config = get_config(size) if size else get_config()
-    spec = config.get("objective", None)
-    if not spec or "name" not in spec:
-      raise Refusal(f"--configs: {path} has no objective.name")
-  elif name not in objectives.OBJECTIVES:
-    known = ", ".join(sorted(objectives.OBJECTIVES))
-    raise Refusal(f"--configs names {name!r}; known: {known}, or a .py file")
-  return lookup.choose("objective", spec, objectives.OBJECTIVES)
+  if name.partition(":")[0].endswith(".py"):
+    spec = cli.load_config(name, "configs").get("objective", None)
+    if not isinstance(spec, Mapping) and not hasattr(spec, "to_dict"):
+      raise Refusal(f"--configs: {name} has no objective.name")
+    return recipe.objective(spec)
+  if name not in objectives.OBJECTIVES:
+    known = cli.unknown(name, objectives.OBJECTIVES, "or a .py file")
+    raise Refusal(f"--configs names {name!r}; {known}")
+  return objectives.make(name)
 
 
 def main(argv):
@@ -63,7 +56,7 @@ def main(argv):
   from diffflow_jax.objective.comparison import compare
 
   comparison = compare(a, b, [os.path.basename(name) for name in names])
-  print(comparison)
+  print(comparison, flush=True)
   if out is not None:
     from diffflow_jax.plots import plot_comparison
 

@@ -19,6 +19,7 @@ be a folder that `export` wrote. In Python: `dfj.load(workdir).sample(...)`.
 """
 
 from diffflow_jax import cli
+from diffflow_jax.cli import Failure
 from diffflow_jax.commands.sample_flags import (
   check_files,
   define,
@@ -36,16 +37,29 @@ def main(argv):
   check_files(values)
   how, labels = settings_of(values), labels_of(values)
 
-  from diffflow_jax.runs import loading
+  import numpy as np
+
+  from diffflow_jax.runs import loading, progress
 
   run = loading.opened(values.workdir, values.step, values.ema, flag)
   how |= dict(labels=labels, seed=values.seed)
   if values.trajectory is not None:
     _write_way(values, run, how)
   samples, labels, evaluations = run.draw(
-    values.num_samples, batch_size=values.batch_size, **how
+    values.num_samples,
+    batch_size=values.batch_size,
+    drawn=progress.Counter,
+    **how,
   )
-  _write(values.out, run, samples, labels)
+  bad = int(np.sum(~np.isfinite(samples).reshape(len(samples), -1).all(1)))
+  some = values.out.lower().endswith(".npz") and bad < len(samples)
+  if some or not bad:
+    _write(values.out, run, samples, labels)
+  if bad:
+    raise Failure(
+      f"{bad} of {len(samples)} samples are not finite (NaN or inf): "
+      f"{values.out} is {'written with them' if some else 'not written'}"
+    )
   print(
     f"{len(samples)} samples of step {run.step} in {values.out}, "
     f"{evaluations:g} evaluations each"

@@ -4,8 +4,8 @@
   python -m diffflow_jax.train --config=configs/digits.py:smoke --workdir=DIR
   python -m diffflow_jax.train --config=FILE --workdir=DIR --config.seed=1
 
-The same command again resumes a run that was killed, to the same bits. SIGTERM
-and Ctrl-C save first. The workdir gets checkpoints/, metrics.jsonl,
+The same command again resumes a run that was killed, to the same bits. SIGTERM,
+SIGHUP and Ctrl-C save first. The workdir gets checkpoints/, metrics.jsonl,
 tensorboard/, samples/ and the config. Several processes find each other on TPU
 pods and under SLURM; elsewhere each one is given --coordinator=HOST:PORT,
 --num_processes and --process_id. They share the workdir.
@@ -20,6 +20,8 @@ their names as in a shell, says so.
 those steps into the workdir's profile/, for TensorBoard or Perfetto.
 --tabulate prints the layers of the network, and trains nothing.
 """
+
+import importlib.util
 
 from absl import flags
 
@@ -55,6 +57,7 @@ def main(argv):
     _tabulate(config)
     return
   cli.check_given(values, "workdir")
+  _check_wandb(values.wandb)
   from diffflow_jax.runs import processes  # imports JAX
 
   processes.initialize(
@@ -64,7 +67,7 @@ def main(argv):
   from diffflow_jax.training.loop import train
 
   with processes.fail_at_once():
-    window = profiler.parse(values.profile)
+    window = profiler.parse(values.profile, config.get("num_steps", 1))
     train(
       config,
       values.workdir,
@@ -73,6 +76,13 @@ def main(argv):
       init_from=values.init_from,
       init_from_skip=values.init_from_skip,
     )
+
+
+def _check_wandb(project):
+  if project is not None and not project:
+    raise cli.Refusal("--wandb must name a project, not ''")
+  if project and importlib.util.find_spec("wandb") is None:
+    raise cli.Refusal("--wandb needs Weights & Biases: pip install wandb")
 
 
 def _tabulate(config):

@@ -3,8 +3,12 @@
 import numpy as np
 
 from diffflow_jax.data.arrays import Arrays
+from diffflow_jax.process import ranges
+
+COUNT = "an integer >= 1"
 
 
+@ranges.checked(side=COUNT, channels=COUNT, num_classes=COUNT, num=COUNT)
 def synthetic(side=32, channels=3, num_classes=10, num=512):
   """Discs of a random size and place, whose colour is their class.
 
@@ -13,11 +17,6 @@ def synthetic(side=32, channels=3, num_classes=10, num=512):
   Raises:
     ValueError: a number that is not at least 1.
   """
-  for name, value in dict(
-    side=side, channels=channels, num_classes=num_classes, num=num
-  ).items():
-    if value < 1:
-      raise ValueError(f"{name} must be at least 1, not {value}")
   rng = np.random.Generator(np.random.Philox(key=0))
   colours = rng.integers(64, 256, (num_classes, channels), dtype=np.uint8)
   labels = np.arange(num, dtype=np.int32) % num_classes

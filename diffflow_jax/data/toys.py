@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.data.arrays import rows_of
+from diffflow_jax.process import ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Points:
     return jnp.asarray(x, jnp.float32)
 
 
+@ranges.checked(noise=">= 0")
 def moons(noise=0.07):
   """Two interleaved half circles, centred, of about unit variance."""
 
@@ -50,6 +52,7 @@ def moons(noise=0.07):
   return Points(draw)
 
 
+@ranges.checked(cells="an integer >= 2")
 def checkerboard(cells=4):
   """The dark squares of a cells x cells board on [-2, 2]²."""
 
@@ -64,6 +67,7 @@ def checkerboard(cells=4):
   return Points(draw)
 
 
+@ranges.checked(num_modes="an integer >= 1", std=">= 0")
 def ring(num_modes=8, std=0.1):
   """Gaussians on a circle of radius 1.4, with the closed form of all of it."""
   from diffflow_jax.process import closed_form

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.networks import layers
 from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.process import ranges
 
 POSITIONS = ("sincos", "rope")
 XAVIER = nn.initializers.xavier_uniform()
@@ -127,6 +128,7 @@ class DiT(nn.Module):
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    ranges.check("num_classes", self.num_classes, "an integer >= 0")
     layers.check_positive(
       width=self.width,
       depth=self.depth,

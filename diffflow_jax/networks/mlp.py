@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.networks import layers
 from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.process import ranges
 
 
 class MLP(nn.Module):
@@ -25,6 +26,7 @@ class MLP(nn.Module):
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    ranges.check("num_classes", self.num_classes, "an integer >= 0")
     layers.check_positive(width=self.width, depth=self.depth)
     super().__post_init__()
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.networks import layers
 from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.process import ranges
 
 
 class ResBlock(nn.Module):
@@ -101,6 +102,7 @@ class UNet(nn.Module):
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    ranges.check("num_classes", self.num_classes, "an integer >= 0")
     layers.check_positive(
       num_blocks=self.num_blocks,
       head_dim=self.head_dim,

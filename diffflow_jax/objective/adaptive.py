@@ -12,7 +12,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process.names import check_integer
+from diffflow_jax.process import ranges
 
 
 @struct.dataclass
@@ -88,6 +88,12 @@ class Adaptive:
     )
 
 
+@ranges.checked(
+  num_bins="an integer >= 1",
+  logsnr_min="< logsnr_max",
+  decay="in [0, 1)",
+  floor="in (0, 1]",
+)
 def adaptive(
   num_bins=100, logsnr_min=-15.0, logsnr_max=15.0, decay=0.999, floor=0.1
 ):
@@ -96,15 +102,6 @@ def adaptive(
   Raises:
     ValueError: a number outside its range.
   """
-  check_integer("num_bins", num_bins, 1)
-  if not logsnr_min < logsnr_max:
-    raise ValueError(
-      f"logsnr_min = {logsnr_min} must be below logsnr_max = {logsnr_max}"
-    )
-  if not 0.0 <= decay < 1.0:
-    raise ValueError(f"decay must be in [0, 1), not {decay}")
-  if not 0.0 < floor <= 1.0:
-    raise ValueError(f"floor must be in (0, 1], not {floor}")
   zeros = jnp.zeros(num_bins)
   return Adaptive(zeros, zeros, logsnr_min, logsnr_max, decay, floor)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from diffflow_jax.objective import densities
 from diffflow_jax.objective.losses import noise_like
-from diffflow_jax.process import levels
+from diffflow_jax.process import levels, ranges
 from diffflow_jax.process.nodes import concrete
 
 
@@ -102,6 +102,7 @@ def _check_ends(schedule):
     )
 
 
+@ranges.checked(num_steps="an integer >= 1")
 def variational_bound(
   predict, schedule, key, x, values, cond=None, num_steps=None
 ):
@@ -134,6 +135,9 @@ def variational_bound(
   )
 
 
+@ranges.checked(
+  num_dims="an integer >= 1", num_bins="an integer >= 1", width="> 0"
+)
 def density_bits(log_prob, num_dims, num_bins=256, width=2.0):
   """Bits per dimension of a density of uniformly dequantised data.
 

@@ -21,7 +21,8 @@ import numpy as np
 from diffflow_jax.objective import aspects
 from diffflow_jax.objective.aspects import Aspect
 from diffflow_jax.objective.objective import Objective
-from diffflow_jax.process import levels
+from diffflow_jax.objective.objectives import name_of
+from diffflow_jax.process import levels, ranges
 
 TIMES = np.linspace(0.0, 1.0, 201)[1:-1]
 
@@ -92,7 +93,14 @@ def _range(objective):
   return float(q[0]), float(q[1])
 
 
-def compare(a, b, names=("a", "b"), num=401):
+def _names(*given):
+  """The recipes' names; what is no recipe as it stands is "a" or "b"."""
+  found = [name_of(o) or letter for o, letter in zip(given, "ab", strict=True)]
+  return tuple(found) if found[0] != found[1] else ("a", "b")
+
+
+@ranges.checked(num="an integer >= 2")
+def compare(a, b, names=None, num=401):
   """What two objectives share and where they differ, as a `Comparison`.
 
       print(dfj.compare(dfj.objectives.flow_matching(),
@@ -100,7 +108,8 @@ def compare(a, b, names=("a", "b"), num=401):
 
   Args:
     a, b: Objectives of concrete values.
-    names: of a and b in the report.
+    names: of a and b in the report; where they are not given, those of the
+      recipes that they are, or "a" and "b".
     num: levels that are looked at, between the 0.1 % quantiles of both.
   Raises:
     ValueError: something else than two objectives.
@@ -110,13 +119,14 @@ def compare(a, b, names=("a", "b"), num=401):
       raise ValueError(
         f"compare takes objectives, as objectives.make('edm') is, not {given!r}"
       )
+  names = _names(a, b) if names is None else tuple(names)
   (lo_a, hi_a), (lo_b, hi_b) = _range(a), _range(b)
   logsnr = np.linspace(min(lo_a, lo_b), max(hi_a, hi_b), num)
   ca, cb = (_float64(_curves, o, logsnr) for o in (a, b))
   time = [_float64(o.schedule.logsnr, TIMES) for o in (a, b)]
   rows = [np.stack(c["row"], axis=-1) for c in (ca, cb)]
   return Comparison(
-    names=tuple(names),
+    names=names,
     logsnr=logsnr,
     t=TIMES,
     density=aspects.of_densities(ca["log_p"], cb["log_p"], logsnr, names),

@@ -23,8 +23,8 @@ from diffflow_jax.objective.adaptive import (
   adaptive,
   adaptive_for,
 )
-from diffflow_jax.process import schedules
-from diffflow_jax.process.names import check_above_0, make_from
+from diffflow_jax.process import ranges, schedules
+from diffflow_jax.process.names import make_from
 from diffflow_jax.process.schedule import log_product
 
 __all__ = [
@@ -111,12 +111,13 @@ class UniformTime:
     return jnp.where(inside, log_prob, -jnp.inf)
 
 
-@struct.dataclass
+@ranges.node
 class Normal:
   """logsnr ~ N(mean, std²)."""
 
   mean: Any = 2.4
   std: Any = 2.4
+  _allowed = {"std": "> 0"}
 
   def logsnr(self, u):
     return self.mean - self.std * jax.scipy.special.ndtri(u)
@@ -125,20 +126,19 @@ class Normal:
     return jax.scipy.stats.norm.logpdf(logsnr, self.mean, self.std)
 
 
+@ranges.checked(p_std="> 0")
 def log_normal(p_mean=-1.2, p_std=1.2):
   """EDM: ln(sigma/alpha) ~ N(p_mean, p_std²), arXiv:2206.00364 Table 1."""
-  check_above_0("p_std", p_std)
   return Normal(-2.0 * p_mean, 2.0 * p_std)
 
 
+@ranges.checked(std="> 0", shift="> 0")
 def logit_normal(mean=0.0, std=1.0, shift=1.0):
   """SD3: t = sigmoid(mean + std xi) on the flow schedule, then shifted.
 
   Esser et al., arXiv:2403.03206 eq. 19 and 23; t = 1 is noise, as in theirs.
   Papers whose time runs the other way mean -mean.
   """
-  check_above_0("std", std)
-  check_above_0("shift", shift)
   return Normal(-2.0 * mean - 2.0 * _of_number("log", shift), 2.0 * std)
 
 
@@ -166,6 +166,7 @@ def uniform(logsnr_min=-15.0, logsnr_max=15.0):
   )
 
 
+@ranges.checked
 def sech(mean=0.0):
   """p = sech((logsnr - mean)/2)/(2π): uniform t on a shifted cosine.
 

@@ -127,8 +127,15 @@ def weighted_mse(objective, apply, params, key, x, cond=None, couple=None):
   Returns:
     Terms; `.loss.mean()` is what to minimise.
   Raises:
-    ValueError: the network's output does not have the shape of x.
+    TypeError: objective is none, or x no array of floats.
+    ValueError: the network's output does not have the shape of x, or x holds
+      no example.
   """
+  if not hasattr(objective, "weighting"):
+    raise TypeError(
+      f"objective must be one, as objectives.make('edm') is, not {objective!r}"
+    )
+  levels.check_data("x", x)
   level_key, noise_key = jax.random.split(key)
   logsnr = densities.draw(objective.density, level_key, x.shape[0])
   eps = noise_like(noise_key, x)

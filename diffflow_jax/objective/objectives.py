@@ -16,6 +16,9 @@ simple_diffusion   v       vp       t uniform, shifted cosine    eps-MSE
 sid2               v       vp       t uniform, interpolated      sigmoid
 """
 
+import jax
+import jax.numpy as jnp
+
 from diffflow_jax.objective import densities
 from diffflow_jax.objective.objective import (
   Objective,
@@ -24,8 +27,8 @@ from diffflow_jax.objective.objective import (
   predictor,
 )
 from diffflow_jax.objective.weighting import Sigmoid, elbo
-from diffflow_jax.process import levels, schedules, targets
-from diffflow_jax.process.names import check_above_0, make_from
+from diffflow_jax.process import levels, ranges, schedules, targets
+from diffflow_jax.process.names import make_from
 
 __all__ = [
   "OBJECTIVES",
@@ -35,6 +38,7 @@ __all__ = [
   "flow_matching",
   "iddpm",
   "make",
+  "name_of",
   "on_schedule",
   "predictor",
   "rectified_flow",
@@ -114,12 +118,12 @@ def v_diffusion():
   return plain_mse(schedules.Cosine(), targets.v, levels.vp)
 
 
+@ranges.checked(sigma_data="> 0", p_std="> 0")
 def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
   """EDM: log-normal noise levels, preconditioned network, its plain MSE.
 
   Karras et al., arXiv:2206.00364 eq. 8 and Table 1.
   """
-  check_above_0("sigma_data", sigma_data)
   return plain_mse(
     schedules.Karras(),
     targets.F(sigma_data),
@@ -128,6 +132,7 @@ def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
   )
 
 
+@ranges.checked(sigma_min="in [0, 1)")
 def flow_matching(sigma_min=0.0):
   """Conditional flow matching on straight lines, t uniform, u-MSE.
 
@@ -156,6 +161,7 @@ def stochastic_interpolant():
   return plain_mse(schedules.Cosine(), targets.u, levels.vp)
 
 
+@ranges.checked(std="> 0", shift="> 0")
 def sd3(mean=0.0, std=1.0, shift=1.0):
   """Stable Diffusion 3: logit-normal times, MSE of eps - x.
 
@@ -177,6 +183,7 @@ def simple_diffusion(image_size=64, base_size=64):
   return plain_mse(schedule, targets.v, levels.vp, loss_target=targets.eps)
 
 
+@ranges.checked(image_size="> 0", noise_low="> 0", noise_high="> 0")
 def sid2(image_size=512, bias=-3.0, noise_low=32, noise_high=256):
   """Simpler diffusion: the sigmoid loss on an interpolated shifted cosine.
 
@@ -209,6 +216,16 @@ OBJECTIVES = {
   "simple_diffusion": simple_diffusion,
   "sid2": sid2,
 }
+
+
+def name_of(objective):
+  """The recipe that an objective is, whatever its numbers, or None."""
+  shapes = lambda o: [jnp.shape(leaf) for leaf in jax.tree.leaves(o)]
+  alike = {}
+  for name, recipe in OBJECTIVES.items():
+    if jax.tree.structure(recipe()) == jax.tree.structure(objective):
+      alike.setdefault(shapes(recipe()) == shapes(objective), name)
+  return alike.get(True, alike.get(False))
 
 
 def make(name, **kwargs):

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.objective.weighting import ELBO, Sigmoid
-from diffflow_jax.process.names import check_above_0
+from diffflow_jax.process import ranges
 
 
-@struct.dataclass
+@ranges.node
 class MinSNR:
   """omega = min(1, gamma/SNR): Hang et al., arXiv:2303.09556.
 
@@ -26,17 +26,19 @@ class MinSNR:
   """
 
   gamma: Any = 5.0
+  _allowed = {"gamma": "> 0"}
 
   def __call__(self, logsnr):
     return jnp.minimum(0.0, jnp.log(self.gamma) - logsnr)
 
 
-@struct.dataclass
+@ranges.node
 class P2:
   """omega = (k + SNR)^-gamma on the eps-MSE: Choi et al., arXiv:2204.00227."""
 
   k: Any = 1.0
   gamma: Any = 1.0
+  _allowed = {"k": "> 0"}
 
   def __call__(self, logsnr):
     return -self.gamma * jnp.logaddexp(jnp.log(self.k), logsnr)
@@ -61,24 +63,24 @@ class SNRPlusOne:
 FACTORS = (MinSNR, P2, TruncatedSNR, SNRPlusOne)
 
 
+@ranges.checked(gamma="> 0")
 def min_snr(gamma=5.0):
   """MinSNR, checked."""
-  check_above_0("gamma", gamma)
   return MinSNR(gamma)
 
 
+@ranges.checked(gamma="> 0")
 def soft_min_snr(gamma=5.0):
   """omega = gamma/(gamma + SNR), a smooth min-SNR (arXiv:2401.11605).
 
   Another name for a sigmoid: it is `Sigmoid(log gamma)`.
   """
-  check_above_0("gamma", gamma)
   return Sigmoid((jnp if isinstance(gamma, jax.Array) else math).log(gamma))
 
 
+@ranges.checked(k="> 0")
 def p2(k=1.0, gamma=1.0):
   """P2, checked: gamma may be of either sign, 0 is none."""
-  check_above_0("k", k)
   return P2(k, gamma)
 
 

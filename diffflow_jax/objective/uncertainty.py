@@ -20,8 +20,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process import nodes
-from diffflow_jax.process.names import check_integer
+from diffflow_jax.process import nodes, ranges
 from diffflow_jax.process.schedule import clip_far
 
 
@@ -54,7 +53,7 @@ class Uncertainty:
     return self.base(logsnr) - self.penalty(logsnr)
 
 
+@ranges.checked(num_channels="an integer >= 1")
 def uncertainty(base, num_channels=128):
   """An Uncertainty that starts as its base weighting."""
-  check_integer("num_channels", num_channels, 1)
   return Uncertainty(base, jnp.zeros(num_channels))

@@ -17,7 +17,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process import levels, nodes, targets
+from diffflow_jax.process import levels, nodes, ranges, targets
 from diffflow_jax.process.schedule import clip_far
 
 
@@ -73,7 +73,7 @@ class TargetMSE:
     return jnp.log(2.0) + log_p + log_omega - self.log_gain(logsnr)
 
 
-@struct.dataclass
+@ranges.node
 class Sigmoid:
   """w = sigmoid(bias - logsnr): Kingma & Gao, arXiv:2303.00848.
 

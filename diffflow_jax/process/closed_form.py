@@ -10,12 +10,11 @@ r_k, one log-sum-exp). They are the oracle of the tests, and of anyone who wants
 to see a sampler's error without a network's.
 """
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import levels
+from diffflow_jax.process import levels, ranges
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.process.nodes import concrete
 
@@ -23,7 +22,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(100)
 _WEIGHTS = _WEIGHTS / np.sqrt(2 * np.pi)
 
 
-@struct.dataclass
+@ranges.node
 class Mixture:
   """Σ_k w_k N(m_k, s_k² I) in d dimensions; K = 1 is an isotropic Gaussian.
 
@@ -34,6 +33,11 @@ class Mixture:
   log_weights: jax.Array
   means: jax.Array
   stds: jax.Array
+  _allowed = {
+    "log_weights": "in [-inf, inf)",
+    "means": "finite",
+    "stds": ">= 0",
+  }
 
   def _posterior(self, z, lv):
     """Responsibilities (batch, K), z - alpha m (batch, K, d), V, log p."""
@@ -163,7 +167,7 @@ def mixture(weights, means, stds):
   """A Mixture from plain numbers: weights (K,), means (K, d), stds (K,).
 
   Raises:
-    ValueError: means of another shape, or negative weights or stds.
+    ValueError: means of another shape, negative weights or stds, NaN.
   """
   weights = jnp.asarray(weights, jnp.result_type(float))
   means = jnp.asarray(means, weights.dtype)
@@ -173,11 +177,10 @@ def mixture(weights, means, stds):
       f"means must be (K, d) with K = {weights.shape[0]} weights, "
       f"not {means.shape}"
     )
-  if concrete(weights, stds):
-    if not (jnp.all(weights >= 0) and jnp.sum(weights) > 0):
+  ranges.check("weights", weights, ">= 0")
+  if concrete(weights):
+    if not jnp.sum(weights) > 0:
       raise ValueError(f"weights must be >= 0 and not all 0, not {weights}")
-    if not jnp.all(stds >= 0):
-      raise ValueError(f"stds must be >= 0, not {stds}")
   return Mixture(jnp.log(weights / jnp.sum(weights)), means, stds)
 
 

@@ -86,7 +86,10 @@ class Mode:
 
   spread: float = 1.29
   _allowed = {
-    "spread": (lambda s: -1.0 <= s <= _MOST, f"between -1 and {_MOST:.4g}")
+    "spread": (
+      lambda s, others: (-1.0 <= s) & (s <= _MOST),
+      f"between -1 and {_MOST:.4g}",
+    )
   }
 
   def pair(self, t):

@@ -7,14 +7,14 @@ In C's eigenbasis the coordinates are independent, so all of it is elementwise
 there, the flow map and the variational bound of a single point included.
 """
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.levels import bcast
 
 
-@struct.dataclass
+@ranges.node
 class Gaussian:
   """N(m, C) with C = basis diag(variances) basisᵀ.
 
@@ -25,6 +25,7 @@ class Gaussian:
   mean: jax.Array
   variances: jax.Array
   basis: jax.Array
+  _allowed = {"mean": "finite", "variances": ">= 0", "basis": "finite"}
 
   def _marginal(self, z, lv):
     """alpha, sigma, S's eigenvalues and z - alpha m in the eigenbasis."""
@@ -104,6 +105,7 @@ def gaussian(mean, covariance):
   """
   mean = jnp.asarray(mean, jnp.result_type(float))
   covariance = jnp.asarray(covariance, mean.dtype)
+  ranges.check("covariance", covariance)
   d = mean.shape[0]
   if covariance.shape != (d, d):
     raise ValueError(

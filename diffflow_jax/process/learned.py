@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.schedule import schedule
 
 
@@ -38,6 +39,7 @@ class Learned:
     return (1.0 - share) * self.logsnr_max + share * self.logsnr_min
 
 
+@ranges.checked(num_hidden="an integer >= 1")
 def learned(key, num_hidden=64, logsnr_min=-5.0, logsnr_max=13.3):
   """A Learned schedule near LinearLogSNR, with random hidden units."""
   gain_key, shift_key = jax.random.split(key)

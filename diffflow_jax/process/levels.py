@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import nodes
+from diffflow_jax.process import nodes, ranges
 from diffflow_jax.process.names import with_numbers
 from diffflow_jax.process.schedule import FAR, unit_pair
 
@@ -39,6 +39,34 @@ class Level:
   def __getitem__(self, index):
     """The levels at an index or slice, for a grid of levels."""
     return jax.tree.map(lambda leaf: leaf[index], self)
+
+
+def check_level(lv):
+  """Refuses what is no Level in the place of one.
+
+  Raises:
+    TypeError: it has no logsnr, alpha and sigma.
+  """
+  if not all(hasattr(lv, name) for name in ("logsnr", "alpha", "sigma")):
+    raise TypeError(
+      "a noise level must be a Level, as levels.level(schedule, scale, t) or "
+      f"levels.at_logsnr(scale, logsnr) is, not {lv!r}"
+    )
+
+
+def check_data(name, x):
+  """Refuses what is no batch of floats.
+
+  Raises:
+    TypeError: no array, or one of integers.
+    ValueError: no example in it.
+  """
+  if not hasattr(x, "dtype"):
+    raise TypeError(f"{name} must be an array, not {type(x).__name__}")
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise TypeError(f"{name} must be floats, not {x.dtype}")
+  if not jnp.ndim(x) or not x.shape[0]:
+    raise ValueError(f"{name} must be a batch (num, ...), not shape {x.shape}")
 
 
 def from_pair(alpha, sigma):
@@ -121,7 +149,7 @@ def sub_vp(a, s):
   return a / norm, s / norm
 
 
-@struct.dataclass
+@ranges.node
 class CondOT:
   """(1 - sigma_min) alpha + sigma = 1: alpha = 1 - t on `Flow(sigma_min)`.
 
@@ -129,13 +157,14 @@ class CondOT:
   """
 
   sigma_min: Any = 1e-4
+  _allowed = {"sigma_min": "in [0, 1)"}
 
   def __call__(self, a, s):
     norm = (1.0 - self.sigma_min) * a + s
     return a / norm, s / norm
 
 
-@struct.dataclass
+@ranges.node
 class Unit:
   """alpha² sigma_data² + sigma² = 1: unit variance if Var x = sigma_data².
 
@@ -144,6 +173,7 @@ class Unit:
   """
 
   sigma_data: Any = 0.5
+  _allowed = {"sigma_data": "> 0"}
 
   def __call__(self, a, s):
     norm = jnp.sqrt((a * self.sigma_data) ** 2 + s * s)

@@ -6,6 +6,7 @@ import numbers
 
 import numpy as np
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.nodes import concrete
 
 
@@ -43,7 +44,7 @@ def make_from(table, what, name, kwargs, recipe=None):
         f"{what} {name!r} takes no {argument!r}: its arguments are {known}"
       )
     if isinstance(taken[argument].default, numbers.Real):
-      check_number(argument, value)
+      ranges.check(argument, value)
   return entry(**kwargs)
 
 
@@ -51,25 +52,18 @@ def with_numbers(table, what, name, numbers):
   """table[name], a function or a dataclass, with these numbers of its own.
 
   Raises:
-    ValueError: an unknown name, a number that it does not have, or not above 0.
+    ValueError: an unknown name, a number that it does not have or that is out
+      of its range.
   """
   entry = known_as(table, what, name)
   has = [f.name for f in getattr(entry, "__dataclass_fields__", {}).values()]
-  for number, value in numbers.items():
+  for number in numbers:
     if number not in has:
       known = ", ".join(has) or "none"
       raise ValueError(
         f"{what} {name!r} takes no {number!r}: its arguments are {known}"
       )
-    check_above_0(number, value)
   return entry.replace(**numbers) if numbers else entry
-
-
-def check_number(name, value):
-  """Says so where a value is known and no finite number or array of them."""
-  is_number = isinstance(value, numbers.Real) or hasattr(value, "dtype")
-  if not is_number or (concrete(value) and not np.all(np.isfinite(value))):
-    raise ValueError(f"{name} must be a finite number, not {value!r}")
 
 
 def check_classes(labels, num_classes):
@@ -92,17 +86,3 @@ def check_classes(labels, num_classes):
       f"labels must be 0 to {num_classes - 1}, or {num_classes} for none, not "
       f"{bad[0]}"
     )
-
-
-def check_integer(name, value, least):
-  """Says so where a number is not an integer of at least that much."""
-  check_number(name, value)
-  if int(value) != value or value < least:
-    raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
-
-
-def check_above_0(name, value):
-  """Says so where a number is known and not above 0."""
-  check_number(name, value)
-  if concrete(value) and not value > 0:
-    raise ValueError(f"{name} must be above 0, not {value}")

@@ -79,6 +79,7 @@ class Predictor:
     nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
+    levels.check_level(lv)
     return self.at(self.prepare(lv), z, cond)
 
   def prepare(self, lv):
@@ -95,6 +96,7 @@ class Predictor:
 
   def at(self, row, z, cond=None):
     """(x̂, ε̂) of z at the level that row was prepared for."""
+    levels.check_data("z", z)
     wide = jnp.promote_types(z.dtype, jnp.float32)
     logsnr, moved, *solution = (jnp.asarray(c, wide) for c in row)
     z_own = levels.bcast(moved, z) * z

@@ -15,15 +15,13 @@ with derivative (-1, 1).
 """
 
 import dataclasses
-import numbers
+import inspect
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import host
-from diffflow_jax.process.names import check_number
+from diffflow_jax.process import host, ranges
 from diffflow_jax.process.nodes import concrete
 
 BOUNDS = (
@@ -32,9 +30,9 @@ BOUNDS = (
   ("beta_min", "beta_max"),
   ("start", "end"),
 )
-# what a class may say of its fields in `_allowed`: a test, and it in words
-ABOVE_0 = (lambda value: value > 0.0, "above 0")
-FROM_0_BELOW_1 = (lambda value: 0.0 <= value < 1.0, "in [0, 1)")
+# what a class may say of its fields in `_allowed`, see `ranges`
+ABOVE_0 = "> 0"
+FROM_0_BELOW_1 = "in [0, 1)"
 
 
 FAR = 60.0  # |logsnr| that a float32 cannot tell from the limit
@@ -147,7 +145,14 @@ def schedule(cls):
     cls.logsnr = lambda self, t: pair_logsnr(*self.pair(t))
   if not hasattr(cls, "t"):
     cls.t = _bisect
-  return struct.dataclass(cls)
+  fields = inspect.get_annotations(cls)
+  allowed = dict(getattr(cls, "_allowed", {}))
+  for low, high in BOUNDS:
+    if low in fields and high in fields:
+      mine = allowed.get(low, "finite")
+      allowed |= {low: [mine, f"< {high}"], high: allowed.get(high, "finite")}
+  cls._allowed = allowed
+  return ranges.node(cls)
 
 
 def check(schedule, num=1001):
@@ -167,26 +172,10 @@ def check(schedule, num=1001):
     )
   if not concrete(schedule):
     return schedule
-  _check_fields(schedule)
+  if dataclasses.is_dataclass(schedule):
+    ranges.check_fields(schedule)  # jax.tree.map may have made them
   _check_curve(schedule, num)
   return schedule
-
-
-def _check_fields(schedule):
-  name = type(schedule).__name__
-  is_ours = dataclasses.is_dataclass(schedule)
-  for field in dataclasses.fields(schedule) if is_ours else ():
-    if isinstance(field.default, numbers.Real):
-      check_number(f"{name}: {field.name}", getattr(schedule, field.name))
-  for field, (is_allowed, words) in getattr(schedule, "_allowed", {}).items():
-    value = getattr(schedule, field)
-    if not is_allowed(value):
-      raise ValueError(f"{name}: {field} must be {words}, not {value}")
-  for low, high in BOUNDS:
-    if hasattr(schedule, low) and hasattr(schedule, high):
-      lo, hi = getattr(schedule, low), getattr(schedule, high)
-      if not np.all(np.asarray(lo) < np.asarray(hi)):
-        raise ValueError(f"{name}: {low} = {lo} must be below {high} = {hi}")
 
 
 def _check_curve(schedule, num):

@@ -7,6 +7,7 @@ business: `levels` normalises the pair. Write your own with `schedule`, and see
 
 import jax
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.cosine_schedules import (
   Cosine,
   OffsetCosine,
@@ -14,7 +15,7 @@ from diffflow_jax.process.cosine_schedules import (
 )
 from diffflow_jax.process.flow_schedules import Flow, Mode, Polynomial
 from diffflow_jax.process.learned import Learned, learned
-from diffflow_jax.process.names import check_above_0, make_from
+from diffflow_jax.process.names import make_from
 from diffflow_jax.process.schedule import (
   check,
   pair_logsnr,
@@ -79,7 +80,12 @@ __all__ = [
 
 
 def _named(base):
-  return make(base) if isinstance(base, str) else base
+  base = make(base) if isinstance(base, str) else base
+  if not hasattr(base, "pair"):
+    raise ValueError(
+      f"base must be a schedule or the name of one, not {base!r}"
+    )
+  return base
 
 
 def shift(base="flow", factor=1.0):
@@ -92,24 +98,21 @@ def zero_terminal(base="ddpm_table"):
   return ZeroTerminal(_named(base))
 
 
+@ranges.checked(image_size="> 0", base_size="> 0")
 def shifted_cosine(image_size=64, base_size=64):
   """logsnr of `TruncatedCosine` + 2 log(base_size/image_size).
 
   Hoogeboom et al., arXiv:2301.11093 §3.1: sides of images in pixels.
   """
-  check_above_0("image_size", image_size)
-  check_above_0("base_size", base_size)
   return Shift(TruncatedCosine(), image_size / base_size)
 
 
+@ranges.checked(image_size="> 0", noise_low="> 0", noise_high="> 0")
 def interpolated_cosine(image_size=512, noise_low=32, noise_high=256):
   """`TruncatedCosine` shifted from side noise_high at the data to noise_low.
 
   Hoogeboom et al., arXiv:2301.11093, "interpolated".
   """
-  check_above_0("image_size", image_size)
-  check_above_0("noise_low", noise_low)
-  check_above_0("noise_high", noise_high)
   return InterpolatedShift(
     TruncatedCosine(),
     clean=image_size / noise_high,
@@ -117,6 +120,7 @@ def interpolated_cosine(image_size=512, noise_low=32, noise_high=256):
   )
 
 
+@ranges.checked(seed="an integer >= 0", num_hidden="an integer >= 1")
 def _learned_by_seed(seed=0, num_hidden=64, logsnr_min=-5.0, logsnr_max=13.3):
   """`learned` with a seed in place of a key."""
   return learned(jax.random.key(seed), num_hidden, logsnr_min, logsnr_max)

@@ -13,8 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.cosine_schedules import OffsetCosine
-from diffflow_jax.process.names import check_above_0, check_integer
 from diffflow_jax.process.schedule import check, schedule
 
 
@@ -60,6 +60,9 @@ class Table:
     return jnp.interp(-jnp.asarray(logsnr), -rows, k) / (rows.shape[0] - 1)
 
 
+ROWS, BETA = "an integer >= 2", "in (0, 1)"
+
+
 def beta_table(betas):
   """The Table of any betas (T,).
 
@@ -80,26 +83,24 @@ def beta_table(betas):
   return Table(rows, np.diff(rows))
 
 
+@ranges.checked(num=ROWS, beta_start=BETA, beta_end=BETA)
 def ddpm_table(num=1000, beta_start=1e-4, beta_end=0.02):
   """beta linear in k: Ho et al., arXiv:2006.11239 §4."""
-  check_integer("num", num, 2)
   return beta_table(np.linspace(beta_start, beta_end, num))
 
 
+@ranges.checked(num=ROWS, beta_start=BETA, beta_end=BETA)
 def scaled_linear_table(num=1000, beta_start=0.00085, beta_end=0.012):
   """√beta linear in k: Stable Diffusion, arXiv:2112.10752."""
-  check_integer("num", num, 2)
-  check_above_0("beta_start", beta_start)
-  check_above_0("beta_end", beta_end)
   return beta_table(np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2)
 
 
+@ranges.checked(num=ROWS, max_beta=BETA)
 def iddpm_table(num=1000, offset=0.008, max_beta=0.999):
   """OffsetCosine's betas, clipped: arXiv:2102.09672 eq. 17 and the text below.
 
   beta_k = min(1 - alpha_bar_k/alpha_bar_(k-1), max_beta).
   """
-  check_integer("num", num, 2)
   check(OffsetCosine(offset))
   theta = (np.arange(num + 1) / num + offset) / (1.0 + offset) * math.pi / 2
   alpha_bar = np.cos(theta) ** 2

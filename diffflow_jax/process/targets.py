@@ -19,9 +19,9 @@ any function Level -> (a, b), and one 2x2 solve is every conversion.
 
 from typing import Any
 
-from flax import struct
 import jax.numpy as jnp
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.process.names import with_numbers
 
@@ -65,7 +65,7 @@ def score(lv):
   return jnp.zeros_like(lv.sigma), -1.0 / lv.sigma
 
 
-@struct.dataclass
+@ranges.node
 class F:
   """EDM's network output: x̂ = c_skip z + c_out F, of unit variance.
 
@@ -74,6 +74,7 @@ class F:
   """
 
   sigma_data: Any = 0.5
+  _allowed = {"sigma_data": "> 0"}
 
   def __call__(self, lv):
     s = jnp.sqrt((lv.alpha * self.sigma_data) ** 2 + lv.sigma**2)

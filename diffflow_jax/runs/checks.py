@@ -1,6 +1,7 @@
 """What is refused of a config before anything is made of it."""
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.process import ranges
 
 
 def need(ok, field, value, allowed):
@@ -9,13 +10,32 @@ def need(ok, field, value, allowed):
     raise Refusal(f"config.{field} must be {allowed}, not {value!r}")
 
 
+DEEPEST = 1000  # layers that are traced one by one
+DEPTHS = ("depth", "num_blocks")
+
+
+def in_range(name, value, allowed):
+  """Refuses a number out of its range, in the words of `ranges`."""
+  try:
+    ranges.check(name, value, allowed)
+  except ValueError as error:
+    raise Refusal(str(error)) from error
+
+
 def check_sizes(spec):
-  """Refuses widths, depths and the like below 1."""
+  """Refuses widths, depths and the like below 1, and depths beyond all use."""
   for key, value in spec.items():
     sizes = value if isinstance(value, (tuple, list)) else (value,)
     for size in sizes:
-      if isinstance(size, int) and not isinstance(size, bool) and size < 1:
+      if not isinstance(size, int) or isinstance(size, bool):
+        continue
+      if size < 1:
         raise Refusal(f"config.network.{key} must be at least 1, not {size}")
+      most = DEEPEST if key in DEPTHS else 2**31 - 1
+      if size > most:
+        raise Refusal(
+          f"config.network.{key} must be at most {most}, not {size}"
+        )
 
 
 def check_network(network, card):
@@ -23,6 +43,12 @@ def check_network(network, card):
   import jax
   import jax.numpy as jnp
 
+  for method in ("init", "apply"):
+    if not callable(getattr(network, method, None)):
+      raise Refusal(
+        "config.network.name must name what makes a network with init and "
+        f"apply, not a {type(network).__name__}"
+      )
   z = jnp.zeros((2, *card.shape))
   cond = jnp.zeros((2,), jnp.int32) if card.num_classes else None
   try:

@@ -94,12 +94,14 @@ def evaluated(
   labels=None,
   batch_size=256,
   mesh=None,
+  drawn=lambda num: None,
 ):
   """What `generate` returns, and the mean number of evaluations a sample.
 
   Args:
     mesh: of devices to split each batch over, which holds a multiple of them;
       adaptive steps are taken on one. None: where predict's arrays are.
+    drawn: is told after every batch how many samples there are.
   """
   if labels is None:
     labels = default_labels(num_samples, run.card.num_classes)
@@ -130,6 +132,7 @@ def evaluated(
       count = np.full(size, tableau.num_evaluations)
     chunks.append(_to_host(x))
     counts.append(_to_host(jnp.asarray(count)))
+    drawn(min(first + size, num_samples))
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
   return samples, labels, float(counts.mean())
 

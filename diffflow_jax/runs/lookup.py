@@ -3,35 +3,61 @@
 import importlib
 import inspect
 
-from diffflow_jax.cli import Refusal
+from diffflow_jax.cli import Refusal, unknown
 
 
-def choose(field, spec, table, **given):
+def choose(field, spec, table, *, also=(), **given):
   """Calls table[spec.name] with the other entries of spec as arguments.
 
   A name "module:attribute" is imported: that is how a user's own dataset or
   network is named, from a file beside the config say.
+
+  Args:
+    also: fields of spec that are taken already, for the message.
   """
   spec = dict(spec)
   name = spec.pop("name", None)
-  make = _imported(field, name) if ":" in str(name) else table.get(name)
+  if name is None:
+    raise Refusal(f"config.{field}.name is missing; {unknown('', table)}")
+  make = _imported(field, name) if ":" in str(name) else _in(table, name)
   if make is None:
     raise Refusal(
-      f"config.{field}.name is {name!r}; known: {', '.join(sorted(table))}, "
-      "or module:attribute"
+      f"config.{field}.name is {name!r}; "
+      f"{unknown(name, table, 'or module:attribute')}"
     )
-  known = set(inspect.signature(make).parameters) - set(given)
+  try:
+    known = set(inspect.signature(make).parameters) - set(given)
+  except (TypeError, ValueError) as error:  # no function, or one of C
+    raise Refusal(
+      f"config.{field}.name is {name!r}, which cannot be called with settings"
+    ) from error
   known -= {"parent", "name"}  # linen's own
   for key in spec:
-    if key not in known:
+    if key not in (known | set(also)):
       raise Refusal(
         f"config.{field}.{key} is not a setting of {name}; "
-        f"it has: {', '.join(sorted(known)) or 'none'}"
+        f"{unknown(key, known | set(also)) if known or also else 'it has none'}"
       )
+  return calling(f"config.{field}", make, **spec, **given)
+
+
+def _in(table, name):
+  return table.get(name) if isinstance(name, str) else None
+
+
+def calling(field, make, *args, **settings):
+  """make(*args, **settings), or a Refusal with what it raised.
+
+  It may be anyone's code, so whatever it raises is caught.
+  """
   try:
-    return make(**spec, **given)
+    return make(*args, **settings)
+  except Refusal:
+    raise
   except (TypeError, ValueError) as error:
-    raise Refusal(f"config.{field}: {error}") from error
+    raise Refusal(f"{field}: {error}") from error
+  except Exception as error:
+    raise Refusal(f"{field}: {type(error).__name__}: {error}") from error
 
 
 def _imported(field, name):
@@ -39,14 +65,12 @@ def _imported(field, name):
   module, _, attribute = name.partition(":")
   try:
     return getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, ValueError) as error:
+  except Exception as error:  # a module may raise anything
     raise Refusal(f"config.{field}.name is {name!r}: {error}") from error
 
 
 def named(field, name, table):
   """table[name], or a Refusal that lists the known names."""
-  if name not in table:
-    raise Refusal(
-      f"config.{field} is {name!r}; known: {', '.join(sorted(table))}"
-    )
+  if _in(table, name) is None:
+    raise Refusal(f"config.{field} is {name!r}; {unknown(name, table)}")
   return table[name]

@@ -5,6 +5,7 @@ ones), unknown fields, a network that does not fit the data.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from diffflow_jax.cli import Refusal, parse_spec
 from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.runs import checks
-from diffflow_jax.runs.lookup import choose, named
+from diffflow_jax.runs.lookup import calling, choose, named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,41 +61,57 @@ def init(objective, network, data, seed):
   return params
 
 
+def _named_settings(spec, field):
+  """(name, settings) of "name:setting=value", or of a dict with a name."""
+  if isinstance(spec, str):
+    return parse_spec(spec, field)
+  if not hasattr(spec, "items"):
+    raise Refusal(f"{field} must be a name, not {spec!r}")
+  settings = dict(spec)
+  return settings.pop("name", None), settings
+
+
 def objective(spec):
   """A recipe by name, with what the config exchanges of it.
 
-  Schedule, target, scale are names; weighting and density too, or "name:
-  setting=value", as `exchange` has it: what is minimised stays the recipe's
+  Schedule, target, scale, weighting and density are names, or "name:
+  setting=value". As `exchange` has it, what is minimised stays the recipe's
   unless the weighting is exchanged. Another schedule moves the levels that
   training draws, where the recipe draws times uniformly, and those that
   sampling walks over.
   """
+  from diffflow_jax.objective import densities, weightings
   from diffflow_jax.objective.exchange import exchange
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
-  from diffflow_jax.process.levels import SCALES
-  from diffflow_jax.process.schedules import SCHEDULES
-  from diffflow_jax.process.targets import TARGETS
+  from diffflow_jax.process import levels, schedules, targets
 
-  spec = dict(spec)
-  tables = {"schedule": SCHEDULES, "target": TARGETS, "scale": SCALES}
-  other = {
-    key: named(f"objective.{key}", spec.pop(key), table)
-    for key, table in tables.items()
-    if key in spec
+  tables = {
+    "schedule": schedules.SCHEDULES,
+    "target": targets.TARGETS,
+    "scale": levels.SCALES,
+    "density": densities.DENSITIES,
+    "weighting": weightings.WEIGHTINGS,
   }
-  named_ones = {
-    key: parse_spec(spec.pop(key), f"config.objective.{key}")
-    for key in ("density", "weighting")
-    if key in spec
-  }
-  whole = choose("objective", spec, OBJECTIVES)
-  if "schedule" in other:
-    whole = on_schedule(whole, other.pop("schedule")())
-  whole = whole.replace(**other)
-  for key in named_ones:  # one by one, so that a refusal names its field
-    upto = {k: v for k, v in named_ones.items() if k in (key, "density")}
-    try:
-      made = exchange(whole, **upto)
-    except (TypeError, ValueError) as error:
-      raise Refusal(f"config.objective.{key}: {error}") from error
-  return made if named_ones else whole
+  spec, asked = dict(spec), {}
+  for key, table in tables.items():
+    if key in spec:
+      field = f"objective.{key}"
+      asked[key] = _named_settings(spec.pop(key), f"config.{field}")
+      named(field, asked[key][0], table)
+  whole = choose("objective", spec, OBJECTIVES, also=tables)
+  for key, (name, settings) in asked.items():
+    one = functools.partial(calling, f"config.objective.{key}")
+    if key == "schedule":
+      made = one(schedules.make, name, **settings)
+      whole = one(on_schedule, whole, made)
+    elif key == "target":
+      whole = whole.replace(target=one(targets.make, name, **settings))
+    elif key == "scale":
+      whole = whole.replace(scale=one(levels.make, name, **settings))
+  made = whole
+  for key in ("density", "weighting"):  # so that a refusal names its field
+    if key in asked:
+      upto = {k: v for k, v in asked.items() if k in (key, "density")}
+      upto = {k: v for k, v in upto.items() if k in ("density", "weighting")}
+      made = calling(f"config.objective.{key}", exchange, whole, **upto)
+  return made

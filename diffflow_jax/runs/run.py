@@ -7,6 +7,7 @@ samples = run.sample(64, solver="dpmpp_2m", num_steps=20, guidance=2.0)
 from collections.abc import Callable
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.runs import (
   generate,
   history,
+  memory,
   settings as settings_lib,
   sharding,
 )
@@ -130,11 +132,24 @@ class Run:
     )[0]
 
   def draw(
-    self, num_samples=None, *, labels=None, seed=0, batch_size=256, **settings
+    self,
+    num_samples=None,
+    *,
+    labels=None,
+    seed=0,
+    batch_size=256,
+    drawn=None,
+    **settings,
   ):
-    """`sample`, with its labels (or None) and the mean evaluations a sample."""
+    """`sample`, with its labels (or None) and the mean evaluations a sample.
+
+    Args:
+      drawn: None, or num_samples -> what is told after every batch how many
+        there are, as `progress.Counter`.
+    """
     how, num_samples, labels = self._asked(num_samples, labels, seed, settings)
     settings_lib.integer(batch_size, self.say("batch_size"), 1)
+    self._check_memory(num_samples, batch_size)
     tableau = self._tableau(how)
     return generate.evaluated(
       self.recipe,
@@ -145,7 +160,17 @@ class Run:
       labels=labels,
       batch_size=batch_size,
       mesh=sharding.make_mesh() if jax.device_count() > 1 else None,
+      drawn=drawn(num_samples) if drawn else lambda num: None,
     )
+
+  def _check_memory(self, num_samples, batch_size):
+    """Refuses more samples than the memory holds, before any is drawn."""
+    example = 2 * 4 * math.prod(self.card.shape)  # batch by batch, then joined
+    for name, size, there in (
+      ("num_samples", num_samples, memory.host()),
+      ("batch_size", min(batch_size, num_samples), None),
+    ):
+      memory.need(f"{self.say(name)}={size}", size * example, there)
 
   def trajectory(self, num_samples=None, *, labels=None, seed=0, **settings):
     """What `sample` sees on its way: `generate.trajectory`'s frames and names.

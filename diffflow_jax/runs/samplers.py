@@ -5,9 +5,11 @@ import inspect
 
 import numpy as np
 
-from diffflow_jax.cli import Refusal, parse_spec
-from diffflow_jax.process import levels, schedules
-from diffflow_jax.sampling import checks, compose, grids, solvers
+from diffflow_jax.cli import Refusal, parse_spec, unknown
+from diffflow_jax.process import levels, ranges, schedules
+from diffflow_jax.sampling import compose, grids, solvers
+
+MOST_STEPS = 10_000  # of a table: each is a few rows, built one by one
 
 
 def _to_data(objective, make, num_steps):
@@ -105,17 +107,19 @@ def call(field, spec, table, *args):
   """table[name](*args, **settings) of "name:setting=value", or a Refusal."""
   name, settings = parse_spec(spec, field)
   if name not in table:
-    raise Refusal(f"{field} is {name!r}; known: {', '.join(sorted(table))}")
+    raise Refusal(f"{field} is {name!r}; {unknown(name, table)}")
   known = list(inspect.signature(table[name]).parameters)[len(args) :]
-  for key in settings:
+  for key, value in settings.items():
     if key not in known:
       raise Refusal(
         f"{field}: {name} has no setting {key!r}; it has: "
         f"{', '.join(known) or 'none'}"
       )
+    if isinstance(value, int) and abs(value) > MOST_STEPS:
+      raise Refusal(f"{field}: {key} must be at most {MOST_STEPS}, not {value}")
   try:
     return table[name](*args, **settings)
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, OverflowError) as error:
     raise Refusal(f"{field}: {error}") from error
 
 
@@ -132,11 +136,8 @@ class Adaptive:
   rtol: float = 1e-5
   atol: float = 1e-5
 
-  def __post_init__(self):
-    for name in ("rtol", "atol"):
-      checks.number(name, getattr(self, name), "> 0", lambda v: v > 0)
 
-
+@ranges.checked(rtol="> 0", atol="> 0")
 def adaptive(grid, rtol=1e-5, atol=1e-5):
   """`Adaptive` between the ends of a grid, whose inner levels do not count."""
   return Adaptive(grid[0], grid[-1], rtol, atol)
@@ -162,6 +163,11 @@ def make_tableau(
   Raises:
     Refusal: unknown names or settings, or ones that do not fit.
   """
+  total = num_steps
+  if restart is not None:
+    total += max(0, restart[1] - restart[0]) * max(0, restart[2])
+  if total > MOST_STEPS:
+    raise Refusal(f"a sampler takes at most {MOST_STEPS} steps, not {total}")
   levels = lambda: call(names[1], grid, GRIDS, objective, num_steps)
   make = lambda grid: call(
     names[0], solver, solvers.SOLVERS | {"adaptive": adaptive}, grid

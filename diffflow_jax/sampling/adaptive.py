@@ -9,6 +9,7 @@ network sees a level per sample, so samples may be at different times.
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import ranges
 from diffflow_jax.sampling import checks, noise
 from diffflow_jax.sampling.likelihood import bits_per_dim, log_likelihood
 from diffflow_jax.sampling.ode import flow_time, solve, velocity
@@ -31,6 +32,7 @@ def _flow(predict, z, t0, t1, cond, rtol, atol, per_sample):
   return jax.vmap(one)(z, cond)
 
 
+@ranges.checked(rtol="> 0", atol="> 0")
 def flow(
   predict,
   z,
@@ -59,8 +61,6 @@ def flow(
   Raises:
     ValueError: rtol or atol is not > 0.
   """
-  for name, value in dict(rtol=rtol, atol=atol).items():
-    checks.number(name, value, "> 0", lambda v: v > 0)
   predict = as_pytree(predict)
   (t0, norm0), (t1, norm1) = flow_time(start), flow_time(end)
   z = jnp.asarray(z)
@@ -87,6 +87,7 @@ def sample(predict, start, end, key, shape, *, cond=None, first=0, **settings):
   Returns:
     (samples, evaluations).
   """
+  checks.shape_of(shape)
   keys = noise.keys(key, first, shape[0])
   dtype = jnp.result_type(float)
   z = noise.initial(keys, jnp.asarray(start.sigma), tuple(shape[1:]), dtype)

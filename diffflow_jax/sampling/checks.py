@@ -116,6 +116,12 @@ def grid(levels, backwards=False):
   return levels
 
 
+def shape_of(shape):
+  """Refuses a shape of samples with a side that is no integer >= 1."""
+  for side in shape:
+    integer("each side of shape", side, 1)
+
+
 def start(table, shape, z):
   """(z or None, the samples' shape), each from the other where it can be."""
   if z is None:
@@ -124,6 +130,7 @@ def start(table, shape, z):
         "shape must be (num_samples, ...), or z given to start from, "
         f"not {shape!r}"
       )
+    shape_of(shape)
     sigma = table.start.sigma
     if not is_traced(sigma) and sigma == 0.0:
       raise ValueError("the tableau starts at data, sigma = 0: z must be given")

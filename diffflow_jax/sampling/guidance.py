@@ -10,11 +10,12 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from diffflow_jax.process import predictors
+from diffflow_jax.process import nodes, predictors, ranges
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.wrappers import as_floats, in_range, with_x, wrapper
+from diffflow_jax.sampling.wrappers import as_floats, with_x, wrapper
 
 __all__ = [
   "Clipped",
@@ -80,11 +81,14 @@ class Guided:
   weak: Any = None
   batched: bool = struct.field(pytree_node=False, default=True)
   plus_plus: bool = struct.field(pytree_node=False, default=False)
+  _allowed = {"rescale": "in [0, 1]"}
 
   def __post_init__(self):
     as_floats(self, "strength", "interval", "rescale")
-    in_range(self, "interval", "(lo, hi), lo < hi", lambda i: i[0] < i[-1])
-    in_range(self, "rescale", "in [0, 1]", lambda r: (r >= 0) & (r <= 1))
+    lo, hi = self.interval
+    if nodes.concrete(hi):
+      rises = lambda lo, _: lo < np.asarray(hi)
+      ranges.check("interval", lo, (rises, "(lo, hi), lo < hi"))
 
   def prepare(self, lv):
     both = [self.predict] if self.weak is None else [self.predict, self.weak]
@@ -164,10 +168,10 @@ class Clipped:
 
   predict: Any
   limit: Any = 1.0
+  _allowed = {"limit": "> 0"}
 
   def __post_init__(self):
     as_floats(self, "limit")
-    in_range(self, "limit", "> 0", lambda l: l > 0)
 
   def at(self, row, z, cond=None):
     lv, inner = row
@@ -185,11 +189,10 @@ class DynamicallyClipped:
   predict: Any
   percentile: Any = 99.5
   limit: Any = 1.0
+  _allowed = {"percentile": "in [0, 100]", "limit": "> 0"}
 
   def __post_init__(self):
     as_floats(self, "percentile", "limit")
-    in_range(self, "limit", "> 0", lambda l: l > 0)
-    in_range(self, "percentile", "in [0, 100]", lambda p: (p >= 0) & (p <= 100))
 
   def at(self, row, z, cond=None):
     lv, inner = row

@@ -58,6 +58,7 @@ class Measured:
   noise_std: Any
   data_std: Any = 1.0
   forward: Callable = struct.field(pytree_node=False, default=lambda x: x)
+  _allowed = {"noise_std": ">= 0", "data_std": "> 0"}
 
   def __post_init__(self):
     as_floats(self, "noise_std", "data_std")

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.sampling import checks
+from diffflow_jax.process import ranges
 from diffflow_jax.sampling.ode import flow_time, solve, velocity
 from diffflow_jax.sampling.tableau import as_pytree
 
@@ -37,6 +37,7 @@ def _log_likelihood(predict, z, t0, t1, cond, probes, rtol, atol):
   return jax.vmap(one)(z, cond, probes)
 
 
+@ranges.checked(rtol="> 0", atol="> 0", num_probes="an integer >= 1")
 def log_likelihood(
   predict,
   x,
@@ -75,10 +76,7 @@ def log_likelihood(
     ValueError: num_probes < 1, probes without a key, or a tolerance that is not
       > 0.
   """
-  for name, value in dict(rtol=rtol, atol=atol).items():
-    checks.number(name, value, "> 0", lambda v: v > 0)
   if num_probes is not None:
-    checks.integer("num_probes", num_probes, 1)
     if key is None:
       raise ValueError("num_probes needs a key: key is None")
   predict = as_pytree(predict)
@@ -103,6 +101,7 @@ def log_likelihood(
   return jax.vmap(log_prior)(z) + gained + size * jnp.log(alpha), nfe
 
 
+@ranges.checked(size="an integer >= 1", bins_per_unit="> 0")
 def bits_per_dim(log_p, size, bins_per_unit=1.0):
   """-log₂ p/d + log₂ bins_per_unit: bits a dimension of dequantised data.
 

@@ -110,6 +110,12 @@ def as_pytree(predict):
   """predict with its bare functions wrapped, so that jit takes it as data."""
   if not callable(predict):
     raise TypeError(f"predict must be callable, not {type(predict).__name__}")
+  network = getattr(predict, "__self__", predict)
+  if hasattr(network, "init") and hasattr(network, "apply"):
+    raise TypeError(
+      "predict must be predict(z, level, cond) -> (x̂, ε̂), not a network: wrap "
+      "it by dfj.predictor(objective, network.apply, params)"
+    )
   wrap = lambda leaf: jax.tree_util.Partial(leaf) if callable(leaf) else leaf
   return jax.tree.map(wrap, predict)
 

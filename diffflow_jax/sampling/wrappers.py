@@ -1,13 +1,11 @@
 """What wrappers of predict share: consistent pairs, numbers as data."""
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import predictors
+from diffflow_jax.process import predictors, ranges
 from diffflow_jax.process.levels import bcast
-from diffflow_jax.sampling import checks
 
 
 def wrapper(cls):
@@ -21,7 +19,7 @@ def wrapper(cls):
   cls.__call__ = lambda self, z, lv, cond=None: self.at(
     self.prepare(lv), z, cond
   )
-  return struct.dataclass(cls)
+  return ranges.node(cls)
 
 
 def with_x(x_hat_new, x_hat, eps_hat, lv):
@@ -35,18 +33,6 @@ def with_x(x_hat_new, x_hat, eps_hat, lv):
   return x_hat_new, eps_hat - shift
 
 
-def in_range(wrapper, name, allowed, accept):
-  """Refuses a number of a wrapper, or any of an array's, out of range."""
-  value = getattr(wrapper, name)
-  parts = value if isinstance(value, tuple) else (value,)
-  if checks.is_traced(parts) or not all(
-    isinstance(part, jax.Array) for part in parts
-  ):
-    return  # a tracer, or what jax.tree.map put there
-  if not np.all(accept(np.asarray(value))):
-    raise ValueError(f"{name} must be {allowed}, not {np.asarray(value)}")
-
-
 def as_floats(wrapper, *names):
   """Makes numbers of a wrapper arrays of one dtype, so they are data alike.
 
@@ -57,7 +43,7 @@ def as_floats(wrapper, *names):
 
   def convert(value):
     if not isinstance(value, given) or isinstance(value, jax.core.Tracer):
-      return value  # a tracer, or what jax.tree.map put there
+      return value  # a tracer, or what `ranges` will refuse
     return jnp.asarray(value, dtype)
 
   for name in names:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 import math
+import numbers
 
-from diffflow_jax.cli import Refusal
-from diffflow_jax.runs.checks import need
+from diffflow_jax.cli import Refusal, unknown
+from diffflow_jax.runs import memory, samplers
+from diffflow_jax.runs.checks import in_range, need
 
 SECTIONS = (
   "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
@@ -14,6 +16,20 @@ FIELDS = {
   "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep",
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
 }  # fmt: skip
+COUNT = ["an integer >= 1", "< 2147483648"]
+MAYBE = ["an integer >= 0", "< 2147483648"]
+RANGES = {
+  **dict.fromkeys((
+    "num_steps", "batch_size", "log_every", "sample_every", "checkpoint_every",
+    "keep.latest", "sampler.num_samples", "accumulation", "steps_per_dispatch",
+  ), COUNT),
+  **dict.fromkeys(("keep.every", "keep.best", "snapshot_every"), MAYBE),
+  "sampler.num_steps": ["an integer >= 1", f"<= {samplers.MOST_STEPS}"],
+  "seed": ["an integer >= 0", "< 4294967296"],
+  "label_dropout": "in [0, 1]",
+  "clip_norm": "in (0, inf]",
+  "sampler.guidance": "finite",
+}  # fmt: skip
 SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
 
@@ -21,36 +37,27 @@ def check_ranges(config):
   """Refuses missing and unknown fields, and numbers out of range."""
   _check_fields(FIELDS, config, "")
   for key in (*SECTIONS, "sampler", "mesh", "held_out", "keep"):
+    if key == "learning_rate" and isinstance(config[key], numbers.Real):
+      continue
     need(isinstance(config[key], Mapping) or hasattr(config[key], "items"),
           key, config[key], "a dict of settings")  # fmt: skip
   _check_fields(SAMPLER_FIELDS, config.sampler, "sampler.")
   _check_fields({"data", "fsdp"}, config.mesh, "mesh.")
   _check_fields({"latest", "every", "best"}, config.keep, "keep.")
-  for key in (
-    "num_steps", "batch_size", "log_every", "sample_every", "checkpoint_every",
-    "keep.latest", "sampler.num_steps", "sampler.num_samples",
-    "accumulation", "steps_per_dispatch",
-  ):  # fmt: skip
-    value = _get(config, key)
-    need(isinstance(value, int) and value >= 1, key, value, "an integer >= 1")
+  for key, allowed in RANGES.items():
+    in_range(f"config.{key}", _get(config, key), allowed)
   stride = config.steps_per_dispatch
   allowed = f"a multiple of config.steps_per_dispatch = {stride}"
   for key in ("num_steps", "log_every", "sample_every", "checkpoint_every"):
     need(config[key] % stride == 0, key, config[key], allowed)
   every = config.snapshot_every
-  need(isinstance(every, int) and every >= 0 and every % stride == 0,
-        "snapshot_every", every, f"0 for never, or {allowed}")  # fmt: skip
+  need(every % stride == 0, "snapshot_every", every,
+        f"0 for never, or {allowed}")  # fmt: skip
   if every and config.ema.get("name") != "power":
     raise Refusal("config.snapshot_every needs config.ema.name = 'power'")
   fraction = config.held_out.get("fraction")
   num = config.held_out.get("num", None if fraction is None else 0)
-  need(
-    isinstance(num, int) and num >= 0, "held_out.num", num, "an integer >= 0"
-  )
-  for key in ("every", "best"):
-    value = config.keep[key]
-    need(isinstance(value, int) and value >= 0, f"keep.{key}", value,
-          "an integer >= 0")  # fmt: skip
+  in_range("config.held_out.num", num, MAYBE)
   if config.keep.best and config.sample_every % config.checkpoint_every:
     raise Refusal(
       "config.keep.best goes by held-out data, so config.sample_every = "
@@ -59,22 +66,15 @@ def check_ranges(config):
     )
   if config.keep.best and not num and fraction is None:
     raise Refusal("config.keep.best goes by held-out data: set held_out.num")
-  seed = config.seed
-  need(
-    isinstance(seed, int) and 0 <= seed < 2**32, "seed", seed, "in [0, 2^32)"
-  )
-  rate = config.label_dropout
-  need(0 <= rate <= 1, "label_dropout", rate, "in [0, 1]")
-  clip = config.clip_norm
-  need(clip > 0, "clip_norm", clip, "> 0 (inf for none)")
-  w = config.sampler.guidance
-  need(math.isfinite(w), "sampler.guidance", w, "finite")
 
 
 def _check_fields(fields, config, prefix):
   for key in sorted(fields ^ set(config)):
-    what = "is missing" if key in fields else "is not a field of a config"
-    raise Refusal(f"config.{prefix}{key} {what}")
+    if key in fields:
+      raise Refusal(f"config.{prefix}{key} is missing")
+    raise Refusal(
+      f"config.{prefix}{key} is not a field of a config; {unknown(key, fields)}"
+    )
 
 
 def _get(config, path):
@@ -101,3 +101,23 @@ def check_devices(config):
       f"devices{times if config.accumulation > 1 else ''}, "
       f"not {config.batch_size}"
     )
+
+
+def check_memory(run, like):
+  """Refuses what the devices cannot hold, before anything compiles.
+
+  The state of a step, its gradient, and the batch: all of it on the host's
+  memory where the devices are CPUs. Activations come on top and are not known.
+
+  Args:
+    like: the abstract state, with its shardings.
+  """
+  state = memory.per_device(like) + memory.per_device(like.params)
+  # at least x, eps, z, the target, the prediction and its gradient
+  example = 6 * 4 * math.prod(run.card.shape)
+  batch = run.config.batch_size * example
+  for what, size in (
+    (f"config.batch_size = {run.config.batch_size}", batch),
+    ("the parameters, their averages, gradient and optimiser", state),
+  ):
+    memory.need(what, size)

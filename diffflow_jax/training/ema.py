@@ -15,6 +15,7 @@ import functools
 import jax.numpy as jnp
 import optax
 
+from diffflow_jax.process import ranges
 from diffflow_jax.runs.averages import WIDTHS, gamma_of
 
 
@@ -30,19 +31,26 @@ def power_decay(gamma, step):
   return (1.0 - 1.0 / n) ** (gamma + 1.0)
 
 
+@ranges.checked(decay="in [0, 1)")
 def exponential(decay=0.999):
   """One exponential average.
 
   Raises:
     ValueError: decay is not in [0, 1).
   """
-  if not 0.0 <= decay < 1.0:
-    raise ValueError(f"decay must be in [0, 1), not {decay}")
   return (functools.partial(exponential_decay, decay),)
 
 
 def power(sigma_rel=WIDTHS):
-  """Power-function averages of these relative widths; samples use the first."""
+  """Power-function averages of these relative widths; samples use the first.
+
+  Raises:
+    ValueError: no width, or one out of its range.
+  """
+  if not isinstance(sigma_rel, (tuple, list)) or not sigma_rel:
+    raise ValueError(
+      f"sigma_rel must be one width or more, as (0.05, 0.1), not {sigma_rel!r}"
+    )
   gammas = [gamma_of(width) for width in sigma_rel]
   return tuple(functools.partial(power_decay, gamma) for gamma in gammas)
 

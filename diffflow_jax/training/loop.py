@@ -17,18 +17,18 @@ from diffflow_jax.runs import (
   transfer,
   workdir as workdir_lib,
 )
+from diffflow_jax.runs.progress import Progress
 from diffflow_jax.training import (
   first_look,
   metrics,
   numbers,
   programs,
 )
-from diffflow_jax.training.checks import check_devices
+from diffflow_jax.training.checks import check_devices, check_memory
 from diffflow_jax.training.meter import Meter, model_flops
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.profiler import Profiler
-from diffflow_jax.training.progress import Progress
 from diffflow_jax.training.resolve import resolve
 
 
@@ -68,6 +68,7 @@ def train(
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
+  check_memory(run, program.like)
   start = transfer.plan(
     workdir, program.like.params, run, init_from, init_from_skip
   )

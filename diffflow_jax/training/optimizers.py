@@ -2,12 +2,13 @@
 
 import inspect
 import math
+import numbers
 
 import jax
 import optax
 
+from diffflow_jax.runs import checks
 from diffflow_jax.runs.lookup import choose
-from diffflow_jax.training import checks
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "adafactor", "lamb", "radam")
 LEARNING_RATES = (
@@ -20,16 +21,36 @@ LEARNING_RATES = (
 )
 
 
+BETA = "in [0, 1)"
+# where a number of optax's is not just finite and >= 0
+RANGES = {
+  **dict.fromkeys(("b1", "b2", "momentum", "decay", "nesterov_decay"), BETA),
+  **dict.fromkeys(("decay_steps", "transition_steps"), "an integer >= 1"),
+  **dict.fromkeys(("warmup_steps", "transition_begin"), "an integer >= 0"),
+}
+
+
 def _optax(field, spec, names, **given):
+  make = getattr(optax, spec["name"]) if spec.get("name") in names else None
+  taken = inspect.signature(make).parameters if make else {}
+  for key, value in spec.items():
+    default = getattr(taken.get(key), "default", None)
+    needed = default is inspect.Parameter.empty
+    if needed or _is_number(value) or _is_number(default):
+      checks.in_range(f"config.{field}.{key}", value, RANGES.get(key, ">= 0"))
   return choose(field, spec, {n: getattr(optax, n) for n in names}, **given)
+
+
+def _is_number(value):
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def make_optimizer(config):
   """(optax transformation with clipping, learning-rate schedule)."""
-  for key in ("b1", "b2"):
-    beta = config.optimizer.get(key, 0.0)
-    checks.need(0 <= beta < 1, f"optimizer.{key}", beta, "in [0, 1)")
-  learning_rate = _optax("learning_rate", config.learning_rate, LEARNING_RATES)
+  rate = config.learning_rate
+  if isinstance(rate, numbers.Real):
+    rate = {"name": "constant_schedule", "value": rate}
+  learning_rate = _optax("learning_rate", rate, LEARNING_RATES)
   for step in (0, config.num_steps // 2, config.num_steps - 1):
     rate = float(learning_rate(step))
     checks.need(
@@ -40,8 +61,9 @@ def make_optimizer(config):
     )
   given = {"learning_rate": learning_rate}
   for mask in ("mask", "weight_decay_mask"):  # as optimisers with decay call it
-    optimizer = getattr(optax, config.optimizer.get("name", ""), None)
-    if optimizer and mask in inspect.signature(optimizer).parameters:
+    name = config.optimizer.get("name")
+    known = name in OPTIMIZERS  # if not, `choose` says so
+    if known and mask in inspect.signature(getattr(optax, name)).parameters:
       given[mask] = decays
   optimizer = _optax("optimizer", config.optimizer, OPTIMIZERS, **given)
   if math.isfinite(config.clip_norm):

@@ -7,8 +7,12 @@ import jax
 from diffflow_jax.cli import Refusal
 
 
-def parse(text):
-  """FIRST:LAST as (first, last), from one step to before another; or None."""
+def parse(text, num_steps):
+  """FIRST:LAST as (first, last), from one step to before another; or None.
+
+  Raises:
+    Refusal: it is no such window, or none of a run of num_steps.
+  """
   if text is None:
     return None
   first, colon, last = text.partition(":")
@@ -16,6 +20,10 @@ def parse(text):
     raise Refusal(f"--profile must be FIRST:LAST, as 10:15, not {text!r}")
   if not int(first) < int(last):
     raise Refusal(f"--profile: {first} must be before {last}")
+  if int(first) >= num_steps:
+    raise Refusal(
+      f"--profile: the run ends at step {num_steps}, before {first}"
+    )
   return int(first), int(last)
 
 

@@ -94,3 +94,32 @@ class Progress:
     if self._redraw and self._width:
       print(file=self._stream, flush=True)
       self._width = 0
+
+
+class Counter:
+  """Shows how many of num are done and the time left, where that takes long.
+
+  Args:
+    quiet_seconds: of work that is shown nothing of.
+  """
+
+  def __init__(self, num, what="samples", stream=None, quiet_seconds=5.0):
+    self._num, self._what = num, what
+    self._stream = stream or sys.stderr
+    self._start = time.monotonic()
+    self._quiet = quiet_seconds
+    self._redraw = _redraws(self._stream)
+
+  def __call__(self, done):
+    spent = time.monotonic() - self._start
+    if spent < self._quiet or done >= self._num:
+      if done >= self._num and self._redraw and spent >= self._quiet:
+        print(file=self._stream, flush=True)
+      return
+    left = duration(spent * (self._num - done) / done)
+    text = f"{done}/{self._num} {self._what}  {left} left"
+    end = "" if self._redraw else "\n"
+    start = "\r" if self._redraw else ""
+    print(f"{start}{text}", end=end, file=self._stream, flush=True)
+    if not self._redraw:
+      self._quiet = spent + 10.0  # a log gets a line now and then
