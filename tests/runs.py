@@ -6,7 +6,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from diffflow_jax.runs import card as card_lib, checkpoints, recipe, storage
+from diffflow_jax.runs import card as card_lib, recipe
+from diffflow_jax.store import checkpoints, storage
 from diffflow_jax.training import metrics
 
 CLOCK = (

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import diffflow_jax as dfj
-from diffflow_jax import cli, paths
-from diffflow_jax.runs import checkpoints, lock, mirror
+from diffflow_jax import cli
+from diffflow_jax.store import checkpoints, lock, mirror, paths
 from tests import buckets, commands, runs
 
 
@@ -76,7 +76,7 @@ def test_what_others_write_is_seen(place):
   paths.write(paths.join(place, "a"), "")
   assert paths.names(place) == ["a"]
   code = f"""
-from diffflow_jax import paths
+from diffflow_jax.store import paths
 paths.write({paths.join(place, "b")!r}, "")
 paths.remove({paths.join(place, "a")!r})
 """
@@ -172,7 +172,7 @@ def test_a_second_job_is_refused_and_a_released_lock_is_free(
 def _die_with_the_lock(place, bucket):
   code = f"""
 import os
-from diffflow_jax.runs import lock
+from diffflow_jax.store import lock
 with lock.alone({place!r}):
   os._exit(9)
 """

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from diffflow_jax import cli
-from diffflow_jax.runs import checkpoints, orbax_errors, seals
-from diffflow_jax.runs.digest import digest
+from diffflow_jax.store import checkpoints, orbax_errors, seals
+from diffflow_jax.store.digest import digest
 from tests import commands
 
 
@@ -183,7 +183,7 @@ def test_late_errors_of_orbaxs_threads_are_not_shown_and_others_are(
 SAVES = """
 import gc, json, os, resource, sys, threading
 import jax.numpy as jnp
-from diffflow_jax.runs import checkpoints
+from diffflow_jax.store import checkpoints
 
 limit, num = map(int, sys.argv[2:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -373,7 +373,7 @@ def test_a_full_disk_costs_a_warning_and_is_tried_again(tmp_path, caplog):
 FOREVER = """
 import sys
 import jax.numpy as jnp
-from diffflow_jax.runs import checkpoints
+from diffflow_jax.store import checkpoints
 
 with checkpoints.Checkpoints(sys.argv[1], latest=1) as saved:
   items = {"params": {"w": jnp.zeros((300, 40))}, "step": jnp.int32(0)}

@@ -8,7 +8,7 @@ from tests import commands
 COMPILE = """
 import sys
 import jax
-from diffflow_jax.runs import compile_cache
+from diffflow_jax.store import compile_cache
 
 for workdir in sys.argv[1:]:
   compile_cache.use(workdir)

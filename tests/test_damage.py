@@ -18,14 +18,8 @@ import pytest
 
 from diffflow_jax import cli
 from diffflow_jax.commands import train
-from diffflow_jax.runs import (
-  checkpoints,
-  history,
-  restore,
-  snapshots,
-  storage,
-  workdir as workdir_lib,
-)
+from diffflow_jax.runs import restore, snapshots, workdir as workdir_lib
+from diffflow_jax.store import checkpoints, history, storage
 from diffflow_jax.training import metrics, programs
 from diffflow_jax.training.resolve import resolve
 from tests import commands, runs

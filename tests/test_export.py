@@ -12,9 +12,10 @@ import pytest
 from safetensors import numpy as safetensors
 
 import diffflow_jax as dfj
-from diffflow_jax import cli, paths
+from diffflow_jax import cli
 from diffflow_jax.commands import export
 from diffflow_jax.runs import params_file
+from diffflow_jax.store import paths
 from tests import buckets, commands, runs
 
 HOW = dict(solver="sde_dpmpp_2m", num_steps=4, guidance=2.0)

@@ -12,7 +12,7 @@ PACKAGE = commands.ROOT / "diffflow_jax"
 FLOORS = (
   {"cli"},
   {"paths"},
-  {"process"},
+  {"process", "store"},
   {"objective", "sampling"},
   {"networks", "data"},
   {"evaluation"},

@@ -178,7 +178,7 @@ def test_a_process_that_is_not_like_the_others_ends_all(tmp_path):
 
 def test_places_are_given_whole_or_found():
   from diffflow_jax import cli
-  from diffflow_jax.runs import processes
+  from diffflow_jax.store import processes
 
   with pytest.raises(cli.Refusal, match="go together"):
     processes.initialize("localhost:1", 2, None)

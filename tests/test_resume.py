@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from diffflow_jax.runs import checkpoints
+from diffflow_jax.store import checkpoints
 from diffflow_jax.training import metrics
 from tests import commands, runs
 from tests.runs import curve, final_arrays

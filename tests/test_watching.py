@@ -10,7 +10,7 @@ import pytest
 
 from diffflow_jax import cli
 from diffflow_jax.commands import train
-from diffflow_jax.runs import checkpoints
+from diffflow_jax.store import checkpoints
 from diffflow_jax.training import metrics, profiler
 from tests import commands, runs
 

@@ -58,7 +58,7 @@ def main(argv):
     return
   cli.check_given(values, "workdir")
   _check_wandb(values.wandb)
-  from diffflow_jax.runs import processes  # imports JAX
+  from diffflow_jax.store import processes  # imports JAX
 
   processes.initialize(
     values.coordinator, values.num_processes, values.process_id

@@ -5,7 +5,7 @@ import os
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax import paths
+from diffflow_jax.store import paths
 
 NEEDS = ("shape", "num_classes", "batch", "augment", "to_float")
 

@@ -8,9 +8,9 @@ import dataclasses
 
 import numpy as np
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs.seals import seal, unseal
+from diffflow_jax.store import paths
+from diffflow_jax.store.seals import seal, unseal
 
 DATA = "data.json"
 MAX_POINTS = 512  # of data in the plane, drawn in grey behind the samples

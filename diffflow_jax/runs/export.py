@@ -14,11 +14,11 @@ import json
 import os
 import tempfile
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import card as card_lib, model_card, params_file
 from diffflow_jax.runs.settings import said
 from diffflow_jax.runs.workdir import CONFIG
+from diffflow_jax.store import paths
 
 PICTURE = "samples.png"
 README = "README.md"

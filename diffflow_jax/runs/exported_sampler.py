@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.tableau import Tableau, sample
+from diffflow_jax.store import paths
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 KEYS = "threefry2x32"  # what jax.random.PRNGKey makes, unless it is told to

@@ -2,16 +2,11 @@
 
 import os
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import (
-  compile_cache,
-  params_file,
-  restore,
-  settings as settings_lib,
-)
+from diffflow_jax.runs import params_file, restore, settings as settings_lib
 from diffflow_jax.runs.run import Run
 from diffflow_jax.runs.workdir import CONFIG
+from diffflow_jax.store import compile_cache, paths
 
 
 def load(path, *, step=None, ema=None):

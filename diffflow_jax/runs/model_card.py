@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from diffflow_jax.objective.densities import Adaptive
-from diffflow_jax.runs import history, params_file, settings
+from diffflow_jax.runs import params_file, settings
+from diffflow_jax.store import history
 
 _HEAD = """\
 ---

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import recipe as recipe_lib
-from diffflow_jax.runs.digest import name_of
+from diffflow_jax.store import paths
+from diffflow_jax.store.digest import name_of
 
 NAME = "params.safetensors"
 ABOUT = "diffflow_jax"  # one entry: safetensors has no order for several

@@ -9,12 +9,12 @@ from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import (
   averages,
   card as card_lib,
-  checkpoints,
   recipe,
   snapshots,
   workdir as workdir_lib,
 )
 from diffflow_jax.runs.lookup import choose
+from diffflow_jax.store import checkpoints
 
 log = logging.getLogger("diffflow_jax")
 

@@ -17,12 +17,12 @@ from diffflow_jax.cli import Refusal
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.runs import (
   generate,
-  history,
   memory,
   settings as settings_lib,
   sharding,
 )
 from diffflow_jax.runs.samplers import Adaptive
+from diffflow_jax.store import history
 
 GUIDING = tuple(
   name

@@ -12,8 +12,8 @@ import numpy as np
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import averages as averages_lib
-from diffflow_jax.runs.checkpoints import Checkpoints, OtherArrays
 from diffflow_jax.runs.workdir import CONFIG
+from diffflow_jax.store.checkpoints import Checkpoints, OtherArrays
 
 log = logging.getLogger("diffflow_jax")
 

@@ -15,15 +15,10 @@ import zlib
 import jax
 import numpy as np
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import (
-  checkpoints,
-  loading,
-  meaning,
-  processes,
-)
-from diffflow_jax.runs.digest import name_of
+from diffflow_jax.runs import loading, meaning
+from diffflow_jax.store import checkpoints, paths, processes
+from diffflow_jax.store.digest import name_of
 
 log = logging.getLogger("diffflow_jax")
 

@@ -23,12 +23,12 @@ import os
 
 import jax
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, changes, lock, processes
-from diffflow_jax.runs.aside import make_way, set_aside
-from diffflow_jax.runs.history import METRICS
-from diffflow_jax.runs.seals import SEAL, seal, unseal
+from diffflow_jax.runs import card as card_lib, changes
+from diffflow_jax.store import lock, paths, processes
+from diffflow_jax.store.aside import make_way, set_aside
+from diffflow_jax.store.history import METRICS
+from diffflow_jax.store.seals import SEAL, seal, unseal
 
 log = logging.getLogger("diffflow_jax")
 

@@ -5,19 +5,21 @@ import os
 
 import jax
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
   changes,
-  checkpoints,
-  compile_cache,
   generate,
-  mirror as mirror_lib,
   snapshots,
   transfer,
   workdir as workdir_lib,
 )
 from diffflow_jax.runs.progress import Progress
+from diffflow_jax.store import (
+  checkpoints,
+  compile_cache,
+  mirror as mirror_lib,
+  paths,
+)
 from diffflow_jax.training import (
   first_look,
   metrics,

@@ -8,10 +8,10 @@ import os
 import shutil
 import uuid
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import aside, history, workdir as workdir_lib
-from diffflow_jax.runs.history import METRICS, read
+from diffflow_jax.runs import workdir as workdir_lib
+from diffflow_jax.store import aside, history, paths
+from diffflow_jax.store.history import METRICS, read
 
 __all__ = ["METRICS", "Writer", "patiently", "read"]
 

@@ -15,7 +15,7 @@ import optax
 from diffflow_jax.objective import densities, losses
 from diffflow_jax.objective.uncertainty import Uncertainty
 from diffflow_jax.runs import recipe
-from diffflow_jax.runs.digest import name_of
+from diffflow_jax.store.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
 
 

@@ -17,12 +17,11 @@ from etils import epath
 import jax
 import numpy as np
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import processes, seals
-from diffflow_jax.runs.aside import set_aside
-from diffflow_jax.runs.digest import digest, name_of
-from diffflow_jax.runs.orbax_errors import root_cause
+from diffflow_jax.store import paths, processes, seals
+from diffflow_jax.store.aside import set_aside
+from diffflow_jax.store.digest import digest, name_of
+from diffflow_jax.store.orbax_errors import root_cause
 
 log = logging.getLogger("diffflow_jax")
 
@@ -49,7 +48,7 @@ class Checkpoints:
   def __init__(
     self, directory, *, latest=3, every=0, best=0, read_only=False, witness=None
   ):
-    from diffflow_jax.runs import storage  # Orbax is slow to import
+    from diffflow_jax.store import storage  # Orbax is slow to import
 
     self._storage = storage
     if paths.is_remote(directory):

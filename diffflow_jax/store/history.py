@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from diffflow_jax import paths
+from diffflow_jax.store import paths
 
 METRICS = "metrics.jsonl"
 

@@ -11,8 +11,8 @@ import tempfile
 import threading
 import time
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure
+from diffflow_jax.store import paths
 
 log = logging.getLogger("diffflow_jax")
 

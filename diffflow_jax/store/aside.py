@@ -6,8 +6,8 @@ import time
 
 from etils import epath
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure
+from diffflow_jax.store import paths
 
 log = logging.getLogger("diffflow_jax")
 

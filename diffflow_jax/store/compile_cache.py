@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from diffflow_jax import paths
+from diffflow_jax.store import paths
 
 
 def use(workdir):

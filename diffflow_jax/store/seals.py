@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 
-from diffflow_jax import paths
+from diffflow_jax.store import paths
 
 SEAL = "blake2b"
 CHECKSUMS = "checksums.json"  # the record of a directory

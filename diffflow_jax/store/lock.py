@@ -16,8 +16,8 @@ import threading
 import time
 import uuid
 
-from diffflow_jax import paths
 from diffflow_jax.cli import Failure, Refusal
+from diffflow_jax.store import paths
 
 log = logging.getLogger("diffflow_jax")
 

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from diffflow_jax import paths
-from diffflow_jax.runs import orbax_s3, seals
-from diffflow_jax.runs.orbax_errors import hush, quietly
+from diffflow_jax.store import orbax_s3, paths, seals
+from diffflow_jax.store.orbax_errors import hush, quietly
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # what Orbax calls a save under way
 OF_ORBAX = "_CHECKPOINT_METADATA"  # it writes this one after the seal
