@@ -3,14 +3,15 @@
 import io
 import time
 
-from diffflow_jax.training.progress import Progress
 import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffflow_jax as dfj
 from diffflow_jax.runs import compilation
+from diffflow_jax.runs.progress import Progress
 
 
 class Clock:
@@ -68,6 +69,22 @@ def test_the_time_left_is_first_shown_without_compilation(clock):
   clock.now += 5.0
   assert progress.update(20, 1.0) == pytest.approx(1.0)
   assert "1 steps/s  1:20 left" in log.getvalue()
+
+
+def test_what_comes_before_the_first_step_is_not_its_time(
+  clock, monkeypatch, tmp_path
+):
+  from diffflow_jax.commands import train
+  from diffflow_jax.training import first_look
+
+  def slow(*args):
+    clock.now += 1000.0
+
+  monkeypatch.setattr(first_look, "write", slow)
+  toy = ["--config=configs/toy2d.py:smoke", f"--workdir={tmp_path}"]
+  train.main(["train", *toy])
+  first = dfj.load(tmp_path).metrics["steps_per_second"][0]
+  assert first > 5 / 1000.0 * 2, first  # five steps
 
 
 def test_the_rate_follows_the_machine(clock):

@@ -95,6 +95,26 @@ def test_the_model_card_says_what_it_is(both):
   assert (both[1] / "samples.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_an_export_is_not_trained_on_in_place(both, tmp_path):
+  from diffflow_jax.commands import train
+
+  folder = shutil.copytree(both[1], tmp_path / "out")
+  before = {path: path.read_bytes() for path in folder.iterdir()}
+  flags = ["--config=configs/toy2d.py:smoke", f"--workdir={folder}"]
+  for halfway in (False, True):
+    if halfway:
+      (folder / "config.json").unlink()
+      del before[folder / "config.json"]
+    with pytest.raises(cli.Refusal) as caught:
+      train.main(["train", *flags])
+    assert str(caught.value) == (
+      f"--workdir {folder} is an export, which nothing goes on from in place: "
+      f"take another --workdir, with --init_from={folder} to start from its "
+      "parameters"
+    )
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_the_sampler_draws_the_run_s_samples(both):
   draw = dfj.load_exported(both[1] / "sampler.jaxexport")
   labels = np.array([2, 0, 1, 1, 0, 2])

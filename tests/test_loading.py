@@ -104,8 +104,10 @@ def test_its_parts_are_there(made, run):
 
 def test_the_way_and_pictures(made, run, tmp_path):
   frames, names = run.trajectory(4, labels=[1])
-  assert len(frames) == len(names) == 4
-  np.testing.assert_allclose(frames[-1], run.sample(4, labels=1), atol=1e-6)
+  assert len(frames.z) == len(frames.x_hat) == len(names) == 4
+  for way in (frames.z, frames.x_hat):
+    np.testing.assert_allclose(way[-1], run.sample(4, labels=1), atol=1e-6)
+  np.testing.assert_array_equal(frames.labels, [1, 1, 1, 1])
   run.save_picture(tmp_path / "x.png", run.sample(), run.labels(6))
   assert np.asarray(Image.open(tmp_path / "x.png")).std() > 1
   assert dfj.load(made[1]).labels(6) is None

@@ -77,8 +77,11 @@ class Inspection:
     return "; ".join(filter(None, parts))
 
   def as_dict(self):
-    """Plain numbers, strings and lists, for JSON; not finite becomes None."""
-    plain = dataclasses.asdict(self)
+    """Plain numbers, strings and lists, and the summary, for JSON.
+
+    What is not finite becomes None.
+    """
+    plain = {**dataclasses.asdict(self), "summary": self.summary()}
     for key, value in plain.items():
       if isinstance(value, float) and not math.isfinite(value):
         plain[key] = None

@@ -24,12 +24,15 @@ class Card:
     shape: of one example; num_classes: 0 without labels.
     class_names: names in the order of the labels, or ().
     points: up to 512 examples of data in the plane, for pictures, else ().
+    found: what was found when it was looked at, `Inspection.as_dict()`; {} of
+      a run that did not keep it.
   """
 
   shape: tuple
   num_classes: int = 0
   class_names: tuple = ()
   points: tuple = ()
+  found: dict = dataclasses.field(default_factory=dict, hash=False)
 
   def to_json(self):
     return seal(dataclasses.asdict(self))
@@ -64,6 +67,7 @@ def read(workdir):
       int(known["num_classes"]),
       tuple(map(str, known["class_names"])),
       tuple(map(tuple, known["points"])),
+      dict(known.get("found", {})),
     )
   except FileNotFoundError:
     return None

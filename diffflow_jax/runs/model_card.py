@@ -101,6 +101,10 @@ def _recipe(run):
   count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
   yield "network", f"{_spec(config.network)}: {count:,} parameters"
   yield "data", f"{_spec(config.dataset)}, examples of shape {card.shape}"
+  if card.found:
+    yield "data, looked at", card.found["summary"]
+    for warning in card.found["warnings"]:
+      yield "data, odd", warning
   if card.num_classes:
     names = ", ".join(map(str, card.class_names))
     yield "classes", f"{card.num_classes}{names and f': {names}'}"

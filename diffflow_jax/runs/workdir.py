@@ -24,7 +24,7 @@ import os
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, changes
+from diffflow_jax.runs import card as card_lib, changes, params_file
 from diffflow_jax.store import lock, paths, processes
 from diffflow_jax.store.aside import make_way, set_aside
 from diffflow_jax.store.history import METRICS
@@ -94,6 +94,12 @@ def claimed(workdir, config, card):
 def _claim(workdir, config):
   """Writes the config, or says what changed since it was written."""
   path = paths.join(workdir, CONFIG)
+  if params_file.is_in(workdir):
+    raise Refusal(
+      f"--workdir {workdir} is an export, which nothing goes on from in place: "
+      f"take another --workdir, with --init_from={workdir} to start from its "
+      "parameters"
+    )
   if paths.exists(path):
     before, now = load_config(workdir), config
     before, now = (dict(_flat(_plain(c))) for c in (before, now))

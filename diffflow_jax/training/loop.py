@@ -1,6 +1,7 @@
 """The training loop: one function, to be read from top to bottom."""
 
 import contextlib
+import dataclasses
 import os
 
 import jax
@@ -67,6 +68,7 @@ def train(
   run = resolve(config)
   check_devices(config)
   found = first_look.look(run)
+  card = dataclasses.replace(run.card, found=found.as_dict())
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
@@ -77,7 +79,7 @@ def train(
   directory = paths.join(workdir, "checkpoints")
   named = paths.join(workdir, workdir_lib.CONFIG)
   with (
-    workdir_lib.claimed(workdir, config, run.card) as (changed, check_alone),
+    workdir_lib.claimed(workdir, config, card) as (changed, check_alone),
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
@@ -88,6 +90,7 @@ def train(
     if step and config.snapshot_every and step % config.snapshot_every == 0:
       snapshot(step, state)  # a kill may have come between the two saves
     progress = Progress(config.num_steps, step, active)
+    progress.pause()  # what comes before the first step is not its time
     progress.note(_headline(state, step, workdir))
     if changed:
       progress.note(changes.line(changed))
@@ -111,6 +114,7 @@ def train(
         run.network.apply, state.params, run.dataset, config.batch_size
       )
       meter, loss = Meter(config.batch_size, flops), None
+      progress.resume()
       while step < config.num_steps and not stop.at(step // stride):
         profiler.at(step, state)
         batch = batches.get(step, stopped=lambda: stop.signal)
