@@ -16,7 +16,7 @@ from diffflow_jax.objective import losses, objectives, weightings
 from diffflow_jax.objective.exchange import exchange
 from diffflow_jax.process import levels, targets
 from diffflow_jax.sampling import grids, guidance, solvers
-from diffflow_jax.training import first_look
+from diffflow_jax.training import first_look, loop
 from diffflow_jax.training.resolve import resolve
 from tests import commands
 from tests.test_data_files import refused
@@ -59,6 +59,70 @@ def test_times_outside_0_to_1_are_refused():
     lambda: levels.lecture_level(FLOW.schedule, FLOW.scale, 2.0), "not -1"
   )
   assert np.isfinite(jax.jit(make)(0.5).alpha)
+
+
+# one thing in the place of another
+
+NET = networks.MLP(width=4, depth=1)
+HELD = NET.init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1))
+FOUR = jnp.zeros((4, 2))
+TABLE = solvers.ddim(grids.uniform_t(FLOW.schedule, FLOW.scale, 2))
+
+
+def _loss(objective=FLOW, apply=NET.apply, key=jax.random.key(0)):
+  return dfj.weighted_mse(objective, apply, HELD, key, FOUR)
+
+
+MISTAKES = {
+  "the network, lost": (lambda: _loss(apply=NET), "network.apply, not MLP"),
+  "the network": (lambda: dfj.predictor(FLOW, NET, HELD), "apply, not MLP"),
+  "swapped": (lambda: dfj.predictor(FLOW, HELD, NET.apply), "not dict"),
+  "a name": (lambda: dfj.predictor("edm", NET.apply, HELD), "not 'edm'"),
+  "a seed": (lambda: _loss(key=0), r"as jax.random.key\(0\), not 0"),
+  "parameters": (lambda: _loss(key=HELD), "key must be a PRNG key"),
+  "a clock's name": (
+    lambda: grids.uniform_t("flow", levels.linear, 5),
+    "schedule must be one, as .* not 'flow'",
+  ),
+  "a scale's name": (
+    lambda: grids.uniform_t(FLOW.schedule, "linear", 5),
+    "scale must be a function .* not 'linear'",
+  ),
+  "a scale's name alone": (
+    lambda: levels.at_logsnr("vp", 0.0),
+    "scale must be a function .* not 'vp'",
+  ),
+  "a recipe": (
+    lambda: grids.uniform_t(FLOW, FLOW.scale, 5),
+    "schedule must be one, as .* not Objective",
+  ),
+  "a run, guided": (
+    lambda: dfj.sample(dfj.Guided(HasPredict(), 0, 2.0), TABLE, KEY, (4, 2)),
+    "predict must be callable, not HasPredict: take its predict",
+  ),
+}
+KEY = jax.random.key(0)
+
+
+class HasPredict:
+  predict = None
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_thing_in_the_place_of_another_is_named(mistake):
+  call, message = MISTAKES[mistake]
+  with pytest.raises(TypeError, match=message) as caught:
+    call()
+  assert len(str(caught.value)) < 250
+
+
+def test_numpy_s_doubles_are_taken_without_a_warning(recwarn):
+  predict = dfj.predictor(FLOW, NET.apply, HELD)
+  lv = levels.at_logsnr(FLOW.scale, 0.0)
+  x_hat, _ = predict(np.zeros((4, 2)), lv)
+  assert x_hat.dtype == jnp.result_type(float)
+  dfj.weighted_mse(FLOW, NET.apply, HELD, KEY, np.zeros((4, 2)))
+  assert not list(recwarn)
 
 
 # states and labels
@@ -247,7 +311,7 @@ def test_ones_own_arrays_are_split_by_a_config():
     ),
     (
       dict(objective=dict(name="flow_matching", density="logit_normal:std=-1")),
-      "config.objective.density: std must be above 0",
+      "config.objective.density: std must be > 0, not -1",
     ),
     (
       dict(
@@ -255,7 +319,7 @@ def test_ones_own_arrays_are_split_by_a_config():
           name="flow_matching", density="logit_normal", weighting="w"
         )
       ),
-      "config.objective.weighting: unknown weighting 'w'",
+      "config.objective.weighting is 'w'; known: F_mse, edm",
     ),
   ],
 )
@@ -282,6 +346,14 @@ def test_guidance_needs_labels_that_were_dropped(caplog):
     config.label_dropout, config.sampler.guidance = 0.1, -0.5
     first_look.look(resolve(config))
   assert "config.sampler.guidance = -0.5 is below 0" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["gs://", "s3:///"])
+def test_a_bucket_without_a_name_is_refused(url):
+  with pytest.raises(Refusal, match=f"'{url}' must be a path or gs://BUCKET/"):
+    loop.train(_config(), url)
+  with pytest.raises(Refusal, match=f"'{url}' must be a path or gs://BUCKET/"):
+    dfj.load(url)
 
 
 def test_training_says_the_factor_and_warns_of_a_large_one(caplog):

@@ -50,7 +50,7 @@ def params_of(network, seed=0):
   config = run.config.copy_and_resolve_references()
   config.seed = seed
   run = dataclasses.replace(run, config=config, network=network)
-  return jax.tree.map(np.asarray, programs.build(run).init().params["params"])
+  return jax.tree.map(np.asarray, programs.build(run).init({}).params["params"])
 
 
 @pytest.fixture(scope="module")

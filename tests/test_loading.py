@@ -113,6 +113,22 @@ def test_the_way_and_pictures(made, run, tmp_path):
   assert dfj.load(made[1]).labels(6) is None
 
 
+def test_a_picture_of_something_else_is_refused(made, run, tmp_path):
+  path, ours = tmp_path / "x.png", np.zeros((4, 2))
+  for samples, labels, message in (
+    (ours[:, :1], None, r"samples must have shape \(num, 2\), not \(4, 1\)"),
+    (ours[0], None, r"not \(2,\)"),
+    (ours[:0], None, r"not \(0, 2\)"),
+    (ours, [0, 1], r"labels of 4 samples must have shape \(4,\), not \(2,\)"),
+    (ours, 1, r"not \(\)"),
+  ):
+    with pytest.raises(cli.Refusal, match=message):
+      run.save_picture(path, samples, labels)
+  assert not path.exists()
+  with pytest.raises(cli.Refusal, match="num_samples must be an integer"):
+    run.labels("6")
+
+
 def test_metrics_are_columns(tmp_path):
   workdir = runs.untrained(tmp_path / "run")
   assert dfj.load(workdir).metrics == {}

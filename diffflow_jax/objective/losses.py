@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.objective import densities
-from diffflow_jax.objective.objective import plain_mse
+from diffflow_jax.objective.objective import check, plain_mse
 from diffflow_jax.objective.weighting import TargetMSE, log_gain
-from diffflow_jax.process import levels, nodes, schedules, targets
+from diffflow_jax.process import inputs, levels, nodes, schedules, targets
 from diffflow_jax.process.schedule import clip_far
 
 
@@ -127,15 +127,16 @@ def weighted_mse(objective, apply, params, key, x, cond=None, couple=None):
   Returns:
     Terms; `.loss.mean()` is what to minimise.
   Raises:
-    TypeError: objective is none, or x no array of floats.
+    TypeError: objective is none, apply no function, key no PRNG key, or x no
+      array of floats.
     ValueError: the network's output does not have the shape of x, or x holds
       no example.
   """
-  if not hasattr(objective, "weighting"):
-    raise TypeError(
-      f"objective must be one, as objectives.make('edm') is, not {objective!r}"
-    )
-  levels.check_data("x", x)
+  check(objective)
+  inputs.check_apply(apply)
+  inputs.check_key(key)
+  inputs.check_data("x", x)
+  x = jnp.asarray(x)  # NumPy's float64 is float32, unless JAX has the former
   level_key, noise_key = jax.random.split(key)
   logsnr = densities.draw(objective.density, level_key, x.shape[0])
   eps = noise_like(noise_key, x)

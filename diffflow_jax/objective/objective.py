@@ -56,8 +56,26 @@ def on_schedule(objective, schedule):
   return objective.replace(schedule=schedule, density=density)
 
 
+def check(objective):
+  """Refuses a name, or anything else, in the place of an objective.
+
+  Raises:
+    TypeError: it has no weighting.
+  """
+  if not hasattr(objective, "weighting"):
+    raise TypeError(
+      "objective must be one, as objectives.make('edm') is, not "
+      f"{objective!r:.80}"
+    )
+
+
 def predictor(objective, apply, params):
-  """The Predictor of a network that was trained on an objective."""
+  """The Predictor of a network that was trained on an objective.
+
+  Raises:
+    TypeError: objective is none, or apply is no function, as a network's.
+  """
+  check(objective)
   return Predictor(
     params, objective.schedule, apply, objective.target, objective.scale
   )

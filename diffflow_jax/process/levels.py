@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import nodes, ranges
+from diffflow_jax.process import inputs, nodes, ranges
 from diffflow_jax.process.names import with_numbers
 from diffflow_jax.process.schedule import FAR, unit_pair
 
@@ -39,34 +39,6 @@ class Level:
   def __getitem__(self, index):
     """The levels at an index or slice, for a grid of levels."""
     return jax.tree.map(lambda leaf: leaf[index], self)
-
-
-def check_level(lv):
-  """Refuses what is no Level in the place of one.
-
-  Raises:
-    TypeError: it has no logsnr, alpha and sigma.
-  """
-  if not all(hasattr(lv, name) for name in ("logsnr", "alpha", "sigma")):
-    raise TypeError(
-      "a noise level must be a Level, as levels.level(schedule, scale, t) or "
-      f"levels.at_logsnr(scale, logsnr) is, not {lv!r}"
-    )
-
-
-def check_data(name, x):
-  """Refuses what is no batch of floats.
-
-  Raises:
-    TypeError: no array, or one of integers.
-    ValueError: no example in it.
-  """
-  if not hasattr(x, "dtype"):
-    raise TypeError(f"{name} must be an array, not {type(x).__name__}")
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise TypeError(f"{name} must be floats, not {x.dtype}")
-  if not jnp.ndim(x) or not x.shape[0]:
-    raise ValueError(f"{name} must be a batch (num, ...), not shape {x.shape}")
 
 
 def from_pair(alpha, sigma):
@@ -187,8 +159,10 @@ def level(schedule, scale, t):
     schedule: has `pair(t)`; scale: (a, s) -> (alpha, sigma).
     t: times in [0, 1], any shape; all fields of the Level have this shape.
   Raises:
+    TypeError: schedule or scale is none.
     ValueError: a concrete t is outside [0, 1], or the schedule's [0, last].
   """
+  inputs.check_clock(schedule, scale)
   t = jnp.asarray(t, jnp.result_type(float, t))
   _check_time(t, getattr(schedule, "last", 1.0))
   (alpha, sigma), (dalpha, dsigma) = jax.jvp(
@@ -216,6 +190,7 @@ def at_logsnr(scale, logsnr, schedule=None):
   On the unit circle (a, s) = (cos phi, sin phi), so d/dt is dphi/dt (-s, a):
   the digits of both ends come from logsnr, since t near 1 has lost those of a.
   """
+  inputs.check_scale(scale)
   logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
   a, s = unit_pair(logsnr)
   if schedule is None:

@@ -24,11 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import host, levels, nodes, targets
+from diffflow_jax.process import host, inputs, levels, nodes, targets
 
 
 def prepare(predict, lv):
   """What predict needs to know of levels: its own row, or the levels."""
+  inputs.check_predict(predict)
   return predict.prepare(lv) if hasattr(predict, "prepare") else lv
 
 
@@ -76,10 +77,11 @@ class Predictor:
   scale: Any
 
   def __post_init__(self):
+    inputs.check_apply(self.apply)
     nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
-    levels.check_level(lv)
+    inputs.check_level(lv)
     return self.at(self.prepare(lv), z, cond)
 
   def prepare(self, lv):
@@ -96,7 +98,8 @@ class Predictor:
 
   def at(self, row, z, cond=None):
     """(x̂, ε̂) of z at the level that row was prepared for."""
-    levels.check_data("z", z)
+    inputs.check_data("z", z)
+    z = jnp.asarray(z)  # NumPy's float64 is float32, unless JAX has the former
     wide = jnp.promote_types(z.dtype, jnp.float32)
     logsnr, moved, *solution = (jnp.asarray(c, wide) for c in row)
     z_own = levels.bcast(moved, z) * z

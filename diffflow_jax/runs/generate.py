@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax import plots
+from diffflow_jax.cli import Refusal
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.runs import sharding
@@ -174,7 +175,20 @@ def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
 
 
 def save_picture(path, run, samples, labels=None):
-  """A PNG of samples: images with a column for each class, or points."""
+  """A PNG of samples: images with a column for each class, or points.
+
+  Raises:
+    Refusal: samples or labels are not of the data's shape, or of another num.
+  """
+  shape, inner = np.shape(samples), tuple(run.card.shape)
+  if shape[1:] != inner or not all(shape):
+    wanted = ", ".join(map(str, ("num", *inner)))
+    raise Refusal(f"samples must have shape ({wanted}), not {shape}")
+  if labels is not None and np.shape(labels) != shape[:1]:
+    raise Refusal(
+      f"labels of {shape[0]} samples must have shape ({shape[0]},), not "
+      f"{np.shape(labels)}"
+    )
   if len(run.card.shape) == 3:
     plots.save_images(path, samples, labels, run.card.class_names)
   else:

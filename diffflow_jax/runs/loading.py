@@ -67,7 +67,9 @@ def _folder(path):
       f"a run is loaded from a path or a URL, not {settings_lib.said(path)}"
     )
   text = os.fspath(path)
-  if not paths.is_remote(text):
+  if paths.is_remote(text):
+    paths.use(text)
+  else:
     text = os.path.expanduser(text)
   text = text.rstrip("/") or text
   try:

@@ -100,6 +100,7 @@ class Run:
       labels: a label, or a list of them that is gone through over and over; all
         classes in turn if None.
     """
+    settings_lib.integer(num_samples, self.say("num_samples"), 1)
     return settings_lib.labels(
       labels, num_samples, self.card.num_classes, self.say, self.path
     )
@@ -203,7 +204,11 @@ class Run:
     return 2000 if len(self.card.shape) == 1 else 25
 
   def save_picture(self, path, samples, labels=None):
-    """A PNG of samples: a grid of images, or points beside some of the data."""
+    """A PNG of samples: a grid of images, or points beside some of the data.
+
+    samples are (num, *card.shape), labels (num,) integers or None; what is not
+    is refused.
+    """
     generate.save_picture(path, self.recipe, np.asarray(samples), labels)
 
   def export(self, out, *, batch=None, **settings):

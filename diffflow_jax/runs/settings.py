@@ -5,12 +5,15 @@ or would have no effect, is refused before anything is read or compiled.
 """
 
 import dataclasses
+import logging
 import math
 import numbers
 import reprlib
 from typing import Any
 
 from diffflow_jax.cli import Refusal
+
+log = logging.getLogger("diffflow_jax")
 
 OF_CONFIG = ("solver", "grid", "num_steps", "guidance")
 
@@ -144,6 +147,12 @@ def labels(value, num_samples, num_classes, say, path):
   return np.resize(wanted, num_samples)
 
 
+def warn_of_strength(name, strength):
+  """Says what a negative strength of guidance is, which may be meant."""
+  if strength < 0:
+    log.warning("%s = %g is below 0: away from the label", name, strength)
+
+
 def _check_kinds(how, say):
   """Refuses values of the wrong type or out of range."""
   for name in ("solver", "grid", "clip"):
@@ -157,6 +166,7 @@ def _check_kinds(how, say):
     )
   integer(how.num_steps, say("num_steps"), 1)
   number(how.guidance, say("guidance"), "finite", math.isfinite)
+  warn_of_strength(say("guidance"), how.guidance)
   number(
     how.guidance_rescale,
     say("guidance_rescale"),

@@ -49,6 +49,14 @@ def _flat(tree, prefix=""):
       yield prefix + key, value
 
 
+def check_place(workdir):
+  """Refuses what can be no run's place, whatever lies there."""
+  if not workdir:
+    raise Refusal("--workdir is empty")
+  if paths.is_remote(workdir):
+    paths.use(workdir)
+
+
 @contextlib.contextmanager
 def claimed(workdir, config, card):
   """Makes the workdir this config's, and nobody else's while the body runs.
@@ -63,10 +71,6 @@ def claimed(workdir, config, card):
     Refusal: it holds another config's run, another job trains in it, or it
       cannot be written.
   """
-  if not workdir:
-    raise Refusal("--workdir is empty")
-  if paths.is_remote(workdir):
-    paths.use(workdir)
   processes.agree("configs", json.dumps(_plain(config), sort_keys=True))
   changed = {}
   check = lambda: None

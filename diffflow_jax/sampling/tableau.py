@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import predictors
+from diffflow_jax.process import inputs, predictors
 from diffflow_jax.process.levels import Level
 from diffflow_jax.sampling import checks, noise as noise_lib, scan, structure
 from diffflow_jax.sampling.structure import ANCHOR, H, Z
@@ -108,8 +108,7 @@ def check(table):
 
 def as_pytree(predict):
   """predict with its bare functions wrapped, so that jit takes it as data."""
-  if not callable(predict):
-    raise TypeError(f"predict must be callable, not {type(predict).__name__}")
+  inputs.check_predict(predict)
   network = getattr(predict, "__self__", predict)
   if hasattr(network, "init") and hasattr(network, "apply"):
     raise TypeError(

@@ -5,6 +5,7 @@ import os
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
+from diffflow_jax.runs import settings
 
 log = logging.getLogger("diffflow_jax")
 LARGE = 10.0  # a factor of the loss, over its mean
@@ -55,6 +56,9 @@ def look(run):
   """
   found = inspect(run)
   check(run, found)
+  settings.warn_of_strength(
+    "config.sampler.guidance", run.config.sampler.guidance
+  )
   for warning in found.warnings:
     log.warning("config.dataset: %s", warning)
   return found

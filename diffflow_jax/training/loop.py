@@ -65,6 +65,7 @@ def train(
     Failure: the loss is not finite, or the state cannot be saved; the last
       good checkpoint stays.
   """
+  workdir_lib.check_place(workdir)
   run = resolve(config)
   check_devices(config)
   found = first_look.look(run)
