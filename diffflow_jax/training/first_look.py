@@ -3,6 +3,7 @@
 import logging
 import os
 
+from diffflow_jax import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
 
@@ -90,17 +91,17 @@ def save_picture(path, run, found):
   plots.save_batch(path, x, labels, run.card.class_names, found.summary())
 
 
-def write(run, found, workdir, writer):
-  """The picture in the workdir, and in TensorBoard, where it is not yet."""
+def write(run, found, workdir, folder, writer):
+  """The picture in TensorBoard and a folder, unless the workdir has it."""
   import numpy as np
   from PIL import Image  # comes with matplotlib
 
   from diffflow_jax.training import metrics
 
-  path = os.path.join(workdir, "data.png")
-  if os.path.exists(path):
-    return
+  path = os.path.join(folder, "data.png")
   with metrics.patiently(path):
+    if paths.exists(paths.join(workdir, "data.png")):
+      return
     save_picture(path, run, found)
     with Image.open(path) as picture:
       writer.picture(0, "data", np.asarray(picture.convert("RGB")))
