@@ -11,6 +11,7 @@ import pytest
 
 from diffflow_jax import cli
 from diffflow_jax.runs import card, workdir as workdir_lib
+from diffflow_jax.store import lock
 from tests import commands
 
 TRAIN = ("--config=configs/toy2d.py:smoke",)
@@ -281,7 +282,7 @@ def test_a_workdir_of_another_config_is_refused(toy_run):
 
 def test_a_workdir_that_another_job_trains_in_is_refused(tmp_path, monkeypatch):
   config, known = ml_collections.ConfigDict({"seed": 0}), card.Card((2,))
-  monkeypatch.setattr(workdir_lib, "PATIENCE", 0.3)
+  monkeypatch.setattr(lock, "PATIENCE", 0.3)
   workdir = str(tmp_path / "run")
   with workdir_lib.claimed(workdir, config, known):
     with pytest.raises(cli.Refusal, match="another process trains in .*run: "):

@@ -3,7 +3,7 @@
 import io
 import time
 
-from diffflow_jax.training.progress import Progress
+from diffflow_jax.runs.progress import Progress
 import jax
 import jax.monitoring
 import jax.numpy as jnp

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from diffflow_jax import paths
+from diffflow_jax.store import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
 
