@@ -3,9 +3,9 @@
 import logging
 import os
 
-from diffflow_jax.store import paths
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
+from diffflow_jax.store import paths
 
 log = logging.getLogger("diffflow_jax")
 LARGE = 10.0  # a factor of the loss, over its mean
