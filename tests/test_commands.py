@@ -46,7 +46,8 @@ def test_training_leaves_everything_that_the_readme_promises(digits_run):
     assert sum(key.startswith("eps_mse/logsnr_") for key in line) >= 5
   assert {"3", "6"} <= {p.name for p in (workdir / "checkpoints").iterdir()}
   picture = np.asarray(Image.open(workdir / "samples" / "step_00000006.png"))
-  assert picture.shape == (8 * 4, (10 * 9 - 1) * 4)  # ten digits, one row
+  height, width = picture.shape[:2]  # ten digits in a row, names above them
+  assert width >= 400 and width // 10 < height < width // 4
   events = list((workdir / "tensorboard").iterdir())
   assert events and events[0].stat().st_size > 1000
 
