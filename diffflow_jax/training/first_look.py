@@ -5,6 +5,7 @@ import os
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
+from diffflow_jax.sampling import guidance
 from diffflow_jax.store import paths
 
 log = logging.getLogger("diffflow_jax")
@@ -37,8 +38,6 @@ def check(run, found):
       splits.check_apart(run.dataset, *run.held_out)
     except ValueError as error:
       raise Refusal(f"config.held_out: {error}") from error
-  from diffflow_jax.sampling import guidance
-
   strength = run.config.sampler.guidance
   try:
     guidance.check_trained(
@@ -46,6 +45,7 @@ def check(run, found):
     )
   except ValueError as error:
     raise Refusal(f"config.sampler.guidance: {error}") from error
+  guidance.warn_if_negative("config.sampler.guidance", strength)
 
 
 def look(run):
