@@ -1,6 +1,5 @@
 """The first state: drawn as its initialisers say, the same on every mesh."""
 
-import dataclasses
 import itertools
 import json
 import subprocess
@@ -10,11 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
-from diffflow_jax import networks
+from diffflow_jax import data, networks
+from diffflow_jax.objective import objectives
 from diffflow_jax.training import programs
+from diffflow_jax.training.resolve import TrainingRun
 from tests import commands, first_states, topologies
 
 NUM_CLASSES = 10
@@ -49,7 +51,16 @@ def params_of(network, seed=0):
   run = topologies.make_run((1, 1), 1, False)
   config = run.config.copy_and_resolve_references()
   config.seed = seed
-  run = dataclasses.replace(run, config=config, network=network)
+  run = TrainingRun(
+    config,
+    run.card,
+    objectives.flow_matching(),
+    network,
+    data.digits(),
+    optax.adam(1e-3),
+    None,
+    (),
+  )
   return jax.tree.map(np.asarray, programs.build(run).init({}).params["params"])
 
 

@@ -5,15 +5,12 @@ or would have no effect, is refused before anything is read or compiled.
 """
 
 import dataclasses
-import logging
 import math
 import numbers
 import reprlib
 from typing import Any
 
 from diffflow_jax.cli import Refusal
-
-log = logging.getLogger("diffflow_jax")
 
 OF_CONFIG = ("solver", "grid", "num_steps", "guidance")
 
@@ -147,12 +144,6 @@ def labels(value, num_samples, num_classes, say, path):
   return np.resize(wanted, num_samples)
 
 
-def warn_of_strength(name, strength):
-  """Says what a negative strength of guidance is, which may be meant."""
-  if strength < 0:
-    log.warning("%s = %g is below 0: away from the label", name, strength)
-
-
 def _check_kinds(how, say):
   """Refuses values of the wrong type or out of range."""
   for name in ("solver", "grid", "clip"):
@@ -166,7 +157,6 @@ def _check_kinds(how, say):
     )
   integer(how.num_steps, say("num_steps"), 1)
   number(how.guidance, say("guidance"), "finite", math.isfinite)
-  warn_of_strength(say("guidance"), how.guidance)
   number(
     how.guidance_rescale,
     say("guidance_rescale"),
@@ -237,6 +227,9 @@ def _check_guidance(how, asked, run):
       raise Refusal(f"{name}: {run.path} was trained without classes")
     if integer(label, name, -math.inf) not in range(num_classes):
       raise Refusal(f"{name} must be 0 to {num_classes - 1}, not {label}")
+  from diffflow_jax.sampling import guidance
+
+  guidance.warn_if_negative(run.say("guidance"), how.guidance)
   if not how.guided or how.weak is not None:
     return how
   if not num_classes:
