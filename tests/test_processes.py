@@ -183,6 +183,34 @@ def test_a_process_that_is_not_like_the_others_ends_all(tmp_path):
   assert "Traceback" not in "".join(outputs)
 
 
+@pytest.mark.parametrize(
+  "text,status,said",
+  [
+    ("INTERNAL: Gloo context initialization failed", 1, "was not heard of"),
+    ("RESOURCE_EXHAUSTED: Out of memory", 1, "JaxRuntimeError: RESOURCE_EX"),
+  ],
+)
+def test_a_process_that_lost_another_says_so(
+  text, status, said, monkeypatch, capsys
+):
+  """Gloo, for CPUs, waits 30 s: one that compiles longer is lost."""
+  import os
+
+  import jax
+
+  from diffflow_jax.store import processes
+
+  ended = []
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(os, "_exit", ended.append)
+  with pytest.raises(jax.errors.JaxRuntimeError):  # for want of an _exit
+    with processes.fail_at_once():
+      raise jax.errors.JaxRuntimeError(text)
+  err = capsys.readouterr().err
+  assert ended == [status] and said in err
+  assert ("Traceback" in err) == ("Gloo" not in text)
+
+
 def test_places_are_given_whole_or_found():
   from diffflow_jax import cli
   from diffflow_jax.store import processes
