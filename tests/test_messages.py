@@ -9,6 +9,7 @@ import pytest
 
 from diffflow_jax import cli, config_files
 from diffflow_jax.runs import lookup, memory, progress, recipe
+from diffflow_jax.sampling import ode
 from diffflow_jax.training import loop
 from diffflow_jax.training.resolve import resolve
 
@@ -221,6 +222,19 @@ def test_another_decay_does_not_change_the_length_of_the_run():
   cli.parse(values, argv, "")
   config = cli.chosen_config(values)
   assert (config.num_steps, config.learning_rate.decay_steps) == (30, 30)
+
+
+def test_an_adaptive_solver_that_gives_up_says_so(
+  toy_run, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(ode, "MAX_STEPS", 5)
+  out = tmp_path / "x.npz"
+  flags = ("--solver=adaptive:rtol=1e-6", "--num_samples=3", f"--out={out}")
+  with pytest.raises(cli.Failure, match="after 5 steps: rtol=1e-06 and atol"):
+    importlib.import_module("diffflow_jax.commands.sample").main(
+      ["sample", f"--workdir={toy_run}", *flags]
+    )
+  assert not out.exists()
 
 
 @pytest.mark.parametrize(
