@@ -3,7 +3,6 @@
 import io
 import time
 
-from diffflow_jax.training.progress import Progress
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffflow_jax.runs import compilation
+from diffflow_jax.runs.progress import Progress
 
 
 class Clock:
