@@ -111,9 +111,11 @@ def parse(values, argv, doc, required=()):
       r"flag (--config\.[^=]+)=(.*): Failed to", str(error), re.S
     )
     if section:  # a value in the place of a section
+      name = section[2].partition(":")[0]
+      one = f"name={name}" if name.isidentifier() else "FIELD=VALUE"
       raise Refusal(
         f"{section[1]}={section[2]}: that is a section with fields, as "
-        f"{section[1]}.name={section[2]}"
+        f"{section[1]}.{one}"
       ) from error
     what = "no such field: " if isinstance(error, AttributeError) else ""
     raise Refusal(what + _one_line(error)) from error

@@ -282,6 +282,28 @@ def test_a_reader_takes_the_newer_one_of_a_run_that_removes_the_old(
   assert not caplog.text
 
 
+def test_a_reader_lists_anew_where_all_it_listed_was_removed(
+  tmp_path, monkeypatch
+):
+  directory = tmp_path / "c"
+  with checkpoints.Checkpoints(directory, latest=1) as training:
+    training.save(1, _items(1))
+    assert training.wait()
+    with checkpoints.Checkpoints(directory, read_only=True) as saved:
+      looks, look = [], saved._storage.is_finished
+
+      def late(path):
+        looks.append(path.name)
+        if len(looks) == 1:
+          training.save(2, _items(2))
+          assert training.wait()
+        return look(path)
+
+      monkeypatch.setattr(saved._storage, "is_finished", late)
+      assert saved.restore(_like())[0] == 2
+  assert looks[:2] == ["1", "2"]
+
+
 def test_nothing_is_saved_where_the_workdir_has_vanished(tmp_path, caplog):
   witness = tmp_path / "run" / "config.json"
   witness.parent.mkdir()

@@ -9,6 +9,7 @@ import pytest
 
 from diffflow_jax import cli, config_files
 from diffflow_jax.runs import lookup, memory, progress, recipe
+from diffflow_jax.sampling import ode
 from diffflow_jax.training import loop
 from diffflow_jax.training.resolve import resolve
 
@@ -44,6 +45,10 @@ def refusal(name, *flags):
     ("learning_rate=-1", "config.learning_rate.value must be >= 0, not -1.0"),
     ("learning_rate=nan", "learning_rate.value must be .*>= 0, not .nan"),
     ("learning_rate.warmup_steps=-5", "warmup_steps must be an integer >= 0"),
+    (
+      "learning_rate.warmup_steps=20",
+      "config.learning_rate.warmup_steps must be < decay_steps = 20, not 20",
+    ),
     ("learning_rate.decay_steps=0", "decay_steps must be an integer >= 1"),
     ("batch_size=1000000000000", "config.batch_size must be < 2147483648"),
     (
@@ -76,15 +81,21 @@ def refusal(name, *flags):
     ("network.width=1000000000", "the parameters, their .* would take .* GiB"),
     ("network.depth=1000000000", "config.network.depth must be at most 1000"),
     ("held_out.num=1000000000000", "config.held_out.num must be < 2147483648"),
+    ("held_out.num=2000000000", "config.held_out.num = 2000000000 would take"),
     ("held_out.num=nan", "--config.held_out.num=nan"),
     (
       "sampler.num_steps=1000000000",
       "config.sampler.num_steps must be <= 10000",
     ),
+    (
+      "sampler.num_samples=2000000000",
+      "config.sampler.num_samples = 2000000000 would take .* GiB",
+    ),
     ("sampler.guidance=inf", "config.sampler.guidance must be a finite number"),
     ("seed=4294967296", "config.seed must be < 4294967296"),
     ("objective=edm", "--config.objective=edm: that is a section .*name=edm"),
-    ("keep=3", "--config.keep=3: that is a section with fields"),
+    ("keep=3", "that is a section with fields, as --config.keep.FIELD=VALUE"),
+    ("network=mlp:width=3", "with fields, as --config.network.name=mlp$"),
     ("sed=1", "config.sed is not a field of a config; known: .*you mean seed"),
     ("clip_norm=nan", "config.clip_norm must be in .0, inf], not nan"),
   ],
@@ -109,6 +120,20 @@ def test_flags_of_training_are_refused(flag, message, tmp_path):
   workdir = f"--workdir={tmp_path / 'new'}"
   assert message in refusal("train", TOY, workdir, flag)
   assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+  "workdir,why",
+  [
+    ("/dev/null", "File exists|Not a directory"),
+    ("/dev/null/x", "Not a directory"),
+    ("a" * 300, "File name too long"),
+    ("\0", "null byte|null character"),
+  ],
+)
+def test_a_workdir_that_no_disk_can_hold_is_refused(workdir, why):
+  text = refusal("train", TOY, f"--workdir={workdir}")
+  assert re.search(f"--workdir .*({why})", text), text
 
 
 def test_wandb_is_missed_before_anything_is_written(tmp_path, monkeypatch):
@@ -199,6 +224,19 @@ def test_another_decay_does_not_change_the_length_of_the_run():
   assert (config.num_steps, config.learning_rate.decay_steps) == (30, 30)
 
 
+def test_an_adaptive_solver_that_gives_up_says_so(
+  toy_run, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(ode, "MAX_STEPS", 5)
+  out = tmp_path / "x.npz"
+  flags = ("--solver=adaptive:rtol=1e-6", "--num_samples=3", f"--out={out}")
+  with pytest.raises(cli.Failure, match="after 5 steps: rtol=1e-06 and atol"):
+    importlib.import_module("diffflow_jax.commands.sample").main(
+      ["sample", f"--workdir={toy_run}", *flags]
+    )
+  assert not out.exists()
+
+
 @pytest.mark.parametrize(
   "schedule,logsnr",
   [
@@ -236,7 +274,7 @@ def test_a_zero_terminal_table_by_name():
     (["--batch_size=2147483647", "--num_samples=2147483647"], "32 GiB of mem"),
     (
       ["--num_steps=1000000000"],
-      "a sampler takes at most 10000 steps, not",
+      "--num_steps must be at most 10000, not 1000000000",
     ),
     (["--clip=static:limit=nan"], "--clip: .*limit must be > 0, not nan"),
     (["--clip=static:limit=inf"], "limit must be > 0 and finite, not inf"),
@@ -244,7 +282,7 @@ def test_a_zero_terminal_table_by_name():
     (["--solver=ddim:=1"], "'=1' in 'ddim:=1' is not setting=value"),
     (["--solver=ddmi"], "--solver is 'ddmi'; known: .*did you mean ddpm"),
     (["--solver=langevin:num_corrections=100000"], "must be at most 10000"),
-    (["--restart=1,2,1000000"], "a sampler takes at most 10000 steps"),
+    (["--restart=1,2,1000000"], "--restart adds 1000000 steps to 4: a sampl"),
     (["--ema=nan"], "--ema must be a number > 0, not nan"),
     (["--step=-1"], "--step must be at least 0, not -1"),
     (["--guidance=inf"], "--guidance must be finite, not inf"),

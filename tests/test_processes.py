@@ -69,6 +69,16 @@ def start_and_wait(workdir, *flags):
   raise AssertionError("ended before its loop")
 
 
+def wait_for_steps(pair, workdir, done):
+  """Until the steps on disk satisfy `done`; an end before that fails."""
+  while not done(runs.steps(workdir)):
+    ended = [p for p in pair if p.poll() is not None]
+    if ended and not done(runs.steps(workdir)):
+      kill(pair)
+      raise AssertionError([(p.returncode, p.stdout.read()) for p in pair])
+    time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """An uninterrupted run of two processes, sharded over all eight devices."""
@@ -89,8 +99,7 @@ def test_kills_of_both_change_no_bit_and_another_topology_only_rounds(
   rng = random.Random(0)
   for kills in range(2):
     pair, line = start_and_wait(tmp_path, *MIXED)
-    while not runs.steps(tmp_path):
-      time.sleep(0.05)
+    wait_for_steps(pair, tmp_path, bool)
     time.sleep(rng.uniform(0.0, 2.0))
     kill(pair)
     assert ("resumes" in line) == (kills > 0)
@@ -122,8 +131,7 @@ def test_one_process_goes_on_from_two_and_two_from_one(whole, tmp_path):
     if " parameters" in line:
       assert "resumes at step 20: " in line and "8 cpu" in line
       break
-  while 25 not in runs.steps(tmp_path):
-    time.sleep(0.05)
+  wait_for_steps([alone], tmp_path, lambda steps: 25 in steps)
   kill([alone])
   if 30 in runs.steps(tmp_path):
     shutil.rmtree(tmp_path / "checkpoints/30")
@@ -145,8 +153,7 @@ def test_one_process_goes_on_from_two_and_two_from_one(whole, tmp_path):
 @pytest.mark.slow
 def test_sigterm_to_one_saves_all(whole, tmp_path):
   pair, _ = start_and_wait(tmp_path, *MIXED)
-  while not runs.steps(tmp_path):
-    time.sleep(0.05)
+  wait_for_steps(pair, tmp_path, bool)
   pair[1].send_signal(signal.SIGTERM)
   status, outputs = finish(pair)
   assert status == [0, 0], outputs
@@ -174,6 +181,34 @@ def test_a_process_that_is_not_like_the_others_ends_all(tmp_path):
   assert 0 not in status
   assert "error: the processes were given different configs" in "".join(outputs)
   assert "Traceback" not in "".join(outputs)
+
+
+@pytest.mark.parametrize(
+  "text,status,said",
+  [
+    ("INTERNAL: Gloo context initialization failed", 1, "was not heard of"),
+    ("RESOURCE_EXHAUSTED: Out of memory", 1, "JaxRuntimeError: RESOURCE_EX"),
+  ],
+)
+def test_a_process_that_lost_another_says_so(
+  text, status, said, monkeypatch, capsys
+):
+  """Gloo, for CPUs, waits 30 s: one that compiles longer is lost."""
+  import os
+
+  import jax
+
+  from diffflow_jax.store import processes
+
+  ended = []
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(os, "_exit", ended.append)
+  with pytest.raises(jax.errors.JaxRuntimeError):  # for want of an _exit
+    with processes.fail_at_once():
+      raise jax.errors.JaxRuntimeError(text)
+  err = capsys.readouterr().err
+  assert ended == [status] and said in err
+  assert ("Traceback" in err) == ("Gloo" not in text)
 
 
 def test_places_are_given_whole_or_found():

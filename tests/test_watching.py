@@ -1,5 +1,6 @@
 """What a run tells while it runs: profiler, Weights & Biases, a full disk."""
 
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -18,11 +19,11 @@ TOY = "--config=configs/toy2d.py:smoke"
 
 
 def test_the_window_of_a_profile_is_read_or_refused():
-  assert profiler.parse(None) is None
-  assert profiler.parse("10:15") == (10, 15)
-  for text in ("10", "a:b", "15:10", "3:3"):
+  assert profiler.parse(None, 20) is None
+  assert profiler.parse("10:15", 20) == (10, 15)
+  for text in ("10", "a:b", "15:10", "3:3", "20:25"):
     with pytest.raises(cli.Refusal, match="--profile"):
-      profiler.parse(text)
+      profiler.parse(text, 20)
 
 
 def test_a_trace_of_the_asked_steps_is_left(tmp_path):
@@ -36,6 +37,7 @@ class FakeWandb(types.ModuleType):
 
   def __init__(self):
     super().__init__("wandb")
+    self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
     self.inits, self.logs, self.finished = [], [], 0
 
   def init(self, **settings):
@@ -59,7 +61,9 @@ def test_weights_and_biases_gets_every_number_and_one_run(
   monkeypatch.setitem(sys.modules, "wandb", fake)
   flags = (f"--workdir={tmp_path}", "--wandb=project")
   train.main(["train", TOY, *flags])
-  logged = [{"step": step, **values} for step, values in fake.logs]
+  (first, look), *logs = fake.logs  # a batch of the data, before all numbers
+  assert first == 0 and look["data"][0] == "image"
+  logged = [{"step": step, **values} for step, values in logs]
   assert logged == metrics.read(tmp_path) and len(logged) == 4
   train.main(["train", TOY, *flags])  # again: the same run there
   first, second = fake.inits
@@ -126,7 +130,8 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(small_disk):
   good = runs.steps(disk / "run")[-1]
   assert done.returncode == 1
   assert last == (
-    f"error: step 60 cannot be saved; checkpoint {good} is good"
+    "error: step 60 cannot be saved: No space left on device; checkpoint "
+    f"{good} is good"
   ), done.stderr
   assert "Traceback" not in done.stderr
 

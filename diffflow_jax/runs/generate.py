@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax import plots
-from diffflow_jax.cli import Refusal
+from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.runs import sharding
@@ -15,7 +15,7 @@ from diffflow_jax.runs.samplers import (
   call,
   make_tableau,
 )
-from diffflow_jax.sampling import adaptive, guidance as guidance_lib
+from diffflow_jax.sampling import adaptive, guidance as guidance_lib, ode
 from diffflow_jax.sampling.tableau import sample
 
 __all__ = [
@@ -118,16 +118,7 @@ def evaluated(
     shape, key = (size, *run.card.shape), jax.random.key(seed)
     how = dict(cond=cond, first=first)
     if isinstance(tableau, Adaptive):
-      x, count = adaptive.sample(
-        predict,
-        tableau.start,
-        tableau.end,
-        key,
-        shape,
-        rtol=tableau.rtol,
-        atol=tableau.atol,
-        **how,
-      )
+      x, count = _adaptively(predict, tableau, key, shape, **how)
     else:
       x = sample(predict, tableau, key, shape, sharding=where, **how)
       count = np.full(size, tableau.num_evaluations)
@@ -136,6 +127,27 @@ def evaluated(
     drawn(min(first + size, num_samples))
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
   return samples, labels, float(counts.mean())
+
+
+def _adaptively(predict, how, key, shape, **settings):
+  """`adaptive.sample` as `Adaptive` says, or a Failure where it gives up."""
+  rtol, atol = how.rtol, how.atol
+  try:
+    return jax.block_until_ready(
+      adaptive.sample(
+        *(predict, how.start, how.end, key, shape),
+        rtol=rtol,
+        atol=atol,
+        **settings,
+      )
+    )
+  except jax.errors.JaxRuntimeError as error:
+    if "maximum number of solver steps" not in str(error):
+      raise
+    raise Failure(
+      f"the adaptive solver gives up after {ode.MAX_STEPS:,} steps: rtol={rtol}"
+      f" and atol={atol} are too small for this network"
+    ) from error
 
 
 def _to_host(x):

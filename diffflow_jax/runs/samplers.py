@@ -7,9 +7,8 @@ import numpy as np
 
 from diffflow_jax.cli import Refusal, parse_spec, unknown
 from diffflow_jax.process import levels, ranges, schedules
+from diffflow_jax.runs.settings import MOST_STEPS
 from diffflow_jax.sampling import compose, grids, solvers
-
-MOST_STEPS = 10_000  # of a table: each is a few rows, built one by one
 
 
 def _to_data(objective, make, num_steps):
@@ -163,11 +162,13 @@ def make_tableau(
   Raises:
     Refusal: unknown names or settings, or ones that do not fit.
   """
-  total = num_steps
   if restart is not None:
-    total += max(0, restart[1] - restart[0]) * max(0, restart[2])
-  if total > MOST_STEPS:
-    raise Refusal(f"a sampler takes at most {MOST_STEPS} steps, not {total}")
+    again = max(0, restart[1] - restart[0]) * max(0, restart[2])
+    if num_steps + again > MOST_STEPS:
+      raise Refusal(
+        f"{names[2]} adds {again} steps to {num_steps}: a sampler takes at "
+        f"most {MOST_STEPS}"
+      )
   levels = lambda: call(names[1], grid, GRIDS, objective, num_steps)
   make = lambda grid: call(
     names[0], solver, solvers.SOLVERS | {"adaptive": adaptive}, grid

@@ -12,6 +12,7 @@ from typing import Any
 
 from diffflow_jax.cli import Refusal
 
+MOST_STEPS = 10_000  # of a table: each is a few rows, built one by one
 OF_CONFIG = ("solver", "grid", "num_steps", "guidance")
 
 
@@ -156,6 +157,10 @@ def _check_kinds(how, say):
       f"{said(value)}{own if name == 'solver' else ''}"
     )
   integer(how.num_steps, say("num_steps"), 1)
+  if how.num_steps > MOST_STEPS:
+    raise Refusal(
+      f"{say('num_steps')} must be at most {MOST_STEPS}, not {how.num_steps}"
+    )
   number(how.guidance, say("guidance"), "finite", math.isfinite)
   number(
     how.guidance_rescale,

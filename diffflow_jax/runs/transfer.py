@@ -154,7 +154,7 @@ def _record(workdir):
   path = paths.join(workdir, STARTED_FROM)
   try:
     return dict(json.loads(paths.read(path)))
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, ValueError, TypeError) as error:
     log.warning("%s cannot be read: %s", path, error)
@@ -163,8 +163,11 @@ def _record(workdir):
 
 def _has_checkpoints(workdir):
   directory = paths.join(workdir, "checkpoints")
-  with checkpoints.Checkpoints(directory, read_only=True) as saved:
-    return bool(saved.steps())
+  try:
+    with checkpoints.Checkpoints(directory, read_only=True) as saved:
+      return bool(saved.steps())
+  except (OSError, ValueError) as error:  # no name that a file can have
+    raise Refusal(f"--workdir {workdir!r}: {paths.reason(error)}") from error
 
 
 def _start(init_from, step, theirs, known, ours, run, skip):

@@ -13,6 +13,7 @@ from diffflow_jax.sampling import checks
 
 FLOW = schedules.Flow()
 EVALUATIONS = 6  # of Dopri5 a step: the seventh is the next step's first
+MAX_STEPS = 100_000  # after which a solve gives up
 
 
 def _diffrax():
@@ -47,7 +48,7 @@ def solve(field, y, t0, t1, rtol, atol, args=None):
     stepsize_controller=diffrax.PIDController(
       rtol=rtol, atol=atol, pcoeff=0.3, icoeff=0.4
     ),
-    max_steps=100_000,
+    max_steps=MAX_STEPS,
   )
   y = jax.tree.map(lambda leaf: leaf[-1], out.ys)
   return y, 1 + EVALUATIONS * out.stats["num_steps"]

@@ -252,11 +252,17 @@ class Checkpoints:
 
   def _list(self):
     """Steps of what lies there finished."""
-    return [
-      int(name)
-      for name in paths.names(self._directory)
-      if name.isdecimal() and self._storage.is_finished(self._directory / name)
-    ]
+    for _ in range(TRIES):
+      listed = [
+        self._directory / name
+        for name in paths.names(self._directory)
+        if name.isdecimal()
+      ]
+      finished = [p for p in listed if self._storage.is_finished(p)]
+      # what was listed may be removed since, and a newer one be there
+      if finished or all(path.exists() for path in listed):
+        break
+    return [int(path.name) for path in finished]
 
   def _loss_of(self, step):
     """The loss a checkpoint was saved with, or None; only `best` needs it."""

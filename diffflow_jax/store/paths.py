@@ -198,10 +198,9 @@ def cache_directory():
 
 
 def reason(error):
-  """An OSError in a few words."""
-  return (
-    error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
-  )
+  """An OSError, or what a path cannot be, in a few words."""
+  said = getattr(error, "strerror", None) or str(error)
+  return (said.splitlines() or [type(error).__name__])[0]
 
 
 def use(url):

@@ -69,8 +69,20 @@ def fail_at_once():
     yield
   except BaseException as error:
     if jax.process_count() > 1:
-      os._exit(cli.exit_status(error))
+      os._exit(cli.exit_status(_in_words(error)))
     raise
+
+
+def _in_words(error):
+  """What JAX raises where another process is gone, in a sentence."""
+  said = str(error)
+  lost = "Gloo" in said or "CoordinationService" in said
+  if isinstance(error, jax.errors.JaxRuntimeError) and lost:
+    return cli.Failure(
+      "another process has ended, or was not heard of for half a minute: "
+      "start all of them again, and they go on"
+    )
+  return error
 
 
 def agree(what, text):

@@ -5,7 +5,7 @@ import math
 import numbers
 
 from diffflow_jax.cli import Refusal, unknown
-from diffflow_jax.runs import memory, samplers
+from diffflow_jax.runs import memory, settings
 from diffflow_jax.runs.checks import in_range, need
 
 SECTIONS = (
@@ -24,7 +24,7 @@ RANGES = {
     "keep.latest", "sampler.num_samples", "accumulation", "steps_per_dispatch",
   ), COUNT),
   **dict.fromkeys(("keep.every", "keep.best", "snapshot_every"), MAYBE),
-  "sampler.num_steps": ["an integer >= 1", f"<= {samplers.MOST_STEPS}"],
+  "sampler.num_steps": ["an integer >= 1", f"<= {settings.MOST_STEPS}"],
   "seed": ["an integer >= 0", "< 4294967296"],
   "label_dropout": "in [0, 1]",
   "clip_norm": "in (0, inf]",
@@ -113,11 +113,15 @@ def check_memory(run, like):
     like: the abstract state, with its shardings.
   """
   state = memory.per_device(like) + memory.per_device(like.params)
-  # at least x, eps, z, the target, the prediction and its gradient
-  example = 6 * 4 * math.prod(run.card.shape)
-  batch = run.config.batch_size * example
-  for what, size in (
-    (f"config.batch_size = {run.config.batch_size}", batch),
-    ("the parameters, their averages, gradient and optimiser", state),
+  for name, num in (
+    ("config.batch_size", run.config.batch_size),
+    ("config.sampler.num_samples", run.config.sampler.num_samples),
   ):
-    memory.need(what, size)
+    check_examples(name, num, run.card.shape)
+  memory.need("the parameters, their averages, gradient and optimiser", state)
+
+
+def check_examples(name, num, shape):
+  """Refuses more examples at a time than a device can hold."""
+  # at least x, eps, z, the target, the prediction and its gradient
+  memory.need(f"{name} = {num}", 6 * 4 * num * math.prod(shape))

@@ -38,6 +38,11 @@ def _optax(field, spec, names, **given):
     needed = default is inspect.Parameter.empty
     if needed or _is_number(value) or _is_number(default):
       checks.in_range(f"config.{field}.{key}", value, RANGES.get(key, ">= 0"))
+  if {"warmup_steps", "decay_steps"} <= taken.keys() & spec.keys():
+    warmup, most = spec["warmup_steps"], spec["decay_steps"]
+    checks.need(
+      warmup < most, f"{field}.warmup_steps", warmup, f"< decay_steps = {most}"
+    )
   return choose(field, spec, {n: getattr(optax, n) for n in names}, **given)
 
 

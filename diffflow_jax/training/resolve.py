@@ -65,9 +65,12 @@ def _data(config):
   dataset = _dataset("dataset", config.dataset)
   make = lambda settings: _dataset("held_out", {**config.dataset, **settings})
   try:
-    return splits.held_out(dataset, config.held_out, make)
+    train, held = splits.held_out(dataset, config.held_out, make)
   except ValueError as error:
     raise Refusal(f"config.held_out: {error}") from error
+  if held is not None:  # drawn and judged in one piece
+    checks.check_examples("config.held_out.num", held[1], dataset.shape)
+  return train, held
 
 
 def _dataset(field, spec):
