@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.runs import compilation
+from diffflow_jax.store import compilation
 
 
 class Clock:
