@@ -3,13 +3,13 @@
 import io
 import time
 
-from diffflow_jax.training.progress import Progress
 import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffflow_jax.runs.progress import Progress
 from diffflow_jax.store import compilation
 
 

@@ -162,7 +162,7 @@ def test_synthetic_discs_are_in_the_colour_of_their_class():
     assert len(np.unique(pixels, axis=0)) == 2  # the ground, and one colour
   share = (d.x.max(-1) > 16).mean((1, 2))
   assert np.all((0.01 < share) & (share < 0.25)) and share.std() > 0.01
-  with pytest.raises(ValueError, match="num must be at least 1, not 0"):
+  with pytest.raises(ValueError, match="num must be an integer >= 1, not 0"):
     data.synthetic(num=0)
 
 
