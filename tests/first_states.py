@@ -21,7 +21,7 @@ def digest(state):
 
 
 def first_state(mesh):
-  return programs.build(topologies.make_run(mesh, 1, False)).init()
+  return programs.build(topologies.make_run(mesh, 1, False)).init({})
 
 
 def main():

@@ -115,7 +115,7 @@ def test_bad_means_are_refused():
     wide.flow(jnp.zeros((1, 2)), lv, lv)
   with pytest.raises(ValueError, match="are known for one dimension, not for"):
     wide.path_kl(jnp.zeros((1, 2)), -1.0, 1.0)
-  with pytest.raises(ValueError, match="weights must be >= 0 and not all 0"):
+  with pytest.raises(ValueError, match="weights must be >= 0, not -0.5"):
     closed_form.mixture([0.5, -0.5], [[0.0], [1.0]], 1.0)
   with pytest.raises(ValueError, match="stds must be >= 0, not"):
     closed_form.mixture([0.5, 0.5], [[0.0], [1.0]], [1.0, -1.0])

@@ -11,6 +11,7 @@ import pytest
 
 from diffflow_jax import cli
 from diffflow_jax.runs import card, workdir as workdir_lib
+from diffflow_jax.store import lock
 from tests import commands
 
 TRAIN = ("--config=configs/toy2d.py:smoke",)
@@ -45,7 +46,8 @@ def test_training_leaves_everything_that_the_readme_promises(digits_run):
     assert sum(key.startswith("eps_mse/logsnr_") for key in line) >= 5
   assert {"3", "6"} <= {p.name for p in (workdir / "checkpoints").iterdir()}
   picture = np.asarray(Image.open(workdir / "samples" / "step_00000006.png"))
-  assert picture.shape == (8 * 4, (10 * 9 - 1) * 4)  # ten digits, one row
+  height, width = picture.shape[:2]  # ten digits in a row, names above them
+  assert width >= 400 and width // 10 < height < width // 4
   events = list((workdir / "tensorboard").iterdir())
   assert events and events[0].stat().st_size > 1000
 
@@ -281,7 +283,7 @@ def test_a_workdir_of_another_config_is_refused(toy_run):
 
 def test_a_workdir_that_another_job_trains_in_is_refused(tmp_path, monkeypatch):
   config, known = ml_collections.ConfigDict({"seed": 0}), card.Card((2,))
-  monkeypatch.setattr(workdir_lib, "PATIENCE", 0.3)
+  monkeypatch.setattr(lock, "PATIENCE", 0.3)
   workdir = str(tmp_path / "run")
   with workdir_lib.claimed(workdir, config, known):
     with pytest.raises(cli.Refusal, match="another process trains in .*run: "):

@@ -371,9 +371,9 @@ def test_the_adaptive_density_does_not_move_the_expected_loss(x64):
     (lambda: densities.adaptive(floor=0.0), r"floor must be in \(0, 1\]"),
     (
       lambda: densities.adaptive(logsnr_min=3.0, logsnr_max=-3.0),
-      "logsnr_min = 3.0 must be below logsnr_max = -3.0",
+      "logsnr_min must be < logsnr_max = -3.0, not 3.0",
     ),
-    (lambda: densities.uniform(3.0, -3.0), "must be below logsnr_max = -3.0"),
+    (lambda: densities.uniform(3.0, -3.0), "must be < logsnr_max = -3.0"),
     (lambda: densities.log_normal(p_std=0.0), "p_std must be > 0, not 0.0"),
     (lambda: densities.logit_normal(shift=-1.0), "shift must be > 0"),
     (

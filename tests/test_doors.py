@@ -247,7 +247,7 @@ def test_ones_own_arrays_are_split_by_a_config():
     ),
     (
       dict(objective=dict(name="flow_matching", density="logit_normal:std=-1")),
-      "config.objective.density: std must be above 0",
+      "config.objective.density: std must be > 0",
     ),
     (
       dict(
@@ -255,7 +255,7 @@ def test_ones_own_arrays_are_split_by_a_config():
           name="flow_matching", density="logit_normal", weighting="w"
         )
       ),
-      "config.objective.weighting: unknown weighting 'w'",
+      "config.objective.weighting is 'w'; known: ",
     ),
   ],
 )

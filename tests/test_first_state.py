@@ -16,7 +16,7 @@ from scipy import stats
 from diffflow_jax import data, networks
 from diffflow_jax.objective import objectives
 from diffflow_jax.training import programs
-from diffflow_jax.training.resolve import Run
+from diffflow_jax.training.resolve import TrainingRun
 from tests import commands, first_states, topologies
 
 NUM_CLASSES = 10
@@ -51,16 +51,17 @@ def params_of(network, seed=0):
   run = topologies.make_run((1, 1), 1, False)
   config = run.config.copy_and_resolve_references()
   config.seed = seed
-  run = Run(
+  run = TrainingRun(
     config,
-    data.digits(),
+    run.card,
     objectives.flow_matching(),
     network,
+    data.digits(),
     optax.adam(1e-3),
     None,
     (),
   )
-  return jax.tree.map(np.asarray, programs.build(run).init().params["params"])
+  return jax.tree.map(np.asarray, programs.build(run).init({}).params["params"])
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
+import diffflow_jax as dfj
 from diffflow_jax import evaluation
-from tests import commands
+from tests import commands, runs
 
 TEXT = (commands.ROOT / "README.md").read_text()
 EXAMPLE = re.search(r"```python\n(.*?)```", TEXT, re.S).group(1)
@@ -18,6 +19,18 @@ def test_the_example_is_short_and_early():
   assert len(lines) <= 15, len(lines)
   assert len(names) <= 7, names
   assert TEXT[: TEXT.index("```python")].count("\n") < 40
+
+
+def test_a_run_is_loaded_as_the_first_screen_says(tmp_path, monkeypatch):
+  block = re.search(r"```py\n(.*?)```", TEXT, re.S).group(1)
+  assert TEXT[: TEXT.index(block)].count("\n") < 30
+  assert len(block.strip().splitlines()) <= 4
+  runs.untrained(tmp_path / "runs" / "digits")
+  monkeypatch.chdir(tmp_path)
+  scope = {"dfj": dfj}
+  exec(block, scope)
+  assert scope["samples"].shape == (64, 2)
+  assert (tmp_path / "digits.png").stat().st_size > 1000
 
 
 @pytest.mark.slow

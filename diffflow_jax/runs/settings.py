@@ -227,6 +227,9 @@ def _check_guidance(how, asked, run):
       raise Refusal(f"{name}: {run.path} was trained without classes")
     if integer(label, name, -math.inf) not in range(num_classes):
       raise Refusal(f"{name} must be 0 to {num_classes - 1}, not {label}")
+  from diffflow_jax.sampling import guidance
+
+  guidance.warn_if_negative(run.say("guidance"), how.guidance)
   if not how.guided or how.weak is not None:
     return how
   if not num_classes:

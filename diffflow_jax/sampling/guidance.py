@@ -5,6 +5,7 @@ the guided prediction, guide a thresholded one. All work in x̂ and ε̂, which 
 not depend on what the network predicts or on the scale.
 """
 
+import logging
 from typing import Any
 
 from flax import struct
@@ -17,6 +18,8 @@ from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.inverse_problems import Measured, Replaced
 from diffflow_jax.sampling.wrappers import as_floats, with_x, wrapper
 
+log = logging.getLogger("diffflow_jax")
+
 __all__ = [
   "Clipped",
   "DynamicallyClipped",
@@ -24,6 +27,7 @@ __all__ = [
   "Measured",
   "Replaced",
   "check_trained",
+  "warn_if_negative",
 ]
 
 
@@ -157,6 +161,12 @@ def check_trained(strength, num_classes, label_dropout):
       "which label_dropout = 0 never trains: set label_dropout = 0.1, or "
       "guidance to 1"
     )
+
+
+def warn_if_negative(name, strength):
+  """Says so where a setting of that name guides away from the condition."""
+  if strength < 0:
+    log.warning("%s = %g is below 0: away from the label", name, strength)
 
 
 @wrapper

@@ -5,6 +5,8 @@ import os
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
+from diffflow_jax.sampling import guidance
+from diffflow_jax.store import paths
 
 log = logging.getLogger("diffflow_jax")
 LARGE = 10.0  # a factor of the loss, over its mean
@@ -36,8 +38,6 @@ def check(run, found):
       splits.check_apart(run.dataset, *run.held_out)
     except ValueError as error:
       raise Refusal(f"config.held_out: {error}") from error
-  from diffflow_jax.sampling import guidance
-
   strength = run.config.sampler.guidance
   try:
     guidance.check_trained(
@@ -45,6 +45,7 @@ def check(run, found):
     )
   except ValueError as error:
     raise Refusal(f"config.sampler.guidance: {error}") from error
+  guidance.warn_if_negative("config.sampler.guidance", strength)
 
 
 def look(run):
@@ -90,17 +91,17 @@ def save_picture(path, run, found):
   plots.save_batch(path, x, labels, run.card.class_names, found.summary())
 
 
-def write(run, found, workdir, writer):
-  """The picture in the workdir, and in TensorBoard, where it is not yet."""
+def write(run, found, workdir, folder, writer):
+  """The picture in TensorBoard and a folder, unless the workdir has it."""
   import numpy as np
   from PIL import Image  # comes with matplotlib
 
   from diffflow_jax.training import metrics
 
-  path = os.path.join(workdir, "data.png")
-  if os.path.exists(path):
-    return
+  path = os.path.join(folder, "data.png")
   with metrics.patiently(path):
+    if paths.exists(paths.join(workdir, "data.png")):
+      return
     save_picture(path, run, found)
     with Image.open(path) as picture:
       writer.picture(0, "data", np.asarray(picture.convert("RGB")))

@@ -106,7 +106,7 @@ def train(
       Prefetch(program.batch, step, config.num_steps, stride) as batches,
     ):
       if active:
-        first_look.write(run, found, mirror.folder, writer)
+        first_look.write(run, found, workdir, mirror.folder, writer)
       flops = model_flops(
         run.network.apply, state.params, run.dataset, config.batch_size
       )
