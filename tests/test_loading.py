@@ -104,8 +104,8 @@ def test_its_parts_are_there(made, run):
 
 def test_the_way_and_pictures(made, run, tmp_path):
   frames, names = run.trajectory(4, labels=[1])
-  assert len(frames) == len(names) == 4
-  np.testing.assert_allclose(frames[-1], run.sample(4, labels=1), atol=1e-6)
+  assert len(frames.z) == len(names) == 4
+  np.testing.assert_allclose(frames.z[-1], run.sample(4, labels=1), atol=1e-6)
   run.save_picture(tmp_path / "x.png", run.sample(), run.labels(6))
   assert np.asarray(Image.open(tmp_path / "x.png")).std() > 1
   assert dfj.load(made[1]).labels(6) is None
