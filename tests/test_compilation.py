@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import diffflow_jax as dfj
-from diffflow_jax.runs import compilation
 from diffflow_jax.runs.progress import Progress
+from diffflow_jax.store import compilation
 
 
 class Clock:

@@ -34,3 +34,19 @@ def test_a_copied_run_has_the_same_keys(tmp_path):
     for place in places
   )
   assert one and one == two
+
+
+def test_sample_compiles_nothing_that_training_compiled(tmp_path):
+  run, alone = tmp_path / "run", {"JAX_COMPILATION_CACHE_DIR": ""}
+  done = commands.run(
+    "train", "--config=configs/toy2d.py:smoke", f"--workdir={run}", **alone
+  )
+  assert done.returncode == 0, done.stderr
+  kept = lambda: {p.name for p in (run / "compile_cache").glob("*-cache")}
+  before = kept()
+  assert any(name.startswith("jit_run-") for name in before)  # the sampler
+  done = commands.run(
+    "sample", f"--workdir={run}", f"--out={tmp_path / 'x.png'}", **alone
+  )
+  assert done.returncode == 0, done.stderr
+  assert kept() == before

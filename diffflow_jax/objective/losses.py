@@ -89,10 +89,16 @@ def factor_range(objective, num=1000):
   is but a learning rate. A large factor is a loss that rests on few levels, and
   is noisy; another density, or `weightings.make("own_mse", recipe)`, mends it.
   """
-  u = (jnp.arange(num) + 0.5) / num
-  factor = jnp.exp(log_factor(objective, objective.density.logsnr(u)))
-  factor = factor / factor.mean()
-  return float(factor.min()), float(factor.max())
+
+  @jax.jit  # one program, for the sixty of its operations
+  def ends():
+    u = (jnp.arange(num) + 0.5) / num
+    factor = jnp.exp(log_factor(objective, objective.density.logsnr(u)))
+    factor = factor / factor.mean()
+    return factor.min(), factor.max()
+
+  low, high = ends()
+  return float(low), float(high)
 
 
 def noise_like(key, x):

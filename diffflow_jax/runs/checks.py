@@ -49,13 +49,13 @@ def check_network(network, card):
         "config.network.name must name what makes a network with init and "
         f"apply, not a {type(network).__name__}"
       )
-  z = jnp.zeros((2, *card.shape))
-  cond = jnp.zeros((2,), jnp.int32) if card.num_classes else None
+  z = jax.ShapeDtypeStruct((2, *card.shape), jnp.float32)
+  logsnr = jax.ShapeDtypeStruct((2,), jnp.float32)
+  cond = jax.ShapeDtypeStruct((2,), jnp.int32) if card.num_classes else None
+  key = jax.eval_shape(lambda: jax.random.key(0))
   try:
-    params = jax.eval_shape(
-      network.init, jax.random.key(0), z, jnp.zeros(2), cond
-    )
-    out = jax.eval_shape(network.apply, params, z, jnp.zeros(2), cond)
+    params = jax.eval_shape(network.init, key, z, logsnr, cond)
+    out = jax.eval_shape(network.apply, params, z, logsnr, cond)
   except Exception as error:  # whatever layers that do not fit raise
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise Refusal(

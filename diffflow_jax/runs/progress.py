@@ -3,7 +3,7 @@
 import sys
 import time
 
-from diffflow_jax.runs import compilation
+from diffflow_jax.store import compilation
 
 
 def _redraws(stream):

@@ -61,7 +61,7 @@ class Run:
   @functools.cached_property
   def _arrays(self):
     step, params = self.read()
-    return int(step), params
+    return int(step), sharding.as_trained(params)
 
   def __repr__(self):
     return f"<Run {self.path}: {self.config.objective.name}, step {self.step}>"

@@ -114,6 +114,17 @@ def replicate(tree, mesh):
   )
 
 
+def as_trained(tree):
+  """A pytree with its arrays where training has them, if on one device.
+
+  An array on a mesh of one device and one on that device are two programs to
+  the compiler: `sample` would compile what training did already.
+  """
+  if jax.device_count() > 1:
+    return tree
+  return jax.device_put(tree, NamedSharding(make_mesh(), PartitionSpec()))
+
+
 def keep_batch_split(apply, mesh):
   """apply(params, z, ...), with every layer's output split along the batch.
 

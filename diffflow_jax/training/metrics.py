@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import logging
 import os
 import shutil
+import sys
 import uuid
 
 from diffflow_jax.cli import Failure, Refusal
@@ -47,6 +49,7 @@ class Writer:
     self._path = os.path.join(self._folder, METRICS)
     self._first = start_step + 1
     self._waiting = b""
+    _import_board()
     if wandb:
       try:
         self._wandb = _start_wandb(wandb, workdir, self._folder)
@@ -126,6 +129,22 @@ class Writer:
         self._board.close()
     if self._wandb:
       self._wandb.finish()
+
+
+def _import_board():
+  """Imports tensorboardX, and not torch, which it asks for one name of.
+
+  Where torch is installed that is most of the time and of the memory. Done
+  before batches are read ahead, as another thread may want torch.
+  """
+  unwanted = "torch" not in sys.modules
+  if unwanted:
+    sys.modules["torch"] = None  # an ImportError to who asks, as without it
+  try:
+    importlib.import_module("tensorboardX")
+  finally:
+    if unwanted:
+      del sys.modules["torch"]
 
 
 def _cut_back(path, folder, last_step, every):

@@ -51,11 +51,16 @@ def _is_number(value):
 
 
 def make_optimizer(config):
-  """(optax transformation with clipping, learning-rate schedule)."""
+  """(optax transformation with clipping, learning-rate schedule).
+
+  The schedule is one program: left alone it is a dozen, one an operation.
+  """
   rate = config.learning_rate
   if isinstance(rate, numbers.Real):
     rate = {"name": "constant_schedule", "value": rate}
-  learning_rate = _optax("learning_rate", rate, LEARNING_RATES)
+  schedule = _optax("learning_rate", rate, LEARNING_RATES)
+  constant = rate["name"] == "constant_schedule"
+  learning_rate = schedule if constant else jax.jit(schedule)
   for step in (0, config.num_steps // 2, config.num_steps - 1):
     rate = float(learning_rate(step))
     checks.need(
@@ -64,7 +69,7 @@ def make_optimizer(config):
       rate,
       f"finite and >= 0 at step {step}",
     )
-  given = {"learning_rate": learning_rate}
+  given = {"learning_rate": schedule}
   for mask in ("mask", "weight_decay_mask"):  # as optimisers with decay call it
     name = config.optimizer.get("name")
     known = name in OPTIMIZERS  # if not, `choose` says so

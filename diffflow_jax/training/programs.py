@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from diffflow_jax.runs import sharding, transfer
-from diffflow_jax.runs.compilation import quick
+from diffflow_jax.store.compilation import brisk, quick
 from diffflow_jax.training import numbers, state as state_lib
 
 
@@ -103,7 +103,7 @@ def build(run):
       shardings,
     ),
     init=init,
-    step=jax.jit(
+    step=brisk(
       state_lib.several(step, stride),
       in_shardings=(shardings, split),
       out_shardings=shardings,

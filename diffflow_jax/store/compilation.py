@@ -21,6 +21,18 @@ def quick(f, **how):
   return jax.jit(f, **how)
 
 
+def brisk(f, **how):
+  """`jax.jit` of what runs often, compiled sooner where that costs nothing.
+
+  On one CPU LLVM's first level makes programs as fast as its last (steps of the
+  digits, of points, of a DiT: no slower within 1 %) 1 to 2 seconds sooner. Only
+  at the top: JAX takes no compiler options for a program within a program.
+  """
+  if jax.default_backend() == "cpu" and jax.device_count() == 1:
+    how["compiler_options"] = {"xla_backend_optimization_level": 1}
+  return jax.jit(f, **how)
+
+
 @functools.cache
 def _spans():
   """[(start, end)] of what JAX compiles from now on, apart, in order."""
