@@ -11,6 +11,7 @@ NEEDS = ("shape", "num_classes", "batch", "augment", "to_float")
 
 
 def check_choice(name, value, known):
+  """Refuses a value that is not among the known ones."""
   if value not in known:
     raise ValueError(
       f"{name} must be one of {', '.join(map(str, known))}, not {value!r}"

@@ -113,6 +113,7 @@ def _where(seen, which):
 
 
 def not_finite(seen):
+  """NaN and infinity, with the first example that holds one."""
   if seen.finite.all():
     return None
   bad = ~seen.finite
@@ -125,6 +126,7 @@ def not_finite(seen):
 
 
 def labels_outside(seen):
+  """Labels that are no integers, or outside the classes."""
   if seen.labels is None:
     return None
   labels, num = np.asarray(seen.labels), seen.dataset.num_classes
@@ -161,6 +163,7 @@ def a_mask(seen):
 
 
 def all_alike(seen):
+  """Data of one value."""
   if len(seen.raw) < 2 or not seen.low == seen.high:
     return None
   return f"all values are {seen.low:g}: there is nothing to learn"
@@ -184,6 +187,7 @@ def _is_affine(seen):
 
 
 def none_negative(seen):
+  """Floats from 0 on that nobody said the range of."""
   if not (_is_affine(seen) and seen.low >= 0.0 and seen.high > 0.0):
     return None
   return (
@@ -194,6 +198,7 @@ def none_negative(seen):
 
 
 def far_out(seen):
+  """Values where no recipe expects any."""
   good = seen.x[seen.finite]
   share = np.mean(np.abs(good) > layout.FAR) if good.size else 0.0
   if not share > layout.FEW:
@@ -205,6 +210,7 @@ def far_out(seen):
 
 
 def channels_first(seen):
+  """Images whose channels seem to come first."""
   shape = tuple(seen.dataset.shape)
   ours = getattr(seen.dataset, "layout", None) == "NHWC"
   if len(shape) != 3 or ours or not layout.looks_channels_first(shape):
@@ -213,6 +219,7 @@ def channels_first(seen):
 
 
 def dark(seen):
+  """Integers that reach less than a quarter of what means white."""
   most = getattr(seen.dataset, "max_value", None)
   most = 255 if most is None and seen.raw.dtype == np.uint8 else most
   largest = seen.raw.max()
@@ -227,6 +234,7 @@ def dark(seen):
 
 
 def constant_examples(seen):
+  """Single examples of one value."""
   num = int(seen.constant.sum())
   if not num or seen.low == seen.high or seen.x.shape[1] < 2:
     return None
@@ -239,12 +247,14 @@ def constant_examples(seen):
 
 
 def many_duplicates(seen):
+  """Examples that were there before."""
   if seen.index is None or seen.duplicates <= MOST_DUPLICATES:
     return None
   return f"{seen.duplicates:.0%} of the examples equal an earlier one"
 
 
 def much_cropped(seen):
+  """Pictures that lose much of their area."""
   if seen.sizes is None or seen.dataset.fit != "crop":
     return None
   lost = 1.0 - np.mean(seen.sizes.min(axis=1) / seen.sizes.max(axis=1))
@@ -257,6 +267,7 @@ def much_cropped(seen):
 
 
 def enlarged(seen):
+  """Pictures smaller than what they are made to be."""
   if seen.sizes is None:
     return None
   side = seen.dataset.size
@@ -267,6 +278,7 @@ def enlarged(seen):
 
 
 def empty_classes(seen):
+  """Classes that are named and never drawn."""
   known = getattr(seen.dataset, "labels", None) is not None
   empty = [name for name, count in seen.counts.items() if not count]
   if not (known and empty):
