@@ -11,6 +11,7 @@ from diffflow_jax.cli import Refusal
 from diffflow_jax.objective import objectives
 from diffflow_jax.process import closed_form, levels, schedules
 from diffflow_jax.runs import generate, samplers
+from diffflow_jax.runs.card import Card
 from diffflow_jax.sampling import compose, grids, noise, solvers, tableau
 
 FLOW = objectives.flow_matching()
@@ -127,7 +128,7 @@ def test_adaptive_and_restart_by_name():
 
 def a_run(num_classes=0, shape=(2,)):
   """What `generate` needs of a run."""
-  card = types.SimpleNamespace(num_classes=num_classes, shape=shape)
+  card = Card(shape, num_classes)
   apply = lambda params, z, logsnr, cond: (
     0.5 * z + (0.0 if cond is None else jnp.sin(1.0 + cond)[:, None])
   )
