@@ -111,8 +111,18 @@ def free_port():
     return one.getsockname()[1]
 
 
+def _forget_clients():
+  """fsspec keeps clients by their arguments, whatever the environment says."""
+  import fsspec
+
+  for scheme in KINDS:
+    with contextlib.suppress(ImportError):
+      fsspec.get_filesystem_class(scheme).clear_instance_cache()
+
+
 @contextlib.contextmanager
 def _served(command, port):
+  _forget_clients()  # of a server that was there before
   quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   process = subprocess.Popen(list(map(str, command)), **quiet)
   try:

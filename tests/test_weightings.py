@@ -390,6 +390,7 @@ BY_NUMBER = {
     )
   },
   "F_mse": lambda c: weightings.mse(_recipe(c), targets.F(c)),
+  "own_mse": lambda c: weightings.make("own_mse", _recipe(c)),
   "elbo": None,
 }  # fmt: skip
 

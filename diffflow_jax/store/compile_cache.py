@@ -14,7 +14,7 @@ def use(workdir):
   """
   if paths.is_remote(workdir):
     workdir = paths.cache_directory()
-  cache = os.path.join(workdir, "compile_cache")
+  cache = os.path.abspath(os.path.join(workdir, "compile_cache"))
   now = jax.config.jax_compilation_cache_dir
   if now and os.path.basename(now) != "compile_cache":
     return
