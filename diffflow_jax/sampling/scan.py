@@ -27,11 +27,7 @@ from diffflow_jax.sampling.structure import (
 
 
 def _columns(mix, structure):
-  """{column: (N+1,), or (N+1, 2) for two states}; columns are slots, not ages.
-
-  Each is an array of its own: a number that is cut out of a row inside the loop
-  costs a CPU its vector instructions.
-  """
+  """{column: (N+1,), or (N+1, 2) for two states}; a column is a slot of it."""
   if structure.states == 1:  # the anchor is z, and its column is z's
     mix = mix.at[:, :, Z].add(mix[:, :, ANCHOR])[:, 0]
   kept = mix[..., H : H + structure.depth]
