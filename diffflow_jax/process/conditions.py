@@ -1,0 +1,141 @@
+"""Conditions: what a network is told beside z and its level.
+
+`cond` is one pytree: None; the labels (batch,) of data that has classes and
+nothing else; or a dict, with one entry for each named condition:
+
+    label      integers (batch,), of which num_classes means "none"
+    vector     Given(value (batch, d), mask (batch,))
+    sequence   Given(value (batch, length, d), mask (batch, length))
+    image      Given(value (batch, *grid, c), mask (batch,)), on x's own grid or
+               on one that divides it
+
+Where the mask is False nothing was said: the network puts the condition's own
+null there, one that it learns, or zero.
+"""
+
+import dataclasses
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+KINDS = ("label", "vector", "sequence", "image")
+NULLS = ("learned", "zero")
+LABEL = "label"  # the name of a data set's classes
+
+
+@struct.dataclass
+class Given:
+  """A condition that is no label: value, and where it was said.
+
+  Attributes:
+    value: (batch, ...) floats; mask: bools, as the module says.
+  """
+
+  value: Any
+  mask: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+  """What a data set says of one of its conditions.
+
+  Attributes:
+    kind: "label", "vector", "sequence" or "image".
+    shape: of one example: () of a label, (d,), (length, d) or (*grid, c).
+    num_classes: of a label, else 0.
+    null: what stands for "not said": "learned" or "zero".
+
+  Raises:
+    ValueError: an unknown kind or null, or a shape that is none of its kind.
+  """
+
+  kind: str
+  shape: tuple = ()
+  num_classes: int = 0
+  null: str = "learned"
+
+  def __post_init__(self):
+    for name, known in (("kind", KINDS), ("null", NULLS)):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"{name} of a condition must be one of {', '.join(known)}, not "
+          f"{getattr(self, name)!r}"
+        )
+    object.__setattr__(self, "shape", tuple(map(int, self.shape)))
+    axes = {"label": (0,), "vector": (1,), "sequence": (2,), "image": (2, 3, 4)}
+    if len(self.shape) not in axes[self.kind]:
+      raise ValueError(f"a {self.kind} cannot have the shape {self.shape}")
+    if (self.num_classes > 0) != (self.kind == "label"):
+      raise ValueError(
+        f"a {self.kind} cannot have num_classes = {self.num_classes}"
+      )
+
+
+def is_label_only(conditions):
+  """Whether cond is the labels themselves and no dict."""
+  return list(conditions) == [LABEL] and conditions[LABEL].kind == "label"
+
+
+def mask_shape(condition):
+  """The shape of one example's mask."""
+  return condition.shape[:1] if condition.kind == "sequence" else ()
+
+
+def null(condition):
+  """The entry of cond that says nothing, to be broadcast over a batch."""
+  if condition.kind == "label":
+    return np.int32(condition.num_classes)
+  return Given(np.float32(0.0), np.False_)
+
+
+def zeros(conditions, size):
+  """A cond of `size` examples, to initialise a network with, or None."""
+  one = {name: _zero(c, size) for name, c in conditions.items()}
+  if not one:
+    return None
+  return one[LABEL] if is_label_only(conditions) else one
+
+
+def _zero(condition, size):
+  if condition.kind == "label":
+    return jnp.zeros((size,), jnp.int32)
+  return Given(
+    jnp.zeros((size, *condition.shape)),
+    jnp.ones((size, *mask_shape(condition)), bool),
+  )
+
+
+def drop(condition, entry, dropped):
+  """The entry of cond with its null where dropped (batch,) is True."""
+  if condition.kind == "label":
+    return jnp.where(dropped, condition.num_classes, entry)
+  rows = dropped.reshape(-1, *(1,) * (entry.mask.ndim - 1))
+  return Given(entry.value, entry.mask & ~rows)
+
+
+def without(conditions, names=None):
+  """The null of these conditions, or of all: `Guided`'s reference.
+
+  What it does not name is kept as it is given, so that one condition is guided
+  and another kept.
+  """
+  if is_label_only(conditions):
+    return null(conditions[LABEL])
+  names = conditions if names is None else names
+  return {name: null(conditions[name]) for name in names}
+
+
+def as_given(condition, entry):
+  """A Given of an entry, which may be an array: said everywhere."""
+  if isinstance(entry, Given):
+    return entry
+  entry = jnp.asarray(entry)
+  return Given(entry, jnp.ones((entry.shape[0], *mask_shape(condition)), bool))
+
+
+def num_examples(cond):
+  """How many examples a cond is of."""
+  return jax.tree.leaves(cond)[0].shape[0]
