@@ -214,7 +214,7 @@ def _check_ignored(how, asked, say):
 
 
 def _check_plus_plus(how, solver, say):
-  from diffflow_jax.sampling.sde_solvers import EPS_AS_IT_COMES
+  from diffflow_jax.sampling.solvers.sde_solvers import EPS_AS_IT_COMES
 
   if solver not in EPS_AS_IT_COMES:
     raise Refusal(

@@ -15,8 +15,8 @@ import numpy as np
 
 from diffflow_jax.process import nodes, predictors, ranges
 from diffflow_jax.process.levels import bcast
-from diffflow_jax.sampling.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.wrappers import as_floats, with_x, wrapper
+from diffflow_jax.sampling.guidance.inverse_problems import Measured, Replaced
+from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
 
 log = logging.getLogger("diffflow_jax")
 
