@@ -94,6 +94,46 @@ def taken(held, index):
   return batch
 
 
+def of_example(conditions, said):
+  """{name: (value, mask or None)} of one example, of the declared shapes.
+
+  Raises:
+    ValueError: one is missing, or not as declared.
+  """
+  found = {}
+  for name, condition in conditions.items():
+    if name not in said:
+      raise ValueError(f"the condition {name} is missing")
+    entry = said[name]
+    value, mask = entry if isinstance(entry, tuple) else (entry, None)
+    value = np.asarray(value)
+    if value.shape != condition.shape:
+      raise ValueError(
+        f"{name} must have shape {condition.shape}, not {value.shape}"
+      )
+    if mask is not None and np.shape(mask) != mask_shape(condition):
+      raise ValueError(
+        f"the mask of {name} must have shape {mask_shape(condition)}, not "
+        f"{np.shape(mask)}"
+      )
+    found[name] = value, mask
+  return found
+
+
+def stacked(conditions, said):
+  """{name: array} of the conditions of several examples, and their masks."""
+  batch = {}
+  for name, condition in conditions.items():
+    values, masks = zip(*(one[name] for one in said), strict=True)
+    batch[name] = _as_told(condition, np.stack(values))
+    if any(mask is not None for mask in masks):
+      every = np.ones(mask_shape(condition), bool)
+      batch[mask_name(name)] = np.stack(
+        [every if m is None else np.asarray(m, bool) for m in masks]
+      )
+  return batch
+
+
 def _as_told(condition, value):
   if condition.kind == "label":
     return value.astype(np.int32)
