@@ -6,51 +6,97 @@
     "words"     a random vector for every word: knows no likeness, needs nothing
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import os
+import zipfile
 import zlib
 
 import numpy as np
 
 from diffflow_jax.data import checks, minilm, sentences
+from diffflow_jax.data.arrays import Arrays, indices, rows_of
 from diffflow_jax.data.digits import digits
-from diffflow_jax.data.told import Told
 from diffflow_jax.process.conditions import Condition
 from diffflow_jax.store import paths
 
 LENGTH = 20  # the most word pieces of a sentence, and its start and end
 ENCODERS = ("minilm", "words")
+SPLITS = ("train", "test")
 CHUNK = 64  # sentences at a time
-PARTS = {"train": "train", "test": "test", "all": "train"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+  """Images, and for each a sentence that was written of its class.
+
+  Another one every time that it is trained on, the same by its index.
+
+  Attributes:
+    images: labelled; value (num, length, d), mask: of the sentences.
+    number: (num,), the class that each is of, in rising order.
+  """
+
+  images: Arrays
+  value: np.ndarray
+  mask: np.ndarray
+  number: np.ndarray
+  num_classes = 0  # the network is told the sentence alone
+
+  x = property(lambda self: self.images.x)
+  shape = property(lambda self: self.images.shape)
+  max_value = property(lambda self: self.images.max_value)
+
+  @property
+  def conditions(self):
+    """{"text": a sequence}."""
+    return {"text": Condition("sequence", self.value.shape[1:])}
+
+  def __len__(self):
+    return len(self.images)
+
+  def batch(self, seed, step, size, process=0, num_processes=1):
+    """Rows of global batch number `step`: dict(x=..., text=..., text_mask=...)."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, step]))
+    u = rng.random(size)[rows_of(process, num_processes, size)]
+    index = indices(len(self), seed, step, size, process, num_processes)
+    return self._told(index, u)
+
+  def take(self, index):
+    """The examples of an array of indices, as in a batch."""
+    u = np.random.Generator(np.random.Philox(key=0)).random(len(self))
+    return self._told(index, u[index])
+
+  def augment(self, key, x):
+    return self.images.augment(key, x)
+
+  def to_float(self, x):
+    return self.images.to_float(x)
+
+  def _told(self, index, u):
+    """Sentence floor(u m) of the m of each example's class."""
+    batch = self.images.take(index)
+    first = np.searchsorted(self.number, batch["label"])
+    count = np.searchsorted(self.number, batch["label"], "right") - first
+    chosen = first + (u * count).astype(int)
+    text = self.value[chosen].astype(np.float32)
+    return {"x": batch["x"], "text": text, "text_mask": self.mask[chosen]}
 
 
 def captions(split="train", encoder="minilm"):
   """8x8 digits and `text`, a sequence of vectors (20, 384) with its mask.
 
-  A digit gets another sentence of its number every time it is trained on. The
-  wordings of split="test" are those held out.
+  The wordings of split="test" are those that training has none of.
 
   Raises:
     ValueError: unknown split or encoder; the encoder is not installed.
   """
-  images = digits(split)
-  pairs = sentences.all_of(PARTS[split])
-  number = np.array([n for _, n in pairs])
+  checks.check_choice("split", split, SPLITS)
+  pairs = sorted(sentences.all_of(split), key=lambda pair: pair[1])
   value, mask = embed([sentence for sentence, _ in pairs], encoder)
-  order = np.argsort(number, kind="stable")  # those of a number stand together
-  count = np.bincount(number, minlength=10)
-  first = np.cumsum(count) - count
-
-  def tell(batch, u):
-    label = batch["label"]
-    chosen = order[first[label] + (u * count[label]).astype(int)]
-    return {
-      "text": value[chosen].astype(np.float32),
-      "text_mask": mask[chosen],
-    }
-
-  text = Condition("sequence", value.shape[1:], null="learned")
-  return Told(images, {"text": text}, tell)
+  number = np.array([n for _, n in pairs])
+  return Captioned(digits(split), value, mask, number)
 
 
 def embed(texts, encoder="minilm"):
@@ -67,12 +113,12 @@ def embed(texts, encoder="minilm"):
   if encoder == "words":
     return _filled(texts, minilm.words, _word_vectors)
   path = _kept(texts)
-  if not os.path.exists(path):
-    arrays = _filled(texts, minilm.tokens, minilm.encode)
-    _keep(path, *arrays)
-    return arrays
-  with np.load(path) as kept:
-    return kept["value"], kept["mask"]
+  with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+    with np.load(path) as kept:
+      return kept["value"], kept["mask"]
+  arrays = _filled(texts, minilm.tokens, minilm.encode)
+  _keep(path, *arrays)
+  return arrays
 
 
 def _filled(texts, cut, encode):
@@ -112,7 +158,9 @@ def _kept(texts):
 
 
 def _keep(path, value, mask):
-  os.makedirs(os.path.dirname(path), exist_ok=True)
+  """Writes them whole or not at all; without room, they are made again."""
   partial = f"{path}.{os.getpid()}.npz"
-  np.savez(partial, value=value, mask=mask)
-  os.replace(partial, path)  # whole, or not there
+  with contextlib.suppress(OSError):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    np.savez(partial, value=value, mask=mask)
+    os.replace(partial, path)

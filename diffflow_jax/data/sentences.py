@@ -1,11 +1,11 @@
 """Sentences that name a number from 0 to 9.
 
-    trained on     KINDS: a name, a neighbour, a sum, a difference, a fact
-    test           other wordings of these kinds, with the same numbers
-    pairs          the same wordings, with pairs of numbers never trained on
-    never          UNSEEN: kinds of sentence that training has none of
+trained on     KINDS: a name, a neighbour, a sum, a difference, a fact
+test           other wordings of these kinds, with the same numbers
+pairs          the same wordings, with pairs of numbers never trained on
+never          UNSEEN: kinds of sentence that training has none of
 
-    sentences.of("test", "sum")  # [("you get it by adding four to two", 6), …]
+sentences.of("test", "sum")  # [("you get it by adding four to two", 6), …]
 """
 
 WORDS = (
@@ -144,10 +144,10 @@ UNSEEN = {
     (f"the number between {WORDS[n - 1]} and {WORDS[n + 1]}", n)
     for n in range(1, 9)
   ],
-  "two more": [
+  "three terms": [
     (wording.format(WORDS[n]), n + 2)
     for n in range(8)
-    for wording in ("two more than {}", "the number two after {}")
+    for wording in ("{} plus one plus one", "one plus {} plus one")
   ],
   "ordinal": [
     (f"the {name} number", n)

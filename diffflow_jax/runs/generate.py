@@ -195,7 +195,7 @@ def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
 
 
 def save_picture(path, run, samples, labels=None):
-  """A PNG of samples: images with a column for each class, or points.
+  """A PNG of samples: images with a column for each class, points, or lines.
 
   Raises:
     Refusal: samples or labels are not of the data's shape, or of another num.
@@ -209,8 +209,12 @@ def save_picture(path, run, samples, labels=None):
       f"labels of {shape[0]} samples must have shape ({shape[0]},), not "
       f"{np.shape(labels)}"
     )
-  if len(run.card.shape) == 3:
+  if len(inner) == 4:  # of a video or a volume, all slices in a row
+    samples = np.concatenate(np.moveaxis(np.asarray(samples), 1, 0), axis=-2)
+  if len(inner) >= 3:
     plots.save_images(path, samples, labels, run.card.class_names)
-  else:
+  elif inner == (2,):
     data = np.array(run.card.points) if run.card.points else None
     plots.save_points(path, samples, reference=data)
+  else:
+    plots.save_batch(path, samples, labels, run.card.class_names)
