@@ -110,6 +110,10 @@ def super_resolution(run, path, num=256, each=4):
     np.clip(run.sample(num, conditions={"low": low}, seed=seed), -1, 1)
     for seed in range(each)
   ]
+  # at pure noise, one evaluation: the mean of all that the image may be
+  noise = dfj.levels.at_logsnr(dfj.levels.vp, np.full(num, -20.0, np.float32))
+  z = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+  mean = np.clip(run.predict(z, noise, {"low": low})[0], -1, 1)
   enlarged = bicubic(low, x.shape[1])
   factor = x.shape[1] // low.shape[1]
   error = lambda y: np.sqrt(np.mean((smaller(y, factor) - low) ** 2)) / 2.0
@@ -118,6 +122,7 @@ def super_resolution(run, path, num=256, each=4):
   print(
     f"PSNR of a mean of {each} samples  {psnr(sum(drawn) / each, x):.2f} dB"
   )
+  print(f"PSNR of x̂ at pure noise     {psnr(mean, x):.2f} dB")
   print(f"RMSE of what was told, bicubic    {error(enlarged):.2%} of the range")
   print(f"RMSE of what was told, one sample {error(drawn[0]):.2%} of the range")
   near = np.repeat(np.repeat(low, factor, 1), factor, 2)
@@ -153,9 +158,7 @@ def parameters(run, path, num=4000):
     )
     off = lambda c, true=true: np.linalg.norm(c - true) / np.linalg.norm(true)
     said = f"l = {scale[0]:.3f}, a = {amplitude[0]:.2f}"
-    print(
-      f"{said}: covariance off by {off(ours):.1%}, exact draws' {off(ideal):.1%}"
-    )
+    print(f"{said}: covariance off by {off(ours):.1%}, draws {off(ideal):.1%}")
     reach = true.max()
     above.imshow(ours, vmin=-reach, vmax=reach, cmap="RdBu_r")
     above.set_title(said)
@@ -186,8 +189,8 @@ def styled_digits(run, path, num=500):
     by = " and ".join(guided or ("label", "style"))
     print(
       f"guidance {strength:g} by {by:15s}: read as its label "
-      f"{np.mean(read(samples) == labels):.3f}; ink, slant for each that was "
-      f"asked {slopes[0]:.2f}, {slopes[1]:.2f} (RMSE {off[0]:.2f}, {off[1]:.2f})"
+      f"{np.mean(read(samples) == labels):.3f}; ink, slant for each asked "
+      f"{slopes[0]:.2f}, {slopes[1]:.2f} (RMSE {off[0]:.2f}, {off[1]:.2f})"
     )
     shown.append(samples)
   ladder = np.linspace(-1.5, 1.5, 8)

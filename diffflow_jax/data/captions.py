@@ -57,7 +57,7 @@ class Captioned:
     return len(self.images)
 
   def batch(self, seed, step, size, process=0, num_processes=1):
-    """Rows of global batch number `step`: dict(x=..., text=..., text_mask=...)."""
+    """Rows of global batch number `step`: dict(x, text, text_mask)."""
     rng = np.random.Generator(np.random.Philox(key=[seed, step]))
     u = rng.random(size)[rows_of(process, num_processes, size)]
     index = indices(len(self), seed, step, size, process, num_processes)

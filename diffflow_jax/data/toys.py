@@ -1,4 +1,4 @@
-"""Points in the plane and their like, drawn without end: batch n is f(seed, n)."""
+"""Points, in the plane or elsewhere, without end: batch n is f(seed, n)."""
 
 from collections.abc import Callable
 import dataclasses
