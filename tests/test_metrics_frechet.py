@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg
 
 from diffflow_jax import evaluation
-from diffflow_jax.evaluation import features, fid, streaming
+from diffflow_jax.evaluation import estimates, features, fid, streaming
 
 # EVAL E6's pair
 C1, M1 = np.array([[2.0, 0.6], [0.6, 1.0]]), np.array([0.0, 1.0])
@@ -57,7 +57,12 @@ def test_frechet_of_known_gaussians():
 @pytest.mark.filterwarnings("ignore:40 samples of 200 dimensions")
 def test_frechet_keeps_its_digits_where_rank_is_lost():
   rng = np.random.default_rng(1)
-  x, y = rng.standard_normal((40, 200)), rng.standard_normal((40, 200))
+  x, y = np.zeros((2, 40, 200))
+  x[:, :39] = rng.standard_normal((40, 39))
+  # one direction in common, and 38 that are all but perpendicular: 1e-7
+  y[:, :39] = rng.standard_normal((40, 39))
+  y[:, 101:139] = y[:, 1:39]
+  y[:, 1:39] *= 1e-7
   assert abs(evaluation.frechet(x, x).plain.value) < 1e-10
   # the nuclear norm of centred A Bᵀ, EVAL E2 b
   a, b = x - x.mean(0), y - y.mean(0)
@@ -112,6 +117,29 @@ def test_unbiased_is_the_value_at_infinitely_many_samples():
   error = values.std(0) / np.sqrt(len(draws))
   assert values[:, 0].mean() - truth > 10 * error[0]
   assert abs(values[:, 1].mean() - truth) < 4.5 * error[1] + 0.003
+
+
+def test_the_jackknife_of_a_squared_mean_is_the_mean_over_pairs():
+  """One row a part: what is left is x_i x_j over i ≠ j, exactly."""
+  x = np.random.default_rng(10).standard_normal(30) + 0.4
+  less = lambda y: [np.delete(y, i).mean() ** 2 for i in range(len(y))]
+  plain, got = estimates.jackknife(x.mean() ** 2, less(x))
+  pairs = (x.sum() ** 2 - (x**2).sum()) / (30 * 29)
+  assert plain.value == x.mean() ** 2
+  np.testing.assert_allclose(got.value, pairs, rtol=1e-12)
+  # two sets: both biases, both variances
+  y = x[:20] - 1.0
+  apart = lambda x, y: (x.mean() - y.mean()) ** 2
+  sides = (
+    [apart(np.delete(x, i), y) for i in range(30)],
+    [apart(x, np.delete(y, i)) for i in range(20)],
+  )
+  got = estimates.jackknife(apart(x, y), *sides)[1]
+  want = apart(x, y) - x.var(ddof=1) / 30 - y.var(ddof=1) / 20
+  np.testing.assert_allclose(got.value, want, rtol=1e-12)
+  slope = 2 * (x.mean() - y.mean())
+  variance = slope**2 * (x.var(ddof=1) / 30 + y.var(ddof=1) / 20)
+  np.testing.assert_allclose(got.standard_error**2, variance, rtol=0.05)
 
 
 def test_the_error_is_that_of_the_influence_function():

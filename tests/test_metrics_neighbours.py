@@ -60,6 +60,17 @@ def test_near_duplicates_keep_their_distance_in_float32(small_blocks):
   assert (evaluation.nearest(points, points, 1)[0] == 0).all()
 
 
+def test_neighbours_that_float32_cannot_order():
+  """Four rows a hair apart, far from the middle of all rows."""
+  rng = np.random.default_rng(7)
+  points = np.repeat(30.0 * rng.standard_normal((25, 16)), 4, axis=0)
+  points = (points + 1e-4 * rng.standard_normal((100, 16))).astype(np.float32)
+  distances, index = evaluation.nearest(points, points, 2)
+  np.testing.assert_array_equal(index[:, 0], np.arange(100))
+  want = np.sort(spatial.distance.cdist(*[points.astype(float)] * 2), 1)[:, :2]
+  np.testing.assert_allclose(distances, want, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_prdc_is_brute_force(small_blocks, dtype, k):
