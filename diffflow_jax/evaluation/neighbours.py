@@ -11,7 +11,7 @@ import numpy as np
 from diffflow_jax.evaluation import features as sets
 from diffflow_jax.process import ranges
 
-_ROWS, _COLUMNS = 2048, 8192  # a block of distances: 64 MB in float32
+_ROWS, _COLUMNS = 4096, 8192  # a block of distances: 128 MB in float32
 _SPARE = 8  # candidates beyond k, against rounding of the first search
 _GATHER = 1 << 22  # entries that are gathered for differences together
 
@@ -23,23 +23,29 @@ class _Search:
     self.queries, self.points = queries, points
     self.center = points.mean(0, dtype=np.float64).astype(points.dtype)
     self.norms = self._norms(queries), self._norms(points)
-    eps = np.finfo(queries.dtype).eps
     # of a product of d terms, relative to |q|² + |p|²
-    self.rounding = 2.0 * eps * np.sqrt(queries.shape[1] + 4.0)
+    eps = np.finfo(queries.dtype).eps
+    self.rounding = 4.0 * eps * np.sqrt(queries.shape[1] + 2.0)
 
   def _norms(self, x):
     parts = [x[s] - self.center for s in sets.slices(len(x), _ROWS)]
     return np.concatenate([np.einsum("nd,nd->n", p, p) for p in parts])
 
+  def _beside(self, x, *more):
+    """Centred rows with two more columns."""
+    more = [np.broadcast_to(m, len(x)).astype(x.dtype)[:, None] for m in more]
+    return np.concatenate([x - self.center, *more], axis=1)
+
   def blocks(self, rows):
     """(columns, squares) of the queries in `rows`, block after block."""
-    q = self.queries[rows] - self.center
+    q = self._beside(self.queries[rows], self.norms[0][rows], 1.0)
+    q[:, :-2] *= -2.0
     for columns in sets.slices(len(self.points), _COLUMNS):
-      squares = q @ (self.points[columns] - self.center).T
-      squares *= -2.0
-      squares += self.norms[0][rows, None]
-      squares += self.norms[1][None, columns]
-      yield columns, squares
+      # (-2 q, |q|², 1)·(p, 1, |p|²): no pass over the table but the product
+      yield (
+        columns,
+        q @ self._beside(self.points[columns], 1.0, self.norms[1][columns]).T,
+      )
 
   def exact(self, i, j):
     """‖q_i - p_j‖² in float64 from differences, for index arrays (n,)."""
@@ -161,9 +167,9 @@ def _closed(search, squares, rows, columns, ball):
     radius, own, other = ball[:, columns], other, own
   slack = search.rounding * (own + other.max())
   limit = (radius**2).astype(squares.dtype)
-  inside = squares <= limit + slack
-  i, j = np.nonzero(inside & (squares > limit - slack))
-  if len(i):
+  inside, sure = squares <= limit + slack, squares <= limit - slack
+  if np.count_nonzero(inside) > np.count_nonzero(sure):
+    i, j = np.nonzero(inside ^ sure)
     wide = np.broadcast_to(radius, squares.shape)[i, j]
     exact = np.sqrt(search.exact(i + rows.start, j + columns.start))
     inside[i, j] = exact <= wide
