@@ -39,6 +39,14 @@ from diffflow_jax.evaluation.memorisation import (
   nearer_to_train,
 )
 from diffflow_jax.evaluation.neighbours import nearest
+from diffflow_jax.evaluation.reference import (
+  dataset_statistics,
+  feature_chunks,
+  fingerprint,
+  read_images,
+  read_statistics,
+  write_statistics,
+)
 from diffflow_jax.evaluation.sliced import sliced_wasserstein
 from diffflow_jax.evaluation.streaming import Moments, moments, moments_in_parts
 from diffflow_jax.evaluation.two_sample import classifier_two_sample
@@ -48,10 +56,13 @@ __all__ = [
   "Moments",
   "authenticity",
   "classifier_two_sample",
+  "dataset_statistics",
   "distance_ratio",
   "energy_distance",
   "eps_mse_by_logsnr",
   "expected_coverage",
+  "feature_chunks",
+  "fingerprint",
   "frechet",
   "frechet_distance",
   "frechet_floor",
@@ -72,5 +83,8 @@ __all__ = [
   "nearest",
   "nearest_distances",
   "prdc",
+  "read_images",
+  "read_statistics",
   "sliced_wasserstein",
+  "write_statistics",
 ]
