@@ -7,6 +7,7 @@ import os
 import jax
 
 from diffflow_jax.cli import Failure, Refusal
+from diffflow_jax.objective import parameters
 from diffflow_jax.runs import (
   changes,
   generate,
@@ -228,10 +229,11 @@ def _line(state, step, run, program, progress, meter, batches):
 def _picture(state, step, run, writer, folder, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
   how = run.config.sampler
+  objective = parameters.settled(run.objective, state.ema[0])
   samples, labels = generate.generate(
     run,
     generate.make_predict(run, state.ema[0], how.guidance),
-    generate.make_tableau(run.objective, how.solver, how.grid, how.num_steps),
+    generate.make_tableau(objective, how.solver, how.grid, how.num_steps),
     num_samples=how.num_samples,
     seed=run.config.seed,
   )

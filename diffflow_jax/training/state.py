@@ -12,8 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffflow_jax.objective import densities, losses
-from diffflow_jax.objective.uncertainty import Uncertainty
+from diffflow_jax.objective import (
+  densities,
+  learned_schedule,
+  losses,
+  parameters,
+)
 from diffflow_jax.runs import recipe
 from diffflow_jax.store.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
@@ -25,8 +29,8 @@ class TrainState:
 
   Attributes:
     step: number of finished steps, int32.
-    params: the network's variables, and under "objective" what a learned
-      weighting learns; ema: averages of them, one for each of the config's.
+    params: the network's variables, and under "objective" what a weighting or
+      a schedule learns; ema: averages of them, one for each of the config's.
     density: of the levels, if it follows the loss, else ().
     bad_step: the first step whose loss or gradient was not finite, or -1.
   """
@@ -75,10 +79,7 @@ def _at(objective, state, params):
   """The objective as the state and the parameters have it by now."""
   if follows_loss(objective):
     objective = objective.replace(density=state.density)
-  if isinstance(objective.weighting, Uncertainty):
-    learned = objective.weighting.replace(**params["objective"])
-    objective = objective.replace(weighting=learned)
-  return objective
+  return parameters.settled(objective, params)
 
 
 def drop_labels(key, label, num_classes, rate):
@@ -106,20 +107,34 @@ def make_train_step(
       own, as `shard_map`. Under jit with shardings it is not needed.
   """
 
+  learned = parameters.learns_schedule(objective)
+  values = getattr(dataset, "values", None)
+
   def draw(state, batch):
-    """All that the loss needs of the batch: (x, logsnr, eps, cond)."""
+    """All that the loss needs of the batch: (x, logsnr, eps, cond).
+
+    Times in place of logsnr where the schedule is learned.
+    """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
     x = dataset.augment(flip_key, dataset.to_float(batch["x"]))
     cond = batch.get("label")
     if cond is not None:
       cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
-    density = _at(objective, state, state.params).density
-    logsnr = densities.draw(density, level_key, x.shape[0])
-    return x, logsnr, losses.noise_like(noise_key, x), cond
+    if learned:
+      level = densities.uniforms(level_key, x.shape[0])
+    else:
+      density = _at(objective, state, state.params).density
+      level = densities.draw(density, level_key, x.shape[0])
+    return x, level, losses.noise_like(noise_key, x), cond
 
   def step(state, batch):
     def gradient(params, part):
+      if learned:
+        return learned_schedule.gradient(
+          objective, apply, params, *part, values=values
+        )
+
       def loss_fn(params):
         now = _at(objective, state, params)
         terms = losses.terms_at(now, apply, params, *part)
