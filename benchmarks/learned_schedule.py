@@ -11,7 +11,6 @@ mean over a batch of 512 whose times are spread evenly.
 """
 
 import argparse
-import importlib.util
 import pathlib
 import tempfile
 
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import diffflow_jax as dfj
+from diffflow_jax import config_files
 from diffflow_jax.data import toys
 from diffflow_jax.objective import bound, densities
 from diffflow_jax.process import levels
@@ -32,11 +32,7 @@ FIXED = dfj.schedules.LinearLogSNR(-5.0, 13.3)
 
 def trained(steps, folder, **objective):
   """The run of the config with another objective."""
-  path = HERE.parent / "configs" / "toy2d.py"
-  spec = importlib.util.spec_from_file_location("toy2d", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config("vdm")
+  config = config_files.load(f"{HERE.parent}/configs/toy2d.py:vdm")
   config.num_steps, config.objective = steps, {"name": "vdm", **objective}
   config.log_every = config.sample_every = config.checkpoint_every = steps
   train(config, folder)

@@ -17,8 +17,6 @@ back twice, as they are for the ends, and times 2 L_i for the inside. As all
 losses here, these are means over the d dimensions.
 """
 
-import math
-
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -100,7 +98,8 @@ def gradient(objective, apply, params, x, u, eps, cond=None, values=None):
   def drawn(learned):
     schedule = objective.schedule.replace(**learned)
     logsnr, slope = jax.jvp(schedule.logsnr, (u,), (jnp.ones_like(u),))
-    return logsnr, -jnp.log(-slope)
+    ends = (jnp.broadcast_to(learned[end], u.shape) for end in ENDS)
+    return logsnr, -jnp.log(-slope), *ends
 
   def loss(params, logsnr, log_p):
     # no clock: no target that passes `check` asks for one
@@ -110,34 +109,31 @@ def gradient(objective, apply, params, x, u, eps, cond=None, values=None):
 
   at, pull = jax.vjp(drawn, learned)
   one_pass = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
-  (grads, *by_level), terms = one_pass(params, *at)
-  (of_bound,) = pull(tuple(by_level))
-  (of_square,) = pull(tuple(2.0 * terms.loss * g for g in by_level))
+  (grads, *by_level), terms = one_pass(params, *at[:2])
   at_ends = _slopes_at_ends(learned, x, eps, values)
-  schedule = of_square | {end: of_bound[end] + at_ends[end] for end in ENDS}
+  (of_bound,) = pull((*by_level, *at_ends))
+  twice = (2.0 * terms.loss * slope for slope in by_level)
+  (of_square,) = pull((*twice, *map(jnp.zeros_like, at_ends)))
+  schedule = of_square | {end: of_bound[end] for end in ENDS}
   return {**grads, "objective": {"schedule": schedule}}, terms
 
 
 def _slopes_at_ends(learned, x, eps, values):
-  """d/dλ_1 of the prior term and d/dλ_0 of the reconstruction, a dimension.
+  """(batch,) parts of d/dλ_1 of the prior term, d/dλ_0 of the reconstruction.
 
   Forward mode, so that nothing of the size batch x K is kept.
   """
-  num_dims = math.prod(x.shape[1:])
   at = lambda logsnr: levels.at_logsnr(levels.vp, logsnr)
-  prior = lambda logsnr: bound.prior_kl(x, at(logsnr)).mean()
+  prior = lambda logsnr: bound.prior_kl(x, at(logsnr))
 
   def reconstruction(logsnr):
     if values is None:
-      return bound.gaussian_decoder(eps, logsnr).mean()
-    lv = at(logsnr)
-    z_0 = levels.add_noise(x, eps, lv)
-    return -bound.decoder_log_prob(x, z_0, lv, values).mean()
+      return bound.gaussian_decoder(eps, logsnr)
+    z_0 = levels.add_noise(x, eps, at(logsnr))
+    return -bound.decoder_log_prob(x, z_0, at(logsnr), values)
 
-  slope = lambda term, end: (
-    jax.jvp(term, (learned[end],), (jnp.ones_like(learned[end]),))[1] / num_dims
-  )
-  return {
-    "logsnr_min": slope(prior, "logsnr_min"),
-    "logsnr_max": slope(reconstruction, "logsnr_max"),
-  }
+  def slope(term, end):
+    each = jax.jvp(term, (learned[end],), (jnp.ones_like(learned[end]),))[1]
+    return each / x.size  # of the mean over the batch and the dimensions
+
+  return tuple(map(slope, (prior, reconstruction), ENDS))

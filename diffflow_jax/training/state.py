@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffflow_jax.data.augmentation import augmented_batch
 from diffflow_jax.objective import (
   densities,
   learned_schedule,
@@ -119,10 +120,13 @@ def make_train_step(
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
-    x = dataset.augment(flip_key, dataset.to_float(batch["x"]))
+    x, done = augmented_batch(dataset, flip_key, dataset.to_float(batch["x"]))
     cond = conditions.from_batch(known, batch)
     if cond is not None:
       cond = conditions.dropped(known, cond, drop_key, rates, drop_all)
+    if done:  # never dropped: a sample is drawn under zeros
+      done = conditions.from_batch(known, done)
+      cond = {**(cond or {}), **done}
     if learned:
       level = densities.uniforms(level_key, x.shape[0])
     else:
