@@ -100,7 +100,7 @@ def bicubic(low, side):
 
 
 def super_resolution(run, path, num=256, each=4):
-  """Samples of held-out small images: PSNR, and whether they agree with them."""
+  """Samples of held-out small images: PSNR, and whether they agree."""
   settings = dict(run.config.dataset, split="test")
   del settings["name"]
   test = data.super_resolution(**settings)

@@ -14,7 +14,7 @@ def get_config(size=""):
   """The config; size "smoke" is a seconds-long version of it."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 1000
+  config.num_steps = 600
   config.batch_size = 128
 
   config.dataset = dict(name="styled_digits", split="train")

@@ -15,15 +15,17 @@ def get_config(size=""):
   """The config; size "smoke" is a seconds-long version of it."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 2000
-  config.batch_size = 64
+  config.num_steps = 1200
+  config.batch_size = 32
 
   config.dataset = dict(
     name="super_resolution", of="fashion_mnist", factor=4, split="train"
   )
   config.held_out = dict(num=256, split="test")
   config.objective = dict(name="flow_matching")
-  config.network = dict(name="unet", channels=(16, 32, 64), num_blocks=1)
+  config.network = dict(
+    name="unet", channels=(12, 24, 48), num_blocks=1, num_groups=4
+  )
   config.optimizer = dict(name="adam", b2=0.99)
   config.learning_rate = dict(
     name="warmup_cosine_decay_schedule",

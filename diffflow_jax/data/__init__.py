@@ -1,6 +1,7 @@
 """Data: batch n is a pure function of (seed, n), so nothing need be resumed."""
 
 from diffflow_jax.data.arrays import Arrays
+from diffflow_jax.data.augmentation import augmented
 from diffflow_jax.data.captions import captions, embed
 from diffflow_jax.data.cifar import cifar10
 from diffflow_jax.data.digits import digits, mnist_5k
@@ -44,6 +45,7 @@ __all__ = [
   "Inspection",
   "Points",
   "Source",
+  "augmented",
   "inspect",
   "split",
   "DATASETS",
