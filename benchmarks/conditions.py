@@ -110,10 +110,6 @@ def super_resolution(run, path, num=256, each=4):
     np.clip(run.sample(num, conditions={"low": low}, seed=seed), -1, 1)
     for seed in range(each)
   ]
-  # at pure noise, one evaluation: the mean of all that the image may be
-  noise = dfj.levels.at_logsnr(dfj.levels.vp, np.full(num, -20.0, np.float32))
-  z = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
-  mean = np.clip(run.predict(z, noise, {"low": low})[0], -1, 1)
   enlarged = bicubic(low, x.shape[1])
   factor = x.shape[1] // low.shape[1]
   error = lambda y: np.sqrt(np.mean((smaller(y, factor) - low) ** 2)) / 2.0
@@ -122,7 +118,6 @@ def super_resolution(run, path, num=256, each=4):
   print(
     f"PSNR of a mean of {each} samples  {psnr(sum(drawn) / each, x):.2f} dB"
   )
-  print(f"PSNR of x̂ at pure noise     {psnr(mean, x):.2f} dB")
   print(f"RMSE of what was told, bicubic    {error(enlarged):.2%} of the range")
   print(f"RMSE of what was told, one sample {error(drawn[0]):.2%} of the range")
   near = np.repeat(np.repeat(low, factor, 1), factor, 2)
@@ -137,7 +132,7 @@ def super_resolution(run, path, num=256, each=4):
   figure.savefig(path, dpi=90)
 
 
-def parameters(run, path, num=4000):
+def parameters(run, path, num=2000):
   """The covariance of samples under four laws, against the true one."""
   dataset = data.gaussian_process(num_points=run.card.shape[0])
   law = dataset.density

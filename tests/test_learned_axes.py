@@ -72,9 +72,9 @@ def test_a_series_has_the_spectrum_of_its_gaussian_process(name):
 
 def test_a_video_has_the_spectrum_of_a_moving_square():
   frames, side, width, num = 4, 4, 2, 1024
-  network = networks.DiT(width=64, depth=2, num_heads=4, patch=2)
+  network = networks.DiT(width=96, depth=2, num_heads=4, patch=(2, 2, 4))
   dataset = data.moving_square(frames, side, width)
-  x = drawn(trained(network, dataset, 1200, 3e-3), (num, frames, side, side, 1))
+  x = drawn(trained(network, dataset, 1500, 2e-3), (num, frames, side, side, 1))
   f = np.fft.fft2(x[..., 0])  # of each frame
   ours = np.einsum("ntij,nsij->tsij", f, f.conj()) / num
   square = np.zeros((side, side))
@@ -84,7 +84,7 @@ def test_a_video_has_the_spectrum_of_a_moving_square():
   moves = np.mean(
     [
       np.exp(-1j * (k[:, None] * i + k * j) * lag[..., None, None])
-      for i, j in [(0, 1), (1, 0), (0, -1), (-1, 0)]
+      for i, j in [(0, 1), (0, -1)]
     ],
     axis=0,
   )

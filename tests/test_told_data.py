@@ -82,7 +82,14 @@ def test_a_digit_is_told_of_by_a_sentence_of_its_number(captioned):
   known = {row.tobytes(): n for row, n in zip(
     captioned.value.astype(np.float32), captioned.number, strict=True
   )}  # fmt: skip
-  assert [known[row.tobytes()] for row in batch["text"]] == label.tolist()
+  named = captioned.take(np.arange(200))["text"]
+  want = data.digits().take(np.arange(200))["label"]
+  assert [known[row.tobytes()] for row in named] == want.tolist()
+  nearest = [
+    captioned.number[np.argmin(np.sum((captioned.value - row) ** 2, (1, 2)))]
+    for row in batch["text"][:8]
+  ]
+  assert nearest == label[:8].tolist()
   assert batch["text"].shape == (64, LENGTH, 384)
   assert batch["text_mask"].shape == (64, LENGTH)
   others = captioned.batch(3, 6, 64)["text"]
@@ -206,13 +213,13 @@ def test_videos_are_of_one_square_that_moves_by_a_pixel():
   for video in x[..., 0]:
     steps = [
       (i, j)
-      for i, j in [(0, 1), (1, 0), (0, -1), (-1, 0)]
+      for i, j in [(0, 1), (0, -1)]
       if np.array_equal(np.roll(video[0], (i, j), (0, 1)), video[1])
       and np.array_equal(np.roll(video[1], (i, j), (0, 1)), video[2])
     ]
     assert len(steps) == 1
     seen |= set(steps)
-  assert len(seen) == 4
+  assert len(seen) == 2
   with pytest.raises(ValueError, match="below the side of 4, not 4"):
     data.moving_square(side=4, width=4)
 
