@@ -5,7 +5,7 @@
       --workdir=runs/captions
   python benchmarks/conditions.py captions runs/captions captions.png
 
-About 10 minutes of CPU time. A UNet takes the word pieces of a sentence by
+About 11 minutes of CPU time. A UNet takes the word pieces of a sentence by
 cross-attention. A reader of the real digits (0.989 on held-out ones) reads as
 the number that the sentence names: 0.940 of samples for 870 sentences in new
 wordings ("the figure 1", "what you get by adding four and five"; all of those
