@@ -32,7 +32,7 @@ def _draw(how, weight, fresh, z):
 )
 def run(
   predict,
-  tableau,
+  table,
   prepared,
   key,
   first,
@@ -47,7 +47,12 @@ def run(
   remat=False,
   sharding=None,
 ):
-  """The loop. Row i draws by fold_in(a sample's key, i + 1), or is draws[i]."""
+  """The loop. Row i draws by fold_in(a sample's key, i + 1), or is draws[i].
+
+  Args:
+    table: (mix, target, levels, length) of a tableau.
+  """
+  mix, target, levels, length = table
   fresh = lambda index, clock: lambda: draws[index].astype(z.dtype)
   if ever_draws(structure) and draws is None:
     keys = noise.keys(key, first, z.shape[0])
@@ -56,7 +61,7 @@ def run(
     fresh = lambda index, clock: (
       lambda: noise.draw(keys, index, z.shape[1:], z.dtype, clock)
     )
-  columns, clock = held.columns(tableau.mix, structure), lambda i: None
+  columns, clock = held.columns(mix, structure), lambda i: None
   if clocks is not None:
     clock = lambda i: clocks[i]
   first_row = jax.tree.map(lambda column: column[0], columns)
@@ -76,20 +81,20 @@ def run(
   if remat:
     evaluate = jax.checkpoint(evaluate)
   rows = (
-    jnp.arange(len(tableau.target)),
+    jnp.arange(len(target)),
     jax.tree.map(lambda column: column[1:], columns),
     clock(slice(1, None)),
-    *tableau.target.T,
-    tableau.levels,
+    *target.T,
+    levels,
     prepared,
   )
   carry = held.start(structure, first_row, z, xi)
-  if tableau.length is None:
+  if length is None:
     carry, seen = _scan(evaluate, carry, rows, every, record is not None)
   else:
     row = lambda i: jax.tree.map(lambda leaf: leaf[i], rows)
     step = lambda i, carry: evaluate(carry, row(i))[0]
-    carry, seen = jax.lax.fori_loop(0, tableau.length, step, carry), None
+    carry, seen = jax.lax.fori_loop(0, length, step, carry), None
   return held.pair(structure, carry, z.shape)[0], seen
 
 

@@ -79,22 +79,22 @@ def check(table):
       "a tableau is what a solver makes of a grid, as solvers.ddim(grid), not "
       f"{type(table).__name__}"
     )
-  n = jnp.shape(table.target)[0] if jnp.ndim(table.target) else 0
-  width = jnp.shape(table.mix)[-1] if jnp.ndim(table.mix) else 0
+  n = np.shape(table.target)[0] if np.ndim(table.target) else 0
+  width = np.shape(table.mix)[-1] if np.ndim(table.mix) else 0
   fits = {"mix": (n + 1, 2, max(width, H + 2)), "target": (n, 2)}
   for place, shape in (("levels", (n,)), ("start", ()), ("end", ())):
     fits |= {f"{place}.{f}": shape for f in ("logsnr", "alpha", "sigma")}
   for name, shape in fits.items():
     part = operator.attrgetter(name)(table)
-    if jnp.shape(part) != shape:
+    if np.shape(part) != shape:
       raise ValueError(
-        f"{name} of a tableau must have shape {shape}, not {jnp.shape(part)}"
+        f"{name} of a tableau must have shape {shape}, not {np.shape(part)}"
       )
-    if checks.is_traced(part) or name.endswith("logsnr"):
+    if isinstance(part, jax.core.Tracer) or name.endswith("logsnr"):
       continue
     if not np.isfinite(part).all():
       raise ValueError(f"{name} of a tableau must be finite")
-  if not checks.is_traced(table.mix):
+  if not isinstance(table.mix, jax.core.Tracer):
     history = np.asarray(table.mix)[..., H:-1]
     for i in range(min(history.shape[-1], n + 1)):
       used = history[i, :, i:].any(0)
@@ -188,12 +188,11 @@ def sample(
   if brownian is not None:
     clocks = _as(noise_lib.clocks(brownian, tableau), dtype)
   shared = structure.of(tableau)
-  length = tableau.length
   prepared = predictors.prepare(predict, tableau.levels)
   # a row of its own is of float32 or wider, as `predictors` says
   wide = jnp.promote_types(dtype, jnp.float32)
   prepared = _as(prepared, dtype if prepared is tableau.levels else wide)
-  tableau = _as(tableau.replace(length=None), dtype).replace(length=length)
+  numbers = tableau.mix, tableau.target, tableau.levels
   if z is None:
     z = noise_lib.start(
       key, first, tableau.start.sigma, shape, dtype=dtype, sharding=sharding
@@ -205,7 +204,7 @@ def sample(
     key = jax.random.key(0)
   out, seen = scan.run(
     predict,
-    tableau,
+    (*_as(numbers, dtype), tableau.length),
     prepared,
     key if drawn else None,
     first if drawn else None,
@@ -226,9 +225,11 @@ def _as(tree, dtype):
   """Its floats in another dtype, on the host where they are there."""
 
   def convert(leaf):
+    if isinstance(leaf, np.ndarray):  # by far the most, and the quickest
+      return leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
       return leaf
-    on_host = isinstance(leaf, np.ndarray | np.generic | float)
+    on_host = isinstance(leaf, np.generic | float)
     return np.asarray(leaf, dtype) if on_host else jnp.asarray(leaf, dtype)
 
   return jax.tree.map(convert, tree)
