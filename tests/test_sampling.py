@@ -324,6 +324,18 @@ def test_noise_may_be_given(x64):
       tableau.sample(mix, table, **wrong)
 
 
+def test_a_network_that_is_nan_at_pure_noise_is_named():
+  """And samples that are NaN for another reason come back."""
+  lost = lambda z, lv, cond: 2 * (z * (1.0 + 0.0 * lv.logsnr),)
+  always = lambda z, lv, cond: 2 * (z * jnp.nan,)
+  table = solvers.ddim(flow_grid(3))
+  with pytest.raises(ValueError, match="NaN at pure noise, logsnr = -inf"):
+    tableau.sample(lost, table, KEY, (3, 1))
+  assert np.isnan(tableau.sample(always, table, KEY, (3, 1))).all()
+  late = solvers.ddim(grids.from_logsnr(np.array([-9.0, 0.0, 9.0])))
+  assert np.isfinite(tableau.sample(lost, late, KEY, (3, 1))).all()
+
+
 def test_the_program_of_ddim_is_short():
   """Lines of HLO, ten steps of a small MLP: what is compiled before all."""
   from diffflow_jax.objective import objectives

@@ -171,7 +171,8 @@ def sample(
       starts at data, cond holds a label that is no class, every < 1, the
       tableau does not fit together (`check`), a padded one is asked for its
       trajectory, predict returns anything but a pair of z's shape, brownian is
-      not the grid that the tableau was made of, or noise does not fit.
+      not the grid that the tableau was made of, noise does not fit, or, where a
+      new program is compiled and run, predict is NaN at logsnr = -inf.
   """
   predict = as_pytree(predict)
   check(tableau)
@@ -202,6 +203,7 @@ def sample(
   drawn = structure.ever_draws(shared) and noise is None
   if drawn and key is None:  # a padded tableau without noise
     key = jax.random.key(0)
+  programs = scan.run._cache_size()
   out, seen = scan.run(
     predict,
     (*_as(numbers, dtype), tableau.length),
@@ -218,6 +220,8 @@ def sample(
     remat=remat,
     sharding=sharding,
   )
+  if scan.run._cache_size() > programs:  # later calls do not wait for this
+    checks.numbers_at_pure_noise(predict, tableau, out, z, cond)
   return out if trajectory is None else (out, seen)
 
 
