@@ -233,7 +233,7 @@ def numbers_at_pure_noise(predict, table, out, z, cond):
   """Refuses samples that are NaN because predict is, at alpha = 0 alone."""
   if is_traced((out, table)) or not out.is_fully_addressable:
     return
-  first = table.levels[0]
+  first = jax.tree.map(jnp.asarray, table.levels[0])
   if not np.isneginf(first.logsnr) or not bool(jnp.isnan(out).any()):
     return
   near = levels_lib.Level(-30.0, first.sigma * np.exp(-15.0), first.sigma)
