@@ -418,4 +418,10 @@ class Run:
         f"{self.say('weak')}: {other.path} has {theirs.num_classes} classes, "
         f"and {self.path} {ours.num_classes}"
       )
+    told, also = (list(c.conditions) for c in (ours, theirs))
+    if theirs.conditions and told != also:
+      raise Refusal(
+        f"{self.say('weak')}: {other.path} is told {', '.join(also)}, and "
+        f"{self.path} {', '.join(told) or 'nothing'}"
+      )
     return other.predict

@@ -238,6 +238,17 @@ def cond(conditions, settled, num_samples, name):
   return whole or None
 
 
+def as_arrays(cond):
+  """{name: array} of a dict's cond, masks by names of their own; no label."""
+  arrays = {}
+  for name, entry in (cond if isinstance(cond, dict) else {}).items():
+    if isinstance(entry, Given):
+      arrays |= {name: entry.value, mask_name(name): entry.mask}
+    elif name != conditions_lib.LABEL:
+      arrays[name] = entry
+  return arrays
+
+
 def labels_of(cond):
   """The labels in a cond, or None."""
   if isinstance(cond, dict):
