@@ -215,7 +215,8 @@ def as_given(condition, entry):
   if isinstance(entry, Given):
     return entry
   entry = jnp.asarray(entry)
-  return Given(entry, jnp.ones((entry.shape[0], *mask_shape(condition)), bool))
+  over = 1 + len(mask_shape(condition))
+  return Given(entry, jnp.ones(entry.shape[:over], bool))
 
 
 def num_examples(cond):
