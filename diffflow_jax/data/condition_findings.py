@@ -4,6 +4,8 @@
 in it, of examples that say something.
 """
 
+import math
+
 import numpy as np
 
 from diffflow_jax.data import checks, given
@@ -81,7 +83,8 @@ class Told:
     mask = batch.get(mask_name(name))
     shape = (len(self.value), *mask_shape(condition))
     self.rows = np.ones(shape, bool) if mask is None else np.asarray(mask)
-    self.said = self.value[self.rows].reshape(self.rows.sum(), -1)
+    said = self.value[self.rows]
+    self.said = said.reshape(len(said), math.prod(said.shape[1:]))
     self.examples = self.rows.reshape(len(self.rows), -1).any(axis=1)
 
   def summary(self):

@@ -78,9 +78,9 @@ class Sampler:
     for name in conditions.asked(known):
       entry = cond[name]
       if isinstance(entry, conditions.Given):
-        arrays[conditions.mask_name(name)] = entry.mask
-        entry = entry.value
-      arrays[name] = entry
+        arrays |= {name: entry.value, conditions.mask_name(name): entry.mask}
+      else:
+        arrays[name] = entry
     return [arrays]
 
   def serialized(self):

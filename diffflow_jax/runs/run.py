@@ -106,7 +106,8 @@ class Run:
         None all classes in turn, or those of the conditions that `sample` has
         by itself.
     """
-    return told.labels_of(self.cond(num_samples, labels=labels))
+    cond = self.cond(num_samples, labels=labels)
+    return told.labels_of(cond, self.card.num_classes)
 
   def cond(self, num_samples, *, conditions=None, labels=None, held_out=None):
     """What num_samples samples are drawn under: `predict`'s cond, or None.
