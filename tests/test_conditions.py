@@ -238,20 +238,20 @@ NAN = np.where(np.arange(6)[:, None, None] == 4, np.nan, N)
   [
     ({}, {"v": V}, "a batch has no v, which conditions name"),
     ({"v": F[:, :2]}, {"v": V}, r"shape \(6, 2\) for 6 examples of shape \(3,"),
-    ({"v": F.astype(int)}, {"v": V}, "v must hold floats, not int64: give v.as"),
+    ({"v": F.astype(int)}, {"v": V}, "v must hold floats, not int64: gi"),
     ({"k": F[:, 0]}, {"k": Condition("label", (), 2)}, "must hold integers, n"),
     (
       {"k": np.arange(6)},
       {"k": Condition("label", (), 5)},
       "example 5 has k 5; it must be 0 to 4",
     ),
-    ({}, {"label": Condition("label", (), 5)}, "label has 5 classes, but num_c"),
+    ({}, {"label": Condition("label", (), 5)}, "label has 5 classes, but num"),
     (
       {"i": np.ones((6, 3, 3, 1))},
       {"i": Condition("image", (3, 3, 1))},
       "i is on a grid of 3x3, which does not divide x's of 4x4",
     ),
-    ({"t": N, "t_mask": np.ones((6, 2))}, {"t": T}, "t_mask must be bools of sh"),
+    ({"t": N, "t_mask": np.ones((6, 2))}, {"t": T}, "t_mask must be bools of"),
     ({"t": N, "t_mask": np.zeros((6, 2), bool)}, {"t": T}, "no example says t"),
     ({"t": NAN}, {"t": T}, "t holds NaN .* in 1 of 6 .* is example 4"),
   ],
@@ -288,8 +288,8 @@ def test_the_summary_says_what_a_network_is_told():
   assert not found.refusals, "NaN where nothing is said is nobody's affair"
   said = N[mask]
   text = (
-    f"t: sequence (2, 3), said of 67%, 1 to 2 long, mean {said.mean():.3g}, std "
-    f"{said.std():.3g}"
+    f"t: sequence (2, 3), said of 67%, 1 to 2 long, mean {said.mean():.3g}, "
+    f"std {said.std():.3g}"
   )
   assert text in found.summary() and found.as_dict()["conditions"] == {
     "t": text
@@ -541,12 +541,12 @@ def test_what_is_left_out_was_not_said(run):
 @pytest.mark.parametrize(
   "settings,message",
   [
-    (dict(conditions={"txt": 1}), "no condition 'txt', it has label, power, te"),
+    (dict(conditions={"txt": 1}), "no condition 'txt', it has label, power"),
     (dict(conditions=3), "^conditions must be arrays by name, not 3"),
     (dict(conditions={"power": np.ones((4, 3))}), r"power must have shape \(n"),
     (dict(conditions={"power": ["a"]}), "power must hold numbers, not <U1"),
     (dict(conditions={"power": [[1.0], [1.0, 2.0]]}), "power is no array"),
-    (dict(conditions={"power": [[np.nan, 0.0]]}), "power holds NaN .* in row 0"),
+    (dict(conditions={"power": [[np.nan, 0.0]]}), "power holds NaN .* row 0"),
     (
       dict(conditions={"power": (np.ones((2, 2)), np.ones(3, bool))}),
       r"power has a mask of shape \(3,\) for values of shape \(2, 2\)",
@@ -555,7 +555,7 @@ def test_what_is_left_out_was_not_said(run):
       dict(conditions={"power": (np.ones((2, 2)), np.ones(2))}),
       r"a mask of float64: give mask.astype\(bool\)",
     ),
-    (dict(conditions={"text": np.ones((1, 4, 5))}), r"\(num, 3, 5\), not \(1, 4"),
+    (dict(conditions={"text": np.ones((1, 4, 5))}), r"\(num, 3, 5\), not \(1"),
     (dict(conditions={"label": [3]}), "label must be 0 to 2, not 3"),
     (dict(conditions={"label": [0.5]}), "label must be integers in one list"),
     (
@@ -569,7 +569,7 @@ def test_what_is_left_out_was_not_said(run):
     (dict(held_out=["a"]), "held_out must be indices of examples"),
     (dict(guided=3), "guided must be names out of label, power, text, small"),
     (dict(guided=()), "guided must be names out of"),
-    (dict(guided="txt"), "guided: 'txt' is no condition of the data, which has"),
+    (dict(guided="txt"), "guided: 'txt' is no condition of the data"),
     (
       dict(guided=("text", "small")),
       "by text, small needs .* without small, which config.conditions.small."
@@ -705,7 +705,7 @@ def test_only_the_guided_one_is_pushed(batched):
 
 
 def test_a_run_is_guided_by_what_it_names(run):
-  """By hand: x̂_null + w (x̂ - x̂_null), the null of the named ones alone."""
+  """By hand: x̂_null + w (x̂ - x̂_null), the null of those named alone."""
   cond = jax.tree.map(jnp.asarray, run.cond(4, conditions=SAID))
   z, lv = jnp.ones((4, 4, 4, 1)), levels.at_logsnr(levels.linear, 0.3)
   given = run.predict(z, lv, cond)[0]
@@ -728,7 +728,7 @@ def test_a_run_is_guided_by_what_it_names(run):
 
 
 def test_what_was_never_dropped_is_kept_and_has_to_be_told(tmp_path):
-  """Guidance leaves out what training did; the rest no sample can do without."""
+  """Guidance leaves out what training did; without the rest nothing goes."""
   told = lambda **changes: conditioning.guided(made.config(**changes), KNOWN)
   assert told() == ("label", "power", "text", "small")
   assert told(drop_all=0.0) == ("label", "power", "text")
@@ -784,17 +784,17 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
     (dict(conditions=dict(text=0.1)), "conditions.text must be a dict of set"),
     (
       dict(conditions=dict(text=dict(drop=1))),
-      "conditions.text.drop is not a setting of a condition; known: dropout, nu",
+      "conditions.text.drop is not a setting of a condition; known: dropout",
     ),
-    (dict(conditions=dict(text=dict(dropout=2.0))), r"text.dropout must be in \[0"),
-    (dict(conditions=dict(text=dict(null="one"))), "must be learned or zero, not"),
-    (dict(conditions=dict(label=dict(null="zero"))), "label.null must be learned"),
+    (dict(conditions=dict(text=dict(dropout=2.0))), "text.dropout must be in"),
+    (dict(conditions=dict(text=dict(null="one"))), "must be learned or zero"),
+    (dict(conditions=dict(label=dict(null="zero"))), "null must be learned"),
     (
       dict(conditions=dict(label=dict(dropout=0.5))),
-      "label.dropout = 0.5 and config.label_dropout = 0.1 are of the same label",
+      "label.dropout = 0.5 and config.label_dropout = 0.1 are of the same",
     ),
     (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\], not -1"),
-    (dict(network=dict(name="tests.test_conditions:small")), "take an argument co"),
+    (dict(network=dict(name="tests.test_conditions:small")), "an argument co"),
     (
       dict(dataset=dict(name="moons"), conditions={}, held_out=dict(num=0)),
       "config.drop_all = 0.1 has no effect: the data has no condition",
