@@ -168,7 +168,7 @@ def test_adaptive_samples_are_those_of_a_fine_grid():
   )
   (x, _, count), (want, _, fixed) = draw(adaptive), draw(fine)
   np.testing.assert_allclose(x, want, atol=1e-3)
-  assert fixed == 399 and 7 < count < 200
+  assert fixed == 400 and 7 < count < 200
 
 
 def test_what_guides_the_predictor():

@@ -61,7 +61,7 @@ def test_a_traced_grid_gives_the_same_sampler_and_slope(name, clean, x64):
 
 
 def test_edm_on_a_traced_grid_is_refused():
-  with pytest.raises(TypeError, match="edm needs a concrete grid"):
+  with pytest.raises(TypeError, match="churn needs a concrete grid"):
     jax.jit(lambda l: so.edm(grids.from_logsnr(l)).mix)(jnp.arange(4.0))
 
 

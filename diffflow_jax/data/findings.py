@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffflow_jax.data import checks, layout
+from diffflow_jax.data import augmentation, checks, layout
 
 MOST_APART = 1.5  # of the data's std and a recipe's sigma_data
 MOST_DUPLICATES = 0.01
@@ -98,7 +98,7 @@ def _broken_functions(dataset, x):
     return f"to_float makes shape {np.shape(y)} of shape {x.shape}"
   if not checks.is_float(np.asarray(y).dtype):
     return f"to_float must give floats, not {np.asarray(y).dtype}"
-  z = dataset.augment(jax.random.key(0), y)
+  z, _ = augmentation.augmented_batch(dataset, jax.random.key(0), y)
   if np.shape(z) != x.shape:
     return f"augment makes shape {np.shape(z)} of shape {x.shape}"
   return None

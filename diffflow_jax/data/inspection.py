@@ -15,7 +15,7 @@ import time
 import jax
 import numpy as np
 
-from diffflow_jax.data import checks, findings
+from diffflow_jax.data import augmentation, checks, findings
 from diffflow_jax.data.layout import spread_rows
 
 MOST_VALUES = 2**24  # looked at, of what lies in memory
@@ -166,7 +166,9 @@ def as_seen(dataset, seed=0, size=64):
   x is (size, ...) float32 on the host.
   """
   batch = dataset.batch(seed, 0, size)
-  x = dataset.augment(jax.random.key(seed), dataset.to_float(batch["x"]))
+  x, _ = augmentation.augmented_batch(
+    dataset, jax.random.key(seed), dataset.to_float(batch["x"])
+  )
   return np.asarray(x, np.float32), batch.get("label")
 
 

@@ -59,10 +59,26 @@ def decoder_log_prob(x, z, lv, values):
     (batch,) nats.
   """
   snr = jnp.exp(lv.logsnr)
-  logits = -0.5 * snr * (z[..., None] / lv.alpha - values) ** 2
+  logit = lambda value: -0.5 * snr * (z[..., None] / lv.alpha - value) ** 2
   index = jnp.argmin(jnp.abs(x[..., None] - values), axis=-1)
-  log_p = jax.nn.log_softmax(logits)
-  return _sum(jnp.take_along_axis(log_p, index[..., None], -1)[..., 0])
+  mine = logit(values[index][..., None])[..., 0]  # reductions over K alone
+  return _sum(mine - jax.nn.logsumexp(logit(values), axis=-1))
+
+
+def gaussian_decoder(eps, logsnr):
+  """-log p(x | z_0) of data with a density, p = N(z_0/alpha, sigma²/alpha²).
+
+      ½ Σ (log 2π - λ_0 + eps²)      z_0 = alpha x + sigma eps
+
+  The decoder above of values that fill the line: it falls by d/2 with λ_0,
+  which the diffusion term has to pay for.
+
+  Args:
+    eps: (batch, ...), of z_0; logsnr: λ_0, ().
+  Returns:
+    (batch,) nats.
+  """
+  return _sum(0.5 * (math.log(2.0 * math.pi) - logsnr + eps**2))
 
 
 def _eps_error(predict, x, eps, logsnr, cond):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.objective import parameters
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.process import conditions as conditions_lib
 from diffflow_jax.runs import (
@@ -54,7 +55,6 @@ class Run:
 
   config = property(lambda self: self.recipe.config)
   card = property(lambda self: self.recipe.card)
-  objective = property(lambda self: self.recipe.objective)
   network = property(lambda self: self.recipe.network)
   step = property(lambda self: self._arrays[0], doc="The step it is of.")
   params = property(
@@ -69,6 +69,14 @@ class Run:
 
   def __repr__(self):
     return f"<Run {self.path}: {self.config.objective.name}, step {self.step}>"
+
+  @property
+  def objective(self):
+    """The recipe's, with the schedule that was trained, if it was."""
+    objective = self.recipe.objective
+    if not parameters.learns_schedule(objective):
+      return objective  # which needs no file
+    return parameters.settled(objective, self.params)
 
   @functools.cached_property
   def predict(self):

@@ -40,10 +40,13 @@ def integer(name, value, least):
     raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
 
 
-def order(value):
-  """Refuses an order of a multistep method other than 1, 2, 3."""
-  if type(value) is not int or value not in (1, 2, 3):
-    raise ValueError(f"order must be one of 1, 2, 3, not {value!r}")
+def order(value, most=3):
+  """Refuses an order of a multistep method other than 1 … most."""
+  known = range(1, most + 1)
+  if type(value) is not int or value not in known:
+    raise ValueError(
+      f"order must be one of {', '.join(map(str, known))}, not {value!r}"
+    )
 
 
 def in_line(values):

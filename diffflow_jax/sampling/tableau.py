@@ -38,6 +38,11 @@ class Tableau:
     levels: Level with fields (N,), where evaluation i happens.
     start, end: Level with fields (), of the initial state and of the sample.
     length: None, or the traced number of evaluations of a padded tableau.
+    step_of_row: (N,) whole numbers, or None where it is not known: evaluation
+      i, and row i + 1 that follows it, belong to step step_of_row[i] of the
+      grid. What is drawn in row 0, and churn, which is drawn in the row before
+      its step's first evaluation, belong to the step that follows. Floats, so
+      that a table as a whole has derivatives.
   """
 
   mix: jax.Array
@@ -46,6 +51,7 @@ class Tableau:
   start: Level
   end: Level
   length: jax.Array | None = None
+  step_of_row: jax.Array | None = None
 
   @property
   def num_evaluations(self):
@@ -84,6 +90,8 @@ def check(table):
   fits = {"mix": (n + 1, 2, max(width, H + 2)), "target": (n, 2)}
   for place, shape in (("levels", (n,)), ("start", ()), ("end", ())):
     fits |= {f"{place}.{f}": shape for f in ("logsnr", "alpha", "sigma")}
+  if table.step_of_row is not None:
+    fits["step_of_row"] = (n,)
   for name, shape in fits.items():
     part = operator.attrgetter(name)(table)
     if jnp.shape(part) != shape:
@@ -193,7 +201,8 @@ def sample(
   # a row of its own is of float32 or wider, as `predictors` says
   wide = jnp.promote_types(dtype, jnp.float32)
   prepared = _as(prepared, dtype if prepared is tableau.levels else wide)
-  tableau = _as(tableau.replace(length=None), dtype).replace(length=length)
+  tableau = _as(tableau.replace(length=None, step_of_row=None), dtype)
+  tableau = tableau.replace(length=length)
   if z is None:
     z = noise_lib.start(
       key, first, tableau.start.sigma, shape, dtype=dtype, sharding=sharding

@@ -6,6 +6,7 @@ A solver of one's own is such a function; nothing has to be registered.
 import pathlib
 
 from diffflow_jax.sampling.solvers.adams import adams_bashforth, deis
+from diffflow_jax.sampling.solvers.churn import churned, edm
 from diffflow_jax.sampling.solvers.exponential import dpmpp_2s, dpmpp_3s
 from diffflow_jax.sampling.solvers.multistep import (
   dpmpp_2m,
@@ -13,12 +14,15 @@ from diffflow_jax.sampling.solvers.multistep import (
   dpmpp_3m,
   dpmpp_3m_half,
 )
-from diffflow_jax.sampling.solvers.runge_kutta import (
-  edm,
+from diffflow_jax.sampling.solvers.rk import (
+  bogacki_shampine,
   euler,
   heun,
   midpoint,
+  ralston,
   rk4,
+  rk38,
+  runge_kutta as runge_kutta,  # takes a table of one's own: has no name below
 )
 from diffflow_jax.sampling.solvers.sde_exponential import (
   sde_dpmpp_1,
@@ -44,8 +48,12 @@ SOLVERS = {
     euler,
     heun,
     midpoint,
+    ralston,
+    bogacki_shampine,
     rk4,
+    rk38,
     edm,
+    churned,
     dpmpp_2s,
     dpmpp_3s,
     dpmpp_2m,

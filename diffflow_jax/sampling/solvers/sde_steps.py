@@ -91,4 +91,5 @@ def langevin(levels, num_corrections=1, step=0.1, eta=0.0):
     *(repeat(getattr(move.levels, f)) for f in ("logsnr", "alpha", "sigma"))
   )
   mix = xp.concatenate([move.mix[:1], rows, move.mix[-1:]])
-  return move.replace(mix=mix, target=target, levels=at)
+  step = np.cumsum(predicts) - 1.0  # a correction is of the step before it
+  return move.replace(mix=mix, target=target, levels=at, step_of_row=step)
