@@ -295,6 +295,16 @@ def test_every_program_is_the_loop_of_the_definition(states, kept, noisy, x64):
   np.testing.assert_allclose(run(padded), want, rtol=1e-12)
 
 
+def test_a_state_may_be_numpys():
+  mix, table = (
+    closed_form.gaussian([0.4, -0.3], 0.6),
+    solvers.ddim(flow_grid(4)),
+  )
+  z = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+  want = tableau.sample(mix, table, z=jnp.asarray(z))
+  np.testing.assert_array_equal(tableau.sample(mix, table, z=z), want)
+
+
 def test_noise_may_be_given(x64):
   """An ancestral step as it is written, on another library's draws."""
   mix = closed_form.gaussian([0.4, -0.3], 0.6)
