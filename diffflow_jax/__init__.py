@@ -16,6 +16,7 @@ _MODULES = {
   "levels": "process.levels",
   "targets": "process.targets",
   "sde": "process.sde",
+  "conditions": "process.conditions",
   "closed_form": "process.closed_form",
   "gaussians": "process.gaussians",
   # objective

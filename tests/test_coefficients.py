@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.sampling import coefficients as co
+from diffflow_jax.sampling.solvers import coefficients as co
 
 R, W = np.polynomial.legendre.leggauss(80)
 R, W = 0.5 * (R + 1.0), 0.5 * W

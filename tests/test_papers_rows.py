@@ -8,13 +8,13 @@ import pytest
 from diffflow_jax.process import closed_form
 from diffflow_jax.sampling import (
   compose,
-  coordinates,
   grids,
   introspection,
   noise,
   solvers as so,
   tableau,
 )
+from diffflow_jax.sampling.solvers import coordinates
 from tests.test_solvers import ALL, uneven
 
 KEY = jax.random.key(0)

@@ -8,6 +8,7 @@ import pytest
 
 from diffflow_jax import data, networks
 from diffflow_jax.objective import densities, losses, objectives, weightings
+from diffflow_jax.process import conditions
 from diffflow_jax.runs import generate
 from diffflow_jax.training import ema, numbers, state as state_lib
 
@@ -73,7 +74,10 @@ def test_every_step_and_every_seed_draws_anew():
 
 def test_labels_are_dropped_at_their_rate():
   label, key = jnp.zeros(10000, jnp.int32), jax.random.key(0)
-  drop = lambda rate: np.asarray(state_lib.drop_labels(key, label, 7, rate))
+  known = {"label": conditions.Condition("label", (), 7)}
+  drop = lambda rate: np.asarray(
+    conditions.dropped(known, label, key, {"label": rate})
+  )
   assert np.all(drop(0.0) == 0) and np.all(drop(1.0) == 7)
   share = (drop(0.1) == 7).mean()
   assert abs(share - 0.1) < 4 * np.sqrt(0.09 / 10000)

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from diffflow_jax.process import schedules
-from diffflow_jax.sampling import (
-  coordinates,
-  grids,
-  introspection,
-  solvers as so,
-)
+from diffflow_jax.sampling import grids, introspection, solvers as so
+from diffflow_jax.sampling.solvers import coordinates
 from tests.test_solvers import ALL, uneven
 
 QUICK = """ddim_1 heun heun_sigma rk4 dpmpp_2s dpmpp_3s dpmpp_2m unipc_2 deis_3

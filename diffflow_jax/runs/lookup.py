@@ -26,12 +26,18 @@ def choose(field, spec, table, *, also=(), **given):
       f"{unknown(name, table, 'or module:attribute')}"
     )
   try:
-    known = set(inspect.signature(make).parameters) - set(given)
+    parameters = inspect.signature(make).parameters
   except (TypeError, ValueError) as error:  # no function, or one of C
     raise Refusal(
       f"config.{field}.name is {name!r}, which cannot be called with settings"
     ) from error
-  known -= {"parent", "name"}  # linen's own
+  known = set(parameters) - set(given) - {"parent", "name"}  # linen's own
+  anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+  for key in given:
+    if key not in parameters and not anything:
+      raise Refusal(
+        f"config.{field}.name is {name!r}, which must take an argument {key}"
+      )
   for key in spec:
     if key not in (known | set(also)):
       raise Refusal(

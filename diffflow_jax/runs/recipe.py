@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from diffflow_jax.cli import Refusal, parse_spec
 from diffflow_jax.objective.uncertainty import Uncertainty
-from diffflow_jax.runs import checks
+from diffflow_jax.process import conditions
+from diffflow_jax.runs import checks, conditioning
 from diffflow_jax.runs.lookup import calling, choose, named
 
 
@@ -37,9 +38,11 @@ def resolve(config, card):
 
   made = objective(config.objective)
   checks.check_sizes(config.network)
-  network = choose(
-    "network", config.network, NETWORKS, num_classes=card.num_classes
-  )
+  card = conditioning.resolve(config, card)
+  told = {"num_classes": card.num_classes}
+  if any(name != conditions.LABEL for name in card.conditions):
+    told["conditions"] = card.conditions
+  network = choose("network", config.network, NETWORKS, **told)
   checks.check_network(network, card)
   return Recipe(config, card, made, network)
 
@@ -53,7 +56,7 @@ def init(objective, network, data, seed):
     data: a data set, or the card of one.
   """
   z = jnp.zeros((1, *data.shape))
-  cond = jnp.zeros((1,), jnp.int32) if data.num_classes else None
+  cond = conditions.zeros(conditions.of(data), 1)
   params = network.init(jax.random.key(seed), z, jnp.zeros((1,)), cond)
   weighting = objective.weighting
   if isinstance(weighting, Uncertainty):

@@ -170,6 +170,8 @@ def labels(predict, cond):
     predict = predict.predict
   network = getattr(getattr(predict, "apply", None), "__self__", None)
   num_classes = getattr(network, "num_classes", None)
+  if isinstance(cond, dict):
+    cond = cond.get("label")
   if num_classes is not None:
     check_classes(cond, num_classes)
 

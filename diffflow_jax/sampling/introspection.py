@@ -8,9 +8,9 @@ the tableau on these vectors is exact.
 import numpy as np
 
 from diffflow_jax.process import targets
-from diffflow_jax.sampling import coordinates
 from diffflow_jax.sampling.checks import is_traced
 from diffflow_jax.sampling.grids import on_host
+from diffflow_jax.sampling.solvers import coordinates
 
 
 def _push(tableau, respond, start, drawn):

@@ -5,6 +5,7 @@ of (seed, step): parameters, EMA, optimiser, and the sums behind the next
 metrics line. A run resumed from a saved state goes on to the same bits.
 """
 
+import functools
 from typing import Any
 
 from flax import struct
@@ -14,6 +15,7 @@ import optax
 
 from diffflow_jax.objective import densities, losses
 from diffflow_jax.objective.uncertainty import Uncertainty
+from diffflow_jax.process import conditions
 from diffflow_jax.runs import recipe
 from diffflow_jax.store.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
@@ -81,24 +83,23 @@ def _at(objective, state, params):
   return objective
 
 
-def drop_labels(key, label, num_classes, rate):
-  """Labels with some replaced by num_classes, "no class", for guidance."""
-  drop = jax.random.bernoulli(key, rate, label.shape)
-  return jnp.where(drop, num_classes, label)
-
-
 def make_train_step(
   objective, apply, tx, dataset, averages,
-  *, seed, label_dropout, accumulation=1, spread=lambda gradient: gradient,
+  *, seed, label_dropout, dropout=None, drop_all=0.0, rngs=(),
+  accumulation=1, spread=lambda gradient: gradient,
 ):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
 
   Args:
     objective: what is minimised; apply: (params, z, logsnr, cond) -> output.
-    tx: an optax transformation; dataset: for to_float and num_classes.
+    tx: an optax transformation; dataset: for to_float and its conditions.
     averages: functions step -> decay, one for every EMA.
     seed: step n draws from fold_in(key(seed), n).
-    label_dropout: share of examples trained without their label.
+    label_dropout: share of examples trained without their label; dropout:
+      {name: share} of other conditions, independently; drop_all: share of those
+      trained without any.
+    rngs: names of what apply draws itself, as ("dropout",); it then takes
+      rngs={name: key}.
     accumulation: the batch goes through the network in this many parts; levels
       and noise are drawn for the whole, so the step is the same to rounding.
     spread: gradient -> gradient, where gradient is a function (params, part) ->
@@ -106,23 +107,35 @@ def make_train_step(
       own, as `shard_map`. Under jit with shardings it is not needed.
   """
 
+  known = conditions.of(dataset)
+  rates = {conditions.LABEL: label_dropout, **(dropout or {})}
+
   def draw(state, batch):
-    """All that the loss needs of the batch: (x, logsnr, eps, cond)."""
+    """All that the loss needs: (x, logsnr, eps, cond), keys of the network."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
     x = dataset.augment(flip_key, dataset.to_float(batch["x"]))
-    cond = batch.get("label")
+    cond = conditions.from_batch(known, batch)
     if cond is not None:
-      cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
+      cond = conditions.dropped(known, cond, drop_key, rates, drop_all)
     density = _at(objective, state, state.params).density
     logsnr = densities.draw(density, level_key, x.shape[0])
-    return x, logsnr, losses.noise_like(noise_key, x), cond
+    # one for each example, so that each part of a batch has its own
+    keys = {
+      name: jax.random.split(jax.random.fold_in(key, 4 + i), x.shape[0])
+      for i, name in enumerate(rngs)
+    }
+    return (x, logsnr, losses.noise_like(noise_key, x), cond), keys
 
   def step(state, batch):
     def gradient(params, part):
+      drawn, keys = part
+      one = {name: several[0] for name, several in keys.items()}
+      run = functools.partial(apply, rngs=one) if one else apply
+
       def loss_fn(params):
         now = _at(objective, state, params)
-        terms = losses.terms_at(now, apply, params, *part)
+        terms = losses.terms_at(now, run, params, *drawn)
         return terms.loss.mean(), terms
 
       return jax.grad(loss_fn, has_aux=True)(params)

@@ -5,29 +5,35 @@ A solver of one's own is such a function; nothing has to be registered.
 
 import pathlib
 
-from diffflow_jax.sampling.adams import adams_bashforth, deis
-from diffflow_jax.sampling.exponential import dpmpp_2s, dpmpp_3s
-from diffflow_jax.sampling.multistep import (
+from diffflow_jax.sampling.solvers.adams import adams_bashforth, deis
+from diffflow_jax.sampling.solvers.exponential import dpmpp_2s, dpmpp_3s
+from diffflow_jax.sampling.solvers.multistep import (
   dpmpp_2m,
   dpmpp_2m_heun,
   dpmpp_3m,
   dpmpp_3m_half,
 )
-from diffflow_jax.sampling.runge_kutta import edm, euler, heun, midpoint, rk4
-from diffflow_jax.sampling.sde_exponential import (
+from diffflow_jax.sampling.solvers.runge_kutta import (
+  edm,
+  euler,
+  heun,
+  midpoint,
+  rk4,
+)
+from diffflow_jax.sampling.solvers.sde_exponential import (
   sde_dpmpp_1,
   sde_dpmpp_2m,
   sde_dpmpp_3m,
 )
-from diffflow_jax.sampling.sde_solvers import (
+from diffflow_jax.sampling.solvers.sde_solvers import (
   adjusted_ddim,
   consistency,
   ddim,
   ddpm,
   euler_ancestral,
 )
-from diffflow_jax.sampling.sde_steps import euler_maruyama, langevin
-from diffflow_jax.sampling.unipc import unip, unipc
+from diffflow_jax.sampling.solvers.sde_steps import euler_maruyama, langevin
+from diffflow_jax.sampling.solvers.unipc import unip, unipc
 
 SOLVERS = {
   f.__name__: f

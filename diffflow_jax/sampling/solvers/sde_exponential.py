@@ -7,8 +7,9 @@ The reverse SDE with diffusion eta g, in ell = logsnr/2 (Lu et al.,
 arXiv:2211.01095 §6). k-diffusion's `eta` of these samplers is our eta².
 """
 
-from diffflow_jax.sampling import checks, coefficients as co
-from diffflow_jax.sampling.multistep import half_slope
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co
+from diffflow_jax.sampling.solvers.multistep import half_slope
 
 
 def _kappa(xp, h, eta):

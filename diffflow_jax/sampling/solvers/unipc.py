@@ -7,8 +7,9 @@ where a single difference is left does the paper set its weight to ½ B(h) with
 B = 1 - e^-h ("bh2") or h ("bh1"); everywhere else B cancels.
 """
 
-from diffflow_jax.sampling import checks, coefficients as co
-from diffflow_jax.sampling.multistep import half_slope
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co
+from diffflow_jax.sampling.solvers.multistep import half_slope
 
 
 def _pieces(levels, order, variant):

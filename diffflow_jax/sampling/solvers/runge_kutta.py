@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from diffflow_jax.sampling import checks, coefficients as co, coordinates
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co, coordinates
 
 # c, and the rows of a with b as the last one
 EULER = ((0.0,), ((), (1.0,)))

@@ -7,8 +7,9 @@ their steps must stay small against what they move.
 import numpy as np
 
 from diffflow_jax.process import levels as levels_lib
-from diffflow_jax.sampling import checks, coefficients as co, coordinates
-from diffflow_jax.sampling.sde_solvers import ddim
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co, coordinates
+from diffflow_jax.sampling.solvers.sde_solvers import ddim
 
 
 def euler_maruyama(levels, eta=1.0, epsilon=None, coordinate="flow"):

@@ -18,7 +18,8 @@ takes a fixed interpolation. Adjusted DDIM's norm is in `adjusted_ddim`.
 SDE-DPM-Solver++ is in `sde_exponential`, steps of an SDE in `sde_steps`.
 """
 
-from diffflow_jax.sampling import checks, coefficients as co
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co
 
 EPS_AS_IT_COMES = (  # use ε̂ itself, so CFG++'s own one
   "adjusted_ddim", "ddim", "ddpm", "dpmpp_1", "euler_ancestral",

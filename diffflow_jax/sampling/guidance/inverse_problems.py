@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.process import predictors
 from diffflow_jax.process.levels import bcast
-from diffflow_jax.sampling.wrappers import as_floats, with_x, wrapper
+from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
 
 
 @wrapper

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import levels as levels_lib, schedules
-from diffflow_jax.sampling import checks, coefficients as co
+from diffflow_jax.sampling import checks
 from diffflow_jax.sampling.grids import on_host
+from diffflow_jax.sampling.solvers import coefficients as co
 
 
 @schedules.schedule

@@ -8,7 +8,8 @@ In ell = logsnr/2 the probability-flow ODE solves to
 that are taken on vp: predictions do not depend on the scale.
 """
 
-from diffflow_jax.sampling import checks, coefficients as co
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co
 
 
 def _single(levels):

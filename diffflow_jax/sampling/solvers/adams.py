@@ -8,8 +8,9 @@ The polynomial through the last predictions of `multistep`, with the kernels
 
 import numpy as np
 
-from diffflow_jax.sampling import checks, coefficients as co, coordinates
-from diffflow_jax.sampling.multistep import (
+from diffflow_jax.sampling import checks
+from diffflow_jax.sampling.solvers import coefficients as co, coordinates
+from diffflow_jax.sampling.solvers.multistep import (
   insert,
   leave_from,
   rows,

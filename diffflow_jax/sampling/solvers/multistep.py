@@ -18,7 +18,7 @@ which lets order 3 show.
 
 import numpy as np
 
-from diffflow_jax.sampling import coefficients as co
+from diffflow_jax.sampling.solvers import coefficients as co
 
 
 def insert(xp, array, value):
