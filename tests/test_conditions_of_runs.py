@@ -396,7 +396,7 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
       "label.dropout = 0.5 and config.label_dropout = 0.1 are of the same",
     ),
     (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\], not -1"),
-    (dict(network=dict(name=f"{__name__}:small")), "take an argument conditions"),
+    (dict(network=dict(name=f"{__name__}:small")), "take an argument c"),
     (
       dict(dataset=dict(name="moons"), conditions={}, held_out=dict(num=0)),
       "config.drop_all = 0.1 has no effect: the data has no condition",
