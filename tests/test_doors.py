@@ -15,7 +15,7 @@ from diffflow_jax.evaluation import eps_mse_by_logsnr
 from diffflow_jax.objective import losses, objectives, weightings
 from diffflow_jax.objective.exchange import exchange
 from diffflow_jax.process import levels, targets
-from diffflow_jax.sampling import grids, guidance, solvers
+from diffflow_jax.sampling import grids, solvers
 from diffflow_jax.training import first_look, loop
 from diffflow_jax.training.resolve import resolve
 from tests import commands
@@ -341,7 +341,6 @@ def test_guidance_needs_labels_that_were_dropped(caplog):
   first_look.look(resolve(config))
   config.label_dropout, config.sampler.guidance = 0.0, 1.0
   first_look.look(resolve(config))
-  guidance.check_trained(2.0, 0, 0.0)  # nothing to guide by: another's affair
   with caplog.at_level(logging.WARNING, "diffflow_jax"):
     config.label_dropout, config.sampler.guidance = 0.1, -0.5
     first_look.look(resolve(config))

@@ -76,7 +76,7 @@ def refusal(name, *flags):
     ("dataset.name=builtins:int", "is 'builtins:int', which cannot be called"),
     (
       "network.name=os:getcwd",
-      "config.network: .*takes no keyword",
+      "is 'os:getcwd', which must take an argument num_classes",
     ),
     ("network.width=1000000000", "the parameters, their .* would take .* GiB"),
     ("network.depth=1000000000", "config.network.depth must be at most 1000"),

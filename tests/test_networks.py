@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffflow_jax import networks
-from diffflow_jax.networks import dit, embeddings, layers
+from diffflow_jax.networks import embeddings, layers, patches
 
 CASES = {
   "mlp": (networks.MLP(width=16, depth=1, num_classes=3), (4, 2)),
@@ -226,16 +226,16 @@ def test_attention_is_at_the_asked_sides_and_in_the_middle():
 
 def test_patches_are_squares_of_the_image_row_by_row():
   z = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
-  patches = dit.to_patches(z, 2)
-  assert patches.shape == (2, 6, 12)
-  np.testing.assert_array_equal(patches[1, 4], z[1, 2:4, 2:4].ravel())
-  np.testing.assert_array_equal(dit.from_patches(patches, 2, 3, 2), z)
+  cut = patches.to_patches(z, (2, 2))
+  assert cut.shape == (2, 6, 12)
+  np.testing.assert_array_equal(cut[1, 4], z[1, 2:4, 2:4].ravel())
+  np.testing.assert_array_equal(patches.from_patches(cut, (2, 3), (2, 2)), z)
 
 
 def test_rotated_queries_and_keys_see_relative_positions_only():
   q, k = jax.random.normal(jax.random.key(0), (2, 16))
-  put = lambda x: dit.rotate(
-    jnp.broadcast_to(x, (1, 35, 1, 16)), dit.angles(5, 7, 4)
+  put = lambda x: patches.rotate(
+    jnp.broadcast_to(x, (1, 35, 1, 16)), patches.angles((5, 7), 4)
   ).reshape(5, 7, 16)
   q, k = put(q), put(k)
   dot = lambda a, b: float(q[a] @ k[b])
@@ -250,7 +250,7 @@ def test_rotated_queries_and_keys_see_relative_positions_only():
 
 
 def test_fixed_positions_tell_all_tokens_apart_by_their_distance():
-  p = dit.sincos(6, 7, 32)
+  p = patches.sincos((6, 7), 32)
   dots = np.asarray(p @ p.T).reshape(6, 7, 6, 7)
   np.testing.assert_allclose(dots[1, 2, 3, 5], dots[2, 1, 4, 4], rtol=1e-5)
   # p·p' = sum of cos(freq (a - a')) over both axes: largest at itself
@@ -315,7 +315,7 @@ def test_settings_that_cannot_work_are_refused(name, settings, message):
   [
     (
       networks.UNet((8, 8, 8)),
-      "3 resolutions need image sides divisible by 4, not 6 x 8",
+      "3 resolutions need sides divisible by 4, not 6 x 8",
     ),
     (
       networks.UNet((8, 8), attention=(4,)),

@@ -8,6 +8,7 @@ import pytest
 
 from diffflow_jax import data, networks
 from diffflow_jax.objective import densities, losses, objectives, weightings
+from diffflow_jax.process import conditions
 from diffflow_jax.runs import generate
 from diffflow_jax.training import ema, numbers, state as state_lib
 
@@ -53,6 +54,32 @@ def test_the_average_is_the_one_written_out_by_hand():
   assert np.abs(got - np.asarray(leaf(states[-1], "params"))).max() > 1e-6
 
 
+def test_the_loss_of_each_step_for_a_loop_of_ones_own():
+  """The mean over the batch of the same terms, drawn as the step says."""
+  step, state, dataset = _parts()
+  with_loss = jax.jit(state_lib.with_loss(step))
+  plain = state
+  for n in range(2):
+    batch = dataset.batch(0, n, 32)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), n), 4)
+    objective = objectives.flow_matching()
+    terms = losses.terms_at(
+      objective,
+      networks.MLP(width=8, depth=1).apply,
+      plain.params,
+      dataset.to_float(batch["x"]),
+      densities.draw(objective.density, keys[0], 32),
+      losses.noise_like(keys[1], batch["x"]),
+      None,
+    )
+    plain, (state, loss) = step(plain, batch), with_loss(state, batch)
+    np.testing.assert_allclose(loss, terms.loss.mean(), rtol=1e-5)
+  for a, b in zip(
+    *map(jax.tree.leaves, (plain.params, state.params)), strict=True
+  ):
+    assert np.array_equal(a, b)
+
+
 def test_a_new_state_can_be_donated():
   """No two of its arrays share a buffer."""
   step, state, dataset = _parts()
@@ -73,7 +100,10 @@ def test_every_step_and_every_seed_draws_anew():
 
 def test_labels_are_dropped_at_their_rate():
   label, key = jnp.zeros(10000, jnp.int32), jax.random.key(0)
-  drop = lambda rate: np.asarray(state_lib.drop_labels(key, label, 7, rate))
+  known = {"label": conditions.Condition("label", (), 7)}
+  drop = lambda rate: np.asarray(
+    conditions.dropped(known, label, key, {"label": rate})
+  )
   assert np.all(drop(0.0) == 0) and np.all(drop(1.0) == 7)
   share = (drop(0.1) == 7).mean()
   assert abs(share - 0.1) < 4 * np.sqrt(0.09 / 10000)

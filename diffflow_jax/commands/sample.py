@@ -13,7 +13,14 @@ solver may also be `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of
 the grid) or the .npz file of a learned one, which brings its grid; a grid may
 be table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are
 gone through over and over; all classes by default. An .npz holds `samples` and
-`labels`. Sample i of a seed is the same whatever the number of samples, the
+`labels`, and what else the samples were told, by name.
+
+Of data with more than labels, --conditions=FILE.npz gives arrays by name, a row
+for each sample (and <name>_mask, True where something is said); --held_out=0,5
+takes the conditions of held-out examples, from the run's data; by default they
+are those that training kept. --guided=text guides by this one alone.
+
+Sample i of a seed is the same whatever the number of samples, the
 batch size and the number of devices, all of which take part. --workdir may also
 be a folder that `export` wrote. In Python: `dfj.load(workdir).sample(...)`.
 """
@@ -24,7 +31,7 @@ from diffflow_jax.commands.sample_flags import (
   check_files,
   define,
   flag,
-  labels_of,
+  said,
   settings_of,
 )
 
@@ -35,14 +42,14 @@ def main(argv):
   define(values)
   cli.parse(values, argv, __doc__, required=("workdir", "out"))
   check_files(values)
-  how, labels = settings_of(values), labels_of(values)
+  told = said(values)
+  how = settings_of(values) | told | {"seed": values.seed}
 
   import numpy as np
 
   from diffflow_jax.runs import loading, progress
 
   run = loading.opened(values.workdir, values.step, values.ema, flag)
-  how |= dict(labels=labels, seed=values.seed)
   if values.trajectory is not None:
     _write_way(values, run, how)
   samples, labels, evaluations = run.draw(
@@ -54,7 +61,7 @@ def main(argv):
   bad = int(np.sum(~np.isfinite(samples).reshape(len(samples), -1).all(1)))
   some = values.out.lower().endswith(".npz") and bad < len(samples)
   if some or not bad:
-    _write(values.out, run, samples, labels)
+    _write(values.out, run, samples, labels, told)
   if bad:
     raise Failure(
       f"{bad} of {len(samples)} samples are not finite (NaN or inf): "
@@ -66,8 +73,10 @@ def main(argv):
   )
 
 
-def _write(out, run, samples, labels):
+def _write(out, run, samples, labels, told):
   import numpy as np
+
+  from diffflow_jax.runs.told import as_arrays
 
   if out.lower().endswith(".png"):
     run.save_picture(out, samples, labels)
@@ -75,18 +84,14 @@ def _write(out, run, samples, labels):
     arrays = {"samples": samples}
     if labels is not None:
       arrays["labels"] = labels
-    np.savez(out, **arrays)
+    np.savez(out, **arrays, **as_arrays(run.cond(len(samples), **told)))
 
 
 def _write_way(values, run, how):
   """The way of the first samples."""
   from diffflow_jax.plots import trajectory
 
-  whole = values.num_samples or run.config.sampler.num_samples
-  num = min(whole, run.shown)
-  labels = run.labels(whole, how["labels"])
-  if labels is not None:
-    labels = labels[:num]
-  frames, names = run.trajectory(num, **{**how, "labels": labels})
+  frames, names = run.trajectory(values.num_samples, most=run.shown, **how)
+  num = frames.z.shape[1]
   trajectory.save(values.trajectory, frames, names)
   print(f"the way of {num} of them in {values.trajectory}")

@@ -27,6 +27,9 @@ def define(values):
     (flags.DEFINE_boolean, "batched_guidance", True, "Both branches at once."),
     (flags.DEFINE_string, "clip", None, "Threshold x̂: static, dynamic."),
     (flags.DEFINE_string, "labels", None, "Classes, as 0,1,2."),
+    (flags.DEFINE_string, "conditions", None, "File .npz of conditions."),
+    (flags.DEFINE_string, "held_out", None, "Held-out examples, as 0,5,7."),
+    (flags.DEFINE_string, "guided", None, "Guide by these, as text,label."),
     (flags.DEFINE_integer, "step", None, "Checkpoint, not the newest one."),
     (flags.DEFINE_float, "ema", None, "Width of an average, from snapshots."),
     (flags.DEFINE_string, "trajectory", None, "The way, .gif or .png."),
@@ -75,12 +78,22 @@ def settings_of(values):
     batched_guidance=values.batched_guidance,
     weak=values.weak_workdir,
     negative_label=values.negative_label,
+    guided=None if values.guided is None else tuple(values.guided.split(",")),
     clip=values.clip,
   )
 
 
-def labels_of(values):
-  """The classes that --labels names, or None."""
-  if values.labels is None:
-    return None
-  return cli.numbers(values.labels, "labels", int)
+def said(values):
+  """labels, conditions and held_out of `Run.sample`, as the flags have them."""
+  integers = lambda name, text: (
+    text if text is None else cli.numbers(text, name, int)
+  )
+  indices = {n: integers(n, values[n].value) for n in ("labels", "held_out")}
+  path = values.conditions
+  if path is None:
+    return {**indices, "conditions": None}
+  if os.path.splitext(path)[1].lower() != ".npz":
+    raise Refusal(f"--conditions must be an .npz of arrays, not {path!r}")
+  from diffflow_jax.runs import told
+
+  return {**indices, "conditions": told.from_file(path, "--conditions")}

@@ -3,12 +3,16 @@
 A dataset has
 
     shape, num_classes               of one example; 0 classes is unlabelled
+    conditions                       {name: Condition}, where a batch says more
+                                     than labels
     batch(seed, step, size, ...)     dict of NumPy arrays, one process's rows
-    augment(key, x)                  a random version of x, on the device
+    augment(key, x)                  a random version of x, on the device, or it
+                                   and {name: what was done} (`augmentation`)
     to_float(x)                      what the network sees, on the device
 
 and, where it is finite, `len(dataset)` and `take(indices)`, like a batch: by
 them `splits` and `inspect` reach every example. `class_names` if it has some.
+`values` if the entries of what the network sees are of few values.
 
 The order depends on (seed, step) alone: a resumed job, or one on another number
 of processes, reads the same global batches.
@@ -21,7 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.data import checks, layout
+from diffflow_jax.data import checks, given, layout
+from diffflow_jax.process.conditions import with_label
 
 
 @functools.lru_cache(maxsize=4)
@@ -67,6 +72,12 @@ def spread(x, max_value):
   return jnp.asarray(x, jnp.float32) * (2.0 / max_value) - 1.0
 
 
+def values(max_value):
+  """(K,) what the entries of `spread` can be; None if they are over 256."""
+  few = max_value is not None and max_value < 256
+  return jnp.linspace(-1.0, 1.0, int(max_value) + 1) if few else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Arrays:
   """Examples in memory, shuffled anew each epoch; batches run across epochs.
@@ -83,9 +94,12 @@ class Arrays:
     layout: the axes of x, where its shape does not say them: "NCHW" is turned
       into (num, h, w, c), "NHW" gets its channel, "NLC" is a series.
     class_names: of the labels, or () where nobody knows them.
+    given: {name: array, or (array, mask)}, further conditions, as `data.given`
+      has them; kinds: {name: kind} of those whose shape may be two things.
 
   Raises:
-    ValueError: x, labels or a setting that cannot be meant, with the remedy.
+    ValueError: x, labels, a condition or a setting that cannot be meant, with
+      the remedy.
   """
 
   x: np.ndarray
@@ -97,23 +111,31 @@ class Arrays:
   range: tuple[float, float] | None = None
   layout: str | None = None
   class_names: tuple[str, ...] = ()
+  given: dict = dataclasses.field(default_factory=dict)
+  kinds: dict = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    given = dict(vars(self))
+    settled = dict(vars(self))
     x = layout.as_examples(self.x, self.layout)
     layout.check_scaling(x.dtype, self.scale, self.range)
-    given |= {
+    settled |= {
       "x": x,
       "max_value": layout.largest_integer(x.dtype, self.max_value),
       "layout": layout.PLAIN.get(x.ndim),  # what x has now: a copy stays so
     }
-    if given["max_value"] is None and (self.scale, self.range) == (None, None):
+    if settled["max_value"] is None and (self.scale, self.range) == (
+      None,
+      None,
+    ):
       layout.check_range(x)
     if self.flip and x.ndim != 4:
       raise ValueError(f"flip is for images, not examples {x.shape[1:]}")
-    given |= _checked_labels(self.labels, self.num_classes, len(x))
-    names = checks.check_names(self.class_names, given["num_classes"])
-    for name, value in {**given, "class_names": names}.items():
+    settled |= _checked_labels(self.labels, self.num_classes, len(x))
+    names = checks.check_names(self.class_names, settled["num_classes"])
+    held = given.check(self.given, self.kinds, len(x), x.shape[1:])
+    given.check_flip(self.flip, {n: h.condition for n, h in held.items()})
+    settled |= {"class_names": names, "given": held}
+    for name, value in settled.items():
       object.__setattr__(self, name, value)
 
   def __len__(self):
@@ -123,19 +145,29 @@ class Arrays:
   def shape(self):
     return self.x.shape[1:]
 
+  @property
+  def values(self):
+    return values(self.max_value)
+
+  @property
+  def conditions(self):
+    """{name: Condition} of labels and of all that is given."""
+    held = {name: one.condition for name, one in self.given.items()}
+    return with_label(self.num_classes, held)
+
   def batch(self, seed, step, size, process=0, num_processes=1):
-    """Rows of global batch number `step`: dict(x=..., label=...)."""
+    """Rows of global batch number `step`: dict(x=..., label=..., ...)."""
     return self.take(
       indices(len(self), seed, step, size, process, num_processes)
     )
 
   def take(self, index):
-    """The examples of an array of indices: dict(x=..., label=...)."""
+    """The examples of an array of indices: dict(x=..., label=..., ...)."""
     x = self.x[index]
     batch = {"x": x.astype(x.dtype.newbyteorder("="), "C", copy=False)}
     if self.labels is not None:
       batch["label"] = self.labels[index]
-    return batch
+    return batch | given.taken(self.given, index)
 
   def augment(self, key, x):
     """x, of any type, with random flips if the dataset asks for them."""

@@ -1,16 +1,22 @@
 """Your own arrays, and precomputed latents, from NumPy files."""
 
+import logging
 import zipfile
 
 import numpy as np
 
 from diffflow_jax.data import checks
 from diffflow_jax.data.arrays import Arrays
+from diffflow_jax.process.conditions import mask_name
+
+log = logging.getLogger("diffflow_jax")
+
+MASK = mask_name("")
 
 
 def arrays(
   path, labels="", num_classes=None, scale=None, flip=False, range=None,
-  max_value=None, layout=None, class_names=(),
+  max_value=None, layout=None, class_names=(), conditions=(), kinds=None,
 ):  # fmt: skip
   """Examples from a .npy file (memory-mapped), or x and label of a .npz.
 
@@ -21,7 +27,10 @@ def arrays(
     num_classes: counted if None and there are labels; 0 ignores those of an
       .npz.
     flip: whether to flip images at random; not for latents.
-    range, max_value, layout, class_names: as in `Arrays`.
+    range, max_value, layout, class_names, kinds: as in `Arrays`.
+    conditions: names of further arrays of an .npz, each with its mask where it
+      has a <name>_mask; or, for a .npy path, {name: .npy file}, of which one
+      may be called <name>_mask.
   Raises:
     ValueError: files missing or damaged, and whatever `Arrays` refuses.
   """
@@ -44,15 +53,55 @@ def arrays(
     found = _load(labels) if labels or num_classes else None
   if isinstance(found, dict):
     raise ValueError(f"{where} must be a .npy file of labels")
+  given = _given(path, loaded, conditions)
   if found is not None:
     num_classes = num_classes or checks.count_classes(found, len(x), where)
     found = checks.check_labels(found, len(x), num_classes, where)
   try:
     return Arrays(
-      x, found, num_classes, max_value, scale, flip, range, layout, class_names
-    )
+      x, found, num_classes, max_value, scale, flip, range, layout, class_names,
+      given, dict(kinds or {}),
+    )  # fmt: skip
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
+
+
+def _given(path, loaded, conditions):
+  """{name: array or (array, mask)} of the conditions that are asked for."""
+  in_files = hasattr(conditions, "items")
+  if isinstance(loaded, dict) == in_files and conditions:
+    wanted = (
+      "names of arrays of its own" if in_files else "a dict of .npy files"
+    )
+    raise ValueError(f"{path}: conditions must be {wanted}, not {conditions!r}")
+  if isinstance(conditions, str):
+    raise ValueError(f"conditions must be a list of names, not {conditions!r}")
+  if in_files:
+    held = {name: _load(file) for name, file in conditions.items()}
+    for name, array in held.items():
+      if isinstance(array, dict):
+        raise ValueError(f"{conditions[name]} must be a .npy file of {name}")
+    names = [n for n in held if n.removesuffix(MASK) == n]
+  else:
+    held, names = loaded, list(conditions)
+    unread = _unread(loaded, names) if isinstance(loaded, dict) else []
+    if unread:
+      log.warning(
+        "%s holds %s, which nothing reads: conditions=[%s] does",
+        path,
+        ", ".join(unread),
+        ", ".join(f'"{name}"' for name in unread if not name.endswith(MASK)),
+      )
+  masked = lambda name: f"{name}{MASK}" in held
+  return {
+    n: (held[n], held[n + MASK]) if masked(n) else _entry(held, n, path)
+    for n in names
+  }
+
+
+def _unread(loaded, names):
+  read = {"x", "label", *names, *(name + MASK for name in names)}
+  return sorted(loaded.keys() - read)
 
 
 def _load(path):

@@ -14,8 +14,8 @@ import os
 
 import numpy as np
 
-from diffflow_jax.data import checks, images
-from diffflow_jax.data.arrays import indices, random_flip, spread
+from diffflow_jax.data import checks, given, images
+from diffflow_jax.data.arrays import indices, random_flip, spread, values
 
 log = logging.getLogger("diffflow_jax")
 
@@ -29,7 +29,8 @@ class Source:
   """Images (size, size, channels) of uint8 and labels, read by `read`.
 
   Attributes:
-    num: how many examples; read: index -> (Pillow image or array, label).
+    num: how many examples; read: index -> (Pillow image or array, label), and
+      third, where there are conditions, {name: floats, or (floats, mask)}.
     name: index -> what an error calls the example.
     undecodable: "refuse" raises for an image that cannot be decoded; "skip"
       takes the next one that can, with its label, and counts it in `skipped`.
@@ -37,6 +38,7 @@ class Source:
     resize, fit, background: how `images.to_square` makes them of one size.
     labels: of all examples where they are known without reading them, or None.
     class_names: of the labels, or () where nobody knows them.
+    conditions: {name: Condition} of what `read` says beside the label.
     skipped: names of the images that were skipped so far; noted: what was said
       once.
   """
@@ -54,6 +56,7 @@ class Source:
   background: str = "white"
   labels: np.ndarray | None = None
   class_names: tuple[str, ...] = ()
+  conditions: dict = dataclasses.field(default_factory=dict)
   skipped: set = dataclasses.field(default_factory=set)
   noted: set = dataclasses.field(default_factory=set)
 
@@ -66,6 +69,7 @@ class Source:
       raise ValueError("the dataset has no examples")
     names = checks.check_names(self.class_names, self.num_classes)
     object.__setattr__(self, "class_names", names)
+    given.check_flip(self.flip, self.conditions)
 
   def __len__(self):
     return self.num
@@ -74,8 +78,12 @@ class Source:
   def shape(self):
     return (self.size, self.size, self.channels)
 
+  @property
+  def values(self):
+    return values(255)
+
   def batch(self, seed, step, size, process=0, num_processes=1):
-    """Rows of global batch number `step`: dict(x=..., label=...).
+    """Rows of global batch number `step`: dict(x=..., label=..., ...).
 
     Raises:
       ValueError: an image cannot be decoded, or a label is out of range.
@@ -85,18 +93,19 @@ class Source:
     )
 
   def take(self, index):
-    """The examples of an array of indices: dict(x=..., label=...).
+    """The examples of an array of indices: dict(x=..., label=..., ...).
 
     Raises:
       ValueError: as `batch`.
     """
     # decoding releases Python's lock
     with ThreadPoolExecutor(min(32, 2 * num_cores())) as pool:
-      x, labels = zip(*pool.map(self._example, index.tolist()), strict=True)
+      found = list(pool.map(self._example, index.tolist()))
+    x, labels, said = zip(*found, strict=True)
     batch = {"x": np.stack(x)}
     if self.num_classes:
       batch["label"] = np.array(labels, np.int32)
-    return batch
+    return batch | given.stacked(self.conditions, said)
 
   def subset(self, index):
     """The examples of an array of indices as a data set of their own."""
@@ -118,11 +127,11 @@ class Source:
     return spread(x, 255)
 
   def _example(self, index):
-    """(x, label) of an index, or of the first after it that can be decoded."""
+    """(x, label, said) of an index, or of the next that can be decoded."""
     for i in range(index, index + MOST_IN_A_ROW):
       i %= self.num
       try:
-        image, label = self.read(i)
+        image, label, *said = self.read(i)
         self._note_frames(i, image)
         x = images.to_square(
           image,
@@ -139,7 +148,7 @@ class Source:
           raise  # the disk's, not the picture's: skipping would move the order
         self._note(i, error)
         continue
-      return x, self._check_label(i, label)
+      return x, self._check_label(i, label), self._check_said(i, said)
     raise ValueError(
       f"{MOST_IN_A_ROW} images in a row cannot be decoded, "
       f"from {self.name(index)} on"
@@ -172,6 +181,15 @@ class Source:
         self.name(index),
         image.n_frames,
       )
+
+  def _check_said(self, index, said):
+    """{name: (value, mask or None)} of the conditions of an example."""
+    if not self.conditions:
+      return {}
+    try:
+      return given.of_example(self.conditions, said[0] if said else {})
+    except ValueError as error:
+      raise ValueError(f"{self.name(index)}: {error}") from error
 
   def _check_label(self, index, label):
     if self.num_classes and not 0 <= label < self.num_classes:

@@ -1,9 +1,90 @@
-"""How good samples are."""
+"""How good samples are, and how sure that is.
 
+Every metric is a function of features, (num, ...) arrays, samples first and the
+reference second, and returns `Estimate`s: value, standard error, 95 % interval.
+"""
+
+from diffflow_jax.evaluation.classes import (
+  inception_score,
+  label_agreement,
+  label_reliability,
+)
+from diffflow_jax.evaluation.coverage import expected_coverage, prdc
 from diffflow_jax.evaluation.distances import (
   frechet_distance,
   nearest_distances,
 )
+from diffflow_jax.evaluation.estimates import Estimate
+from diffflow_jax.evaluation.fid import (
+  frechet,
+  frechet_floor,
+  frechet_of_gaussians,
+)
 from diffflow_jax.evaluation.held_out import eps_mse_by_logsnr
+from diffflow_jax.evaluation.kernels import (
+  energy_distance,
+  kid,
+  median_distance,
+  mmd,
+)
+from diffflow_jax.evaluation.known import (
+  gaussian_kl,
+  kl,
+  log_likelihood,
+  mode_shares,
+)
+from diffflow_jax.evaluation.memorisation import (
+  authenticity,
+  distance_ratio,
+  nearer_to_train,
+)
+from diffflow_jax.evaluation.neighbours import nearest
+from diffflow_jax.evaluation.reference import (
+  dataset_statistics,
+  feature_chunks,
+  fingerprint,
+  read_images,
+  read_statistics,
+  write_statistics,
+)
+from diffflow_jax.evaluation.sliced import sliced_wasserstein
+from diffflow_jax.evaluation.streaming import Moments, moments, moments_in_parts
+from diffflow_jax.evaluation.two_sample import classifier_two_sample
 
-__all__ = ["eps_mse_by_logsnr", "frechet_distance", "nearest_distances"]
+__all__ = [
+  "Estimate",
+  "Moments",
+  "authenticity",
+  "classifier_two_sample",
+  "dataset_statistics",
+  "distance_ratio",
+  "energy_distance",
+  "eps_mse_by_logsnr",
+  "expected_coverage",
+  "feature_chunks",
+  "fingerprint",
+  "frechet",
+  "frechet_distance",
+  "frechet_floor",
+  "frechet_of_gaussians",
+  "gaussian_kl",
+  "inception_score",
+  "kid",
+  "kl",
+  "label_agreement",
+  "label_reliability",
+  "log_likelihood",
+  "median_distance",
+  "mmd",
+  "mode_shares",
+  "moments",
+  "moments_in_parts",
+  "nearer_to_train",
+  "nearest",
+  "nearest_distances",
+  "prdc",
+  "read_images",
+  "read_statistics",
+  "sliced_wasserstein",
+  "write_statistics",
+]

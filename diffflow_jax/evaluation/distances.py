@@ -1,6 +1,9 @@
-"""Distances between sets of samples, on the host in float64."""
+"""Distances between sets of samples, as plain numbers."""
 
 import numpy as np
+
+from diffflow_jax.evaluation import neighbours
+from diffflow_jax.evaluation.fid import frechet
 
 
 def _flat(x):
@@ -14,7 +17,8 @@ def frechet_distance(a, b):
       |m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^½)
 
   Dowson & Landau 1982 eq. 16; the formula of FID (Heusel et al.,
-  arXiv:1706.08500 eq. 6) on whatever features the rows are.
+  arXiv:1706.08500 eq. 6) on whatever features the rows are. `frechet` tells
+  its error too.
 
   Args:
     a, b: (num, ...), at least two rows each; features are flattened.
@@ -25,14 +29,7 @@ def frechet_distance(a, b):
       f"two sets of at least 2 rows of equal size are needed, not shapes "
       f"{a.shape} and {b.shape}"
     )
-  cov_a, cov_b = np.cov(a.T, ddof=1), np.cov(b.T, ddof=1)
-  # tr (C_a C_b)^½ = tr (C_a^½ C_b C_a^½)^½, of a symmetric matrix
-  values, vectors = np.linalg.eigh(np.atleast_2d(cov_a))
-  root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-  middle = np.linalg.eigvalsh(root @ np.atleast_2d(cov_b) @ root)
-  cross = np.sqrt(np.maximum(middle, 0.0)).sum()
-  shift = ((a.mean(0) - b.mean(0)) ** 2).sum()
-  return float(shift + np.trace(np.atleast_2d(cov_a + cov_b)) - 2 * cross)
+  return frechet(a, b, num_parts=1).plain.value
 
 
 def nearest_distances(samples, reference):
@@ -41,6 +38,4 @@ def nearest_distances(samples, reference):
   Compared with the same for held-out data it shows copies: much smaller
   distances mean that training examples were memorised.
   """
-  s, r = _flat(samples), _flat(reference)
-  squared = (s**2).sum(1)[:, None] - 2 * s @ r.T + (r**2).sum(1)
-  return np.sqrt(np.maximum(squared.min(1), 0.0))
+  return neighbours.nearest(_flat(samples), _flat(reference), 1)[0][:, 0]

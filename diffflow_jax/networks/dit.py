@@ -1,23 +1,29 @@
-"""A diffusion transformer, conditioned on logsnr and class.
+"""A diffusion transformer, conditioned on logsnr and on what it is told.
 
 Peebles & Xie, arXiv:2212.09748 §3: patches as tokens, blocks with adaLN-Zero.
 The blocks are one scan over stacked parameters, so compile time does not grow
 with depth.
 """
 
-import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from diffflow_jax.networks import layers
+from diffflow_jax.networks import layers, patches, told
+from diffflow_jax.networks.blocks import (
+  XAVIER,
+  ZEROS,
+  Block,
+  JointBlock,
+  modulated,
+)
 from diffflow_jax.networks.embeddings import Conditioning
 from diffflow_jax.process import ranges
 
 POSITIONS = ("sincos", "rope")
-XAVIER = nn.initializers.xavier_uniform()
-ZEROS = nn.initializers.zeros
+SEQUENCES = ("cross", "joint")
 
 # arXiv:2212.09748 Table 1
 SIZES = {
@@ -28,84 +34,23 @@ SIZES = {
 }
 
 
-def angles(num_rows, num_columns, num_freqs):
-  """Row and column of each token at num_freqs speeds, (tokens, 2, num_freqs).
-
-  10000^(-i/num_freqs) radians a patch, arXiv:1706.03762 §3.5, on each axis.
-  """
-  freqs = 10000.0 ** (-jnp.arange(num_freqs) / num_freqs)
-  at = jnp.indices((num_rows, num_columns)).reshape(2, -1).T
-  return at[:, :, None] * freqs
-
-
-def sincos(num_rows, num_columns, width):
-  """Fixed position embeddings on a grid, (tokens, width)."""
-  angle = angles(num_rows, num_columns, width // 4)
-  features = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=2)
-  return features.reshape(-1, width)
-
-
-def rotate(q, angle):
-  """Turns pairs of channels by the token's angles: rotary positions.
-
-  Su et al., arXiv:2104.09864 eq. 34, half of the channels by the row and half
-  by the column: q·k then depends on where they are relative to each other.
-
-  Args:
-    q: (batch, tokens, heads, head_dim); angle: (tokens, 2, head_dim/4).
-  """
-  angle = angle.reshape(angle.shape[0], 1, -1)
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  a, b = jnp.split(q.astype(jnp.float32), 2, axis=-1)
-  turned = jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-  return turned.astype(q.dtype)
-
-
-def modulated(h, shift, scale, dtype=None):
-  """LayerNorm without weights, then scaled and shifted by the condition."""
-  norm = nn.LayerNorm(
-    epsilon=1e-6, use_bias=False, use_scale=False, dtype=dtype
-  )
-  return norm(h) * (1.0 + scale) + shift
-
-
-class Block(nn.Module):
-  """Attention and MLP, each modulated and gated: the identity at first."""
-
-  num_heads: int
-  dtype: Any = None
-
-  @nn.compact
-  def __call__(self, h, emb, angle):
-    batch, tokens, width = h.shape
-    dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=XAVIER)
-    six = dense(6 * width, kernel_init=ZEROS)(emb)[:, None]
-    shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(six, 6, axis=-1)
-
-    y = modulated(h, shift1, scale1, self.dtype)
-    # the key's bias would cancel in the softmax
-    qkv = dense(3 * width, use_bias=False)(y)
-    qkv = qkv.reshape(batch, tokens, 3, self.num_heads, -1)
-    q, k, v = (qkv[:, :, i] for i in range(3))
-    if angle is not None:
-      q, k = rotate(q, angle), rotate(k, angle)
-    y = layers.attend(q, k, v).reshape(batch, tokens, width)
-    h = h + gate1 * dense(width)(y)
-
-    y = modulated(h, shift2, scale2, self.dtype)
-    y = nn.gelu(dense(4 * width)(y), approximate=True)
-    return h + gate2 * dense(width)(y), None
-
-
 class DiT(nn.Module):
-  """apply(params, z (batch, h, w, c), logsnr (batch,), cond) -> like z.
+  """apply(params, z (batch, *sides, c), logsnr (batch,), cond) -> like z.
+
+  Series, images, volumes, video: any number of sides.
 
   Attributes:
     width, depth, num_heads: of the transformer; see SIZES for the paper's.
-    patch: side of the square that is one token.
+    patch: side of the square that is one token, or a side for each axis.
     num_classes: 0 is unconditional; labels are 0 … num_classes - 1, and
       num_classes means "no class".
+    conditions: {name: Condition} that cond holds beside or instead of labels;
+      see `told`.
+    sequences: how those are taken: "cross", by cross-attention in each block,
+      or "joint", by attention over both as MM-DiT has it, arXiv:2403.03206.
     positions: "sincos" adds fixed embeddings, "rope" rotates queries and keys.
+    dropout: of what attention and MLP add, where apply gets rngs={"dropout":
+      key}; without it nothing is dropped.
     dtype: "bfloat16" computes in it, with float32 parameters, statistics,
       softmax and output; None computes in z's.
     remat: blocks are run again in the backward pass instead of kept in memory.
@@ -113,91 +58,98 @@ class DiT(nn.Module):
   Zero at initialisation.
 
   Raises:
-    ValueError: heads that do not divide the width into multiples of 4; image
-      sides that patches do not cover; unknown positions.
+    ValueError: heads that do not divide the width into multiples of 4; sides
+      that patches do not cover; too few channels for the positions; unknown
+      positions or sequences; conditions that are none.
   """
 
   width: int = 384
   depth: int = 12
   num_heads: int = 6
-  patch: int = 2
+  patch: Any = 2
   num_classes: int = 0
   positions: str = "sincos"
   dtype: Any = None
   remat: bool = False
+  conditions: Any = None
+  sequences: str = "cross"
+  dropout: float = 0.0
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
-    ranges.check("num_classes", self.num_classes, "an integer >= 0")
+    self.num_classes = told.check("DiT", self.conditions, self.num_classes)
+    ranges.check("dropout", self.dropout, "in [0, 1)")
     layers.check_positive(
-      width=self.width,
-      depth=self.depth,
-      num_heads=self.num_heads,
-      patch=self.patch,
+      width=self.width, depth=self.depth, num_heads=self.num_heads
     )
+    for patch in layers.each(self.patch):
+      layers.check_positive(patch=patch)
     if self.width % (4 * self.num_heads):
       raise ValueError(
         f"width must be divisible by 4 x {self.num_heads} heads, "
         f"not {self.width}"
       )
-    if self.positions not in POSITIONS:
+    layers.check_one_of(POSITIONS, positions=self.positions)
+    layers.check_one_of(SEQUENCES, sequences=self.sequences)
+    has_sequence = told.of_kind(self.conditions or {}, "sequence")
+    if self.sequences == "joint" and not has_sequence:
       raise ValueError(
-        f"positions must be one of {', '.join(POSITIONS)}, "
-        f"not {self.positions!r}"
+        "sequences='joint' needs a condition that is a sequence, and there is "
+        "none in conditions"
       )
     super().__post_init__()
 
-  def _blocks(self):
-    block = nn.remat(Block, prevent_cse=False) if self.remat else Block
-    return nn.scan(
+  def _blocks(self, h, emb, angle, context):
+    """The blocks; a joint one carries the context along."""
+    joint = self.sequences == "joint"
+    block = JointBlock if joint else Block
+    if self.remat:
+      block = nn.remat(block, prevent_cse=False)
+    blocks = nn.scan(
       block,
       variable_axes={"params": 0},
-      split_rngs={"params": True},
-      in_axes=(nn.broadcast, nn.broadcast),
+      split_rngs={"params": True, "dropout": True},
+      in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
       length=self.depth,
-    )(self.num_heads, self.dtype, name="blocks")
+    )(self.num_heads, self.dtype, self.dropout, name="blocks")
+    if joint:
+      (h, _), _ = blocks((h, context[0]), emb, angle, context[1])
+    else:
+      h, _ = blocks(h, emb, angle, context)
+    return h
+
+  def _angles(self, grid):
+    """Of rotary positions, or None."""
+    head_dim = self.width // self.num_heads
+    rope, axes = self.positions == "rope", len(grid)
+    if (head_dim if rope else self.width) < 2 * axes:
+      raise ValueError(
+        f"positions={self.positions!r} on {axes} axes need at least {2 * axes} "
+        f"channels{' a head' if rope else ''}, and width is {self.width} in "
+        f"{self.num_heads} heads"
+      )
+    return patches.angles(grid, head_dim // (2 * axes)) if rope else None
 
   @nn.compact
   def __call__(self, z, logsnr, cond=None):
-    rows, columns = grid = _grid(z.shape[1:3], self.patch)
-    emb = Conditioning(self.width, self.num_classes, num_features=256)(
-      logsnr, cond
-    )
+    sides = layers.sides_of("DiT", z)
+    patch = layers.per_axis("patch", self.patch, len(sides))
+    grid = patches.cut(sides, patch)
+    named = told.named(self.conditions)
+    cond = told.read(named, cond, z)
+    tokens = told.Sequences(self.width, named)(cond)
+    emb = Conditioning(
+      self.width, self.num_classes, num_features=256, conditions=named
+    )(logsnr, cond, tokens)
     h = nn.Dense(self.width, dtype=self.dtype, kernel_init=XAVIER)(
-      to_patches(z, self.patch)
+      patches.to_patches(told.Images(named)(z, cond), patch)
     )
-    if self.positions == "rope":
-      angle = angles(*grid, self.width // self.num_heads // 4)
-    else:
-      angle, h = None, h + sincos(*grid, self.width).astype(h.dtype)
-    h, _ = self._blocks()(h, emb, angle)
+    angle = self._angles(grid)
+    if angle is None:
+      h = h + patches.sincos(grid, self.width).astype(h.dtype)
+    h = self._blocks(h, emb, angle, told.joined(tokens, h.dtype))
     # with no dtype: in the float32 of the parameters
     two = nn.Dense(2 * self.width, kernel_init=ZEROS)(emb)[:, None]
     h = modulated(h.astype(z.dtype), *jnp.split(two, 2, axis=-1))
-    h = nn.Dense(self.patch**2 * z.shape[-1], kernel_init=ZEROS)(h)
-    return from_patches(h, rows, columns, self.patch)
-
-
-def _grid(sides, patch):
-  """Rows and columns of patches in an image."""
-  if any(side % patch for side in sides):
-    raise ValueError(
-      f"image sides must be divisible by the patch of {patch}, "
-      f"not {' x '.join(map(str, sides))}"
-    )
-  return [side // patch for side in sides]
-
-
-def to_patches(z, patch):
-  """(batch, h, w, c) -> (batch, tokens, patch² c), row by row."""
-  batch, h, w, c = z.shape
-  z = z.reshape(batch, h // patch, patch, w // patch, patch, c)
-  return z.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, patch * patch * c)
-
-
-def from_patches(h, rows, columns, patch):
-  """The inverse of `to_patches`."""
-  batch = h.shape[0]
-  h = h.reshape(batch, rows, columns, patch, patch, -1)
-  h = h.transpose(0, 1, 3, 2, 4, 5)
-  return h.reshape(batch, rows * patch, columns * patch, -1)
+    h = nn.Dense(math.prod(patch) * z.shape[-1], kernel_init=ZEROS)(h)
+    return patches.from_patches(h, grid, patch)

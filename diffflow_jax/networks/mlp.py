@@ -6,9 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from diffflow_jax.networks import layers
+from diffflow_jax.networks import layers, told
 from diffflow_jax.networks.embeddings import Conditioning
-from diffflow_jax.process import ranges
 
 
 class MLP(nn.Module):
@@ -16,23 +15,33 @@ class MLP(nn.Module):
 
   apply(params, z (batch, d), logsnr (batch,), cond) -> (batch, d), zero at
   initialisation. dtype "bfloat16" computes in it, with float32 parameters and
-  output; None computes in z's.
+  output; None computes in z's. conditions, {name: Condition}, are what cond
+  holds beside or instead of labels: no images, and of sequences the mean.
   """
 
   width: int = 128
   depth: int = 3
   num_classes: int = 0
   dtype: Any = None
+  conditions: Any = None
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
-    ranges.check("num_classes", self.num_classes, "an integer >= 0")
+    kinds = ("label", "vector", "sequence")
+    self.num_classes = told.check(
+      "MLP", self.conditions, self.num_classes, kinds
+    )
     layers.check_positive(width=self.width, depth=self.depth)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, z, logsnr, cond=None):
-    emb = Conditioning(self.width, self.num_classes)(logsnr, cond)
+    named = told.named(self.conditions)
+    cond = told.read(named, cond, z)
+    tokens = told.Sequences(self.width, named)(cond)
+    emb = Conditioning(self.width, self.num_classes, conditions=named)(
+      logsnr, cond, tokens
+    )
     dense = functools.partial(nn.Dense, dtype=self.dtype)
     h = dense(self.width)(z)
     for _ in range(self.depth):

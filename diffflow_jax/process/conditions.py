@@ -10,11 +10,13 @@ nothing else; or a dict, with one entry for each named condition:
                on one that divides it
 
 Where the mask is False nothing was said: the network puts the condition's own
-null there, one that it learns, or zero.
+null there, one that it learns, or zero. A batch of data holds an entry by its
+name, and its mask, where it has one, as <name>_mask.
 """
 
 import dataclasses
 from typing import Any
+import zlib
 
 from flax import struct
 import jax
@@ -24,6 +26,8 @@ import numpy as np
 KINDS = ("label", "vector", "sequence", "image")
 NULLS = ("learned", "zero")
 LABEL = "label"  # the name of a data set's classes
+AUGMENTATION = "augmentation"  # of what augmenting did to x; no sample has it
+ALL = 0  # what is folded into a key for all conditions together
 
 
 @struct.dataclass
@@ -74,6 +78,28 @@ class Condition:
       )
 
 
+def of(dataset):
+  """{name: Condition} of a data set, or of the card of one.
+
+  Those that it names, in its order; classes are a label even where it does not
+  name them, and then the first.
+  """
+  known = getattr(dataset, "conditions", None) or {}
+  return with_label(dataset.num_classes, known)
+
+
+def with_label(num_classes, conditions):
+  """Conditions and, of data that has classes, the label first."""
+  if not num_classes or LABEL in conditions:
+    return dict(conditions)
+  return {LABEL: Condition("label", (), int(num_classes)), **conditions}
+
+
+def asked(conditions):
+  """Those that a sample is drawn under: all that data say of their own."""
+  return {n: c for n, c in conditions.items() if n != AUGMENTATION}
+
+
 def is_label_only(conditions):
   """Whether cond is the labels themselves and no dict."""
   return list(conditions) == [LABEL] and conditions[LABEL].kind == "label"
@@ -108,6 +134,62 @@ def _zero(condition, size):
   )
 
 
+def from_batch(conditions, batch):
+  """cond of a batch of data; what the batch does not hold is left out.
+
+  A number that was not said is zero here, whatever the batch has in its place.
+  """
+  if is_label_only(conditions):
+    return batch[LABEL]
+  held = {n: c for n, c in conditions.items() if n in batch}
+  return {n: _entry(c, batch, n) for n, c in held.items()} or None
+
+
+def _entry(condition, batch, name):
+  value = batch[name]
+  if condition.kind == "label":
+    return value
+  value = jnp.asarray(value, jnp.float32)
+  mask = batch.get(mask_name(name))
+  if mask is None:
+    return as_given(condition, value)
+  mask = jnp.asarray(mask, bool)
+  rows = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
+  return Given(jnp.where(rows, value, 0.0), mask)
+
+
+def mask_name(name):
+  """What the mask of a condition is called in a batch or a file."""
+  return f"{name}_mask"
+
+
+def dropped(conditions, cond, key, rates, together=0.0):
+  """cond with each condition left out of some examples, for guidance.
+
+  Args:
+    key: PRNG key; each condition draws from one of its own name.
+    rates: {name: share of the examples that lose it}, independently; one that
+      it does not name is kept.
+    together: share of the examples that lose all of them.
+  """
+  alone = is_label_only(conditions)
+  entries = {LABEL: cond} if alone else dict(cond)
+  num = num_examples(cond)
+  everything = None
+  if together:
+    every = jax.random.fold_in(key, ALL)
+    everything = jax.random.bernoulli(every, together, (num,))
+  for name, entry in entries.items():
+    lost, rate = everything, rates.get(name, 0.0)
+    if rate:
+      own = key if alone else jax.random.fold_in(key, zlib.crc32(name.encode()))
+      lost = jax.random.bernoulli(own, rate, (num,))
+      lost = lost if everything is None else lost | everything
+    if lost is not None:
+      entries[name] = drop(conditions[name], entry, lost)
+  return entries[LABEL] if alone else entries
+
+
 def drop(condition, entry, dropped):
   """The entry of cond with its null where dropped (batch,) is True."""
   if condition.kind == "label":
@@ -133,7 +215,8 @@ def as_given(condition, entry):
   if isinstance(entry, Given):
     return entry
   entry = jnp.asarray(entry)
-  return Given(entry, jnp.ones((entry.shape[0], *mask_shape(condition)), bool))
+  over = 1 + len(mask_shape(condition))
+  return Given(entry, jnp.ones(entry.shape[:over], bool))
 
 
 def num_examples(cond):

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.process import conditions
 from diffflow_jax.store import paths
 from diffflow_jax.store.seals import seal, unseal
 
@@ -26,6 +27,8 @@ class Card:
     points: up to 512 examples of data in the plane, for pictures, else ().
     found: what was found when it was looked at, `Inspection.as_dict()`; {} of
       a run that did not keep it.
+    conditions: {name: Condition} of all that a network is told, those of
+      `process.conditions.of`; the classes alone if it is left out.
   """
 
   shape: tuple
@@ -33,6 +36,10 @@ class Card:
   class_names: tuple = ()
   points: tuple = ()
   found: dict = dataclasses.field(default_factory=dict, hash=False)
+  conditions: dict = dataclasses.field(default_factory=dict, hash=False)
+
+  def __post_init__(self):
+    object.__setattr__(self, "conditions", conditions.of(self))
 
   def to_json(self):
     return seal(dataclasses.asdict(self))
@@ -50,6 +57,7 @@ def of(dataset):
     int(dataset.num_classes),
     tuple(getattr(dataset, "class_names", ())),
     points,
+    conditions=conditions.of(dataset),
   )
 
 
@@ -68,10 +76,14 @@ def read(workdir):
       tuple(map(str, known["class_names"])),
       tuple(map(tuple, known["points"])),
       dict(known.get("found", {})),
+      {
+        str(name): conditions.Condition(**one)
+        for name, one in known.get("conditions", {}).items()
+      },
     )
   except FileNotFoundError:
     return None
   except OSError as error:
     raise Refusal(f"{path} cannot be read: {paths.reason(error)}") from error
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise Refusal(f"{path} cannot be read: {error}") from error

@@ -1,7 +1,7 @@
 """What is refused of a config before anything is made of it."""
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.process import ranges
+from diffflow_jax.process import conditions, ranges
 
 
 def need(ok, field, value, allowed):
@@ -51,7 +51,7 @@ def check_network(network, card):
       )
   z = jax.ShapeDtypeStruct((2, *card.shape), jnp.float32)
   logsnr = jax.ShapeDtypeStruct((2,), jnp.float32)
-  cond = jax.ShapeDtypeStruct((2,), jnp.int32) if card.num_classes else None
+  cond = jax.eval_shape(lambda: conditions.zeros(card.conditions, 2))
   key = jax.eval_shape(lambda: jax.random.key(0))
   try:
     params = jax.eval_shape(network.init, key, z, logsnr, cond)

@@ -2,7 +2,7 @@
 
 README.md                the model card
 params.safetensors       the averaged parameters, with their checksum
-config.json, data.json   as the run's own
+config.json, data.json   as the run's own, and conditions.npz where it has one
 samples.png              samples with the config's settings
 sampler.jaxexport        on request: the whole sampler, for jax alone
 
@@ -15,7 +15,12 @@ import os
 import tempfile
 
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.runs import card as card_lib, model_card, params_file
+from diffflow_jax.runs import (
+  card as card_lib,
+  conditions_file,
+  model_card,
+  params_file,
+)
 from diffflow_jax.runs.settings import said
 from diffflow_jax.runs.workdir import CONFIG
 from diffflow_jax.store import paths
@@ -24,7 +29,9 @@ PICTURE = "samples.png"
 README = "README.md"
 SAMPLER = "sampler.jaxexport"
 PARAMS = params_file.NAME
-FILES = (README, PARAMS, PICTURE, SAMPLER, card_lib.DATA, CONFIG)
+FILES = (
+  README, PARAMS, PICTURE, SAMPLER, card_lib.DATA, conditions_file.NAME, CONFIG,
+)  # fmt: skip
 
 
 def write(run, out, sampler=None):
@@ -40,10 +47,10 @@ def write(run, out, sampler=None):
   """
   params = params_file.pack(run.params, run.step)
   place = _claim(out, run.say("out"))
-  labels = run.labels(run.config.sampler.num_samples)
+  samples, labels, _ = run.draw()
   with tempfile.TemporaryDirectory() as scratch:
     local = os.path.join(scratch, PICTURE)
-    run.save_picture(local, run.sample(), labels)
+    run.save_picture(local, samples, labels)
     with open(local, "rb") as file:
       picture = file.read()
   files = {PARAMS: params, PICTURE: picture}
@@ -52,6 +59,8 @@ def write(run, out, sampler=None):
   text = model_card.text(run, os.path.basename(place), params, sampler)
   files[README] = text.encode()
   files[card_lib.DATA] = run.card.to_json().encode()
+  if conditions_file.is_needed(run.card.conditions):
+    files[conditions_file.NAME] = conditions_file.pack(run.examples)
   config = json.loads(run.config.to_json())
   files[CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
   try:

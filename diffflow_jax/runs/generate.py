@@ -8,7 +8,8 @@ from diffflow_jax import plots
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.plots.trajectory import Frames
-from diffflow_jax.runs import sharding
+from diffflow_jax.process import conditions
+from diffflow_jax.runs import sharding, told
 from diffflow_jax.runs.samplers import (
   GRIDS,
   Adaptive,
@@ -19,7 +20,7 @@ from diffflow_jax.sampling import adaptive, guidance as guidance_lib, ode
 from diffflow_jax.sampling.tableau import sample
 
 __all__ = [
-  "GRIDS", "clipped", "default_labels", "evaluated", "generate",
+  "GRIDS", "clipped", "default_cond", "evaluated", "generate",
   "make_predict", "make_tableau", "save_picture", "trajectory",
 ]  # fmt: skip
 CLIPS = {
@@ -33,15 +34,16 @@ def make_predict(run, params, strength, null=None, **guiding):
 
   Args:
     strength: of guidance; 1 is off.
-    null: the label of the reference, as a negative one; the run's own "none" if
-      None.
+    null: what the reference is told, as a negative label, or of some conditions
+      only; that nothing is said if None.
     guiding: weak, interval, rescale, batched and plus_plus of `Guided`.
   """
   predict = predictor(run.objective, run.network.apply, params)
   # at strength 1 CFG++ still renoises with the reference's ε̂
   used = strength != 1.0 or guiding.get("plus_plus", False)
-  if used and (guiding.get("weak") is not None or run.card.num_classes):
-    null = run.card.num_classes if null is None else null
+  known = run.card.conditions
+  if used and (guiding.get("weak") is not None or known):
+    null = conditions.without(known) if null is None and known else null
     predict = guidance_lib.Guided(predict, null, strength, **guiding)
   return predict
 
@@ -59,20 +61,25 @@ def clipped(predict, clip, name):
   return predict if clip is None else call(name, clip, CLIPS, predict)
 
 
-def default_labels(num_samples, num_classes):
-  """0, 1, 2, … over and over, or None without classes."""
-  return np.arange(num_samples) % num_classes if num_classes else None
+def default_cond(num_samples, known):
+  """Labels 0, 1, 2, … over and over, as the cond of conditions; or None."""
+  if conditions.LABEL not in known:
+    return None
+  labels = np.arange(num_samples) % known[conditions.LABEL].num_classes
+  alone = conditions.is_label_only(known)
+  return labels if alone else {conditions.LABEL: labels}
 
 
 def generate(
-  run, predict, tableau, *, num_samples, seed, labels=None, batch_size=256
+  run, predict, tableau, *, num_samples, seed, cond=None, batch_size=256
 ):
   """Samples (num_samples, *shape) as float32, and their labels or None.
 
-  Sample i is a function of (seed, i, label i), whatever batch_size is.
+  Sample i is a function of (seed, i, cond i), whatever batch_size is.
 
   Args:
     tableau: a Tableau or `Adaptive`, from `make_tableau`.
+    cond: of every sample, NumPy arrays of num_samples; `default_cond` if None.
   """
   return evaluated(
     run,
@@ -80,7 +87,7 @@ def generate(
     tableau,
     num_samples=num_samples,
     seed=seed,
-    labels=labels,
+    cond=cond,
     batch_size=batch_size,
   )[:2]
 
@@ -92,7 +99,7 @@ def evaluated(
   *,
   num_samples,
   seed,
-  labels=None,
+  cond=None,
   batch_size=256,
   mesh=None,
   drawn=lambda num: None,
@@ -104,8 +111,8 @@ def evaluated(
       adaptive steps are taken on one. None: where predict's arrays are.
     drawn: is told after every batch how many samples there are.
   """
-  if labels is None:
-    labels = default_labels(num_samples, run.card.num_classes)
+  if cond is None:
+    cond = default_cond(num_samples, run.card.conditions)
   size, where = min(batch_size, num_samples), None
   if mesh is not None and not isinstance(tableau, Adaptive):
     size = -(-size // mesh.size) * mesh.size
@@ -114,9 +121,8 @@ def evaluated(
   chunks, counts = [], []
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
-    cond = None if labels is None else jnp.asarray(labels[index], jnp.int32)
     shape, key = (size, *run.card.shape), jax.random.key(seed)
-    how = dict(cond=cond, first=first)
+    how = dict(cond=told.rows(cond, index), first=first)
     if isinstance(tableau, Adaptive):
       x, count = _adaptively(predict, tableau, key, shape, **how)
     else:
@@ -126,7 +132,11 @@ def evaluated(
     counts.append(_to_host(jnp.asarray(count)))
     drawn(min(first + size, num_samples))
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
-  return samples, labels, float(counts.mean())
+  return (
+    samples,
+    told.labels_of(cond, run.card.num_classes),
+    float(counts.mean()),
+  )
 
 
 def _adaptively(predict, how, key, shape, **settings):
@@ -159,21 +169,21 @@ def _to_host(x):
   return multihost_utils.process_allgather(x, tiled=True)
 
 
-def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
+def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
   """What the sampler sees on its way: `plots.trajectory.Frames`, and titles.
 
   Frames are z on the scale of unit variance and x̂, in the order of the
   evaluations, and the samples last; at most 12 of them.
   """
-  if labels is None:
-    labels = default_labels(num_samples, run.card.num_classes)
+  if cond is None:
+    cond = default_cond(num_samples, run.card.conditions)
   every = max(1, -(-tableau.num_evaluations // 11))
   samples, (z, x_hat, logsnr) = sample(
     predict,
     tableau,
     jax.random.key(seed),
     (num_samples, *run.card.shape),
-    cond=None if labels is None else jnp.asarray(labels, jnp.int32),
+    cond=told.rows(cond, np.arange(num_samples)),
     trajectory=lambda z, x_hat, eps_hat, lv: (
       z / jnp.hypot(lv.alpha, lv.sigma),
       x_hat,
@@ -182,7 +192,12 @@ def trajectory(run, predict, tableau, *, num_samples, seed, labels=None):
     every=every,
   )
   ended = lambda way: np.concatenate([way, np.asarray(samples)[None]])
-  frames = Frames(ended(z), ended(x_hat), labels, run.card.class_names)
+  frames = Frames(
+    ended(z),
+    ended(x_hat),
+    told.labels_of(cond, run.card.num_classes),
+    run.card.class_names,
+  )
   return frames, [*(f"logsnr {l:.1f}" for l in np.asarray(logsnr)), "sample"]
 
 

@@ -11,6 +11,8 @@ import reprlib
 from typing import Any
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.process import conditions
+from diffflow_jax.runs import conditioning
 
 MOST_STEPS = 10_000  # of a table: each is a few rows, built one by one
 OF_CONFIG = ("solver", "grid", "num_steps", "guidance")
@@ -30,6 +32,8 @@ class Settings:
       [0, 1]; cfg_plus_plus: CFG++; batched_guidance: both branches at once.
     weak: a weaker run (or its path, or a predictor) as the reference;
       negative_label: a class to guide away from.
+    guided: names of the conditions that the reference is not told, others it
+      is; all that training ever dropped if None.
     clip: of x̂, "static" or "dynamic" with settings, as "dynamic:limit=2".
   """
 
@@ -45,9 +49,10 @@ class Settings:
   weak: Any = None
   negative_label: int | None = None
   clip: str | None = None
+  guided: tuple | None = None
 
   @property
-  def guided(self):
+  def is_guided(self):
     """Whether there is any; at strength 1 CFG++ still takes another ε̂."""
     return self.guidance != 1.0 or self.cfg_plus_plus
 
@@ -81,6 +86,8 @@ def settle(run, asked, known=FIELDS):
         f"there is no setting {name!r} here, only {', '.join(known)}"
       )
   asked = {name: value for name, value in asked.items() if value is not None}
+  if isinstance(asked.get("guided"), str):  # one name
+    asked["guided"] = (asked["guided"],)
   config = run.config.sampler
   how = Settings(**{name: config[name] for name in OF_CONFIG} | asked)
   _check_kinds(how, run.say)
@@ -196,8 +203,8 @@ def _check_ignored(how, asked, say):
   for other in ignored:
     if other in asked:
       raise Refusal(f"{say(other)} has no effect with {cause}")
-  if not how.guided:
-    for other in ("guidance_interval", "negative_label", "weak"):
+  if not how.is_guided:
+    for other in ("guidance_interval", "negative_label", "weak", "guided"):
       if other in asked:
         raise Refusal(f"{say(other)} has no effect at a guidance strength of 1")
     if how.guidance_rescale:
@@ -235,20 +242,42 @@ def _check_guidance(how, asked, run):
   from diffflow_jax.sampling import guidance
 
   guidance.warn_if_negative(run.say("guidance"), how.guidance)
-  if not how.guided or how.weak is not None:
+  if how.weak is not None and how.guided is not None:
+    raise Refusal(f"{run.say('guided')} has no effect with {run.say('weak')}")
+  if not how.is_guided or how.weak is not None:
     return how
-  if not num_classes:
+  known = conditions.asked(run.card.conditions)
+  if not known:
     for name in ("guidance", "cfg_plus_plus"):
       if name in asked:
         raise Refusal(
-          f"{run.say(name)}: {run.path} was trained without classes"
+          f"{run.say(name)}: {run.path} was trained without "
+          f"{'conditions' if run.card.conditions else 'classes'}"
         )
     return dataclasses.replace(how, guidance=1.0)
-  if label is None and not run.config.get("label_dropout", 0.0):
+  _check_reference(how, known, run)
+  return how
+
+
+def _check_reference(how, known, run):
+  """Refuses a reference that is told what training always told the network."""
+  names = how.guided
+  words = isinstance(names, tuple | list) and names
+  if names is not None and not (words and all(type(n) is str for n in names)):
+    raise Refusal(
+      f"{run.say('guided')} must be names out of {', '.join(known)}, not "
+      f"{said(names)}"
+    )
+  try:
+    names = conditioning.guided(run.config, run.card.conditions, names)
+  except ValueError as error:
+    raise Refusal(f"{run.say('guided')}: {error}") from error
+  if not names and how.negative_label is None:
+    alone = conditions.is_label_only(known)
+    why = "label_dropout" if alone else "drop_all"
     raise Refusal(
       f"{run.say('guidance')} {how.guidance:g} needs what the network says "
-      f"without a label, and {run.path} was trained with config.label_dropout "
-      f"= 0: take {run.say('guidance')} 1, a {run.say('negative_label')} or a "
-      f"{run.say('weak')}"
+      f"without {'a label' if alone else ' or '.join(known)}, and {run.path} "
+      f"was trained with config.{why} = 0: take {run.say('guidance')} 1, a "
+      f"{run.say('negative_label')} or a {run.say('weak')}"
     )
-  return how

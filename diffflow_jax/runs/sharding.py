@@ -137,7 +137,7 @@ def keep_batch_split(apply, mesh):
   """
   split = batch_sharding(mesh)
 
-  def constrained(params, z, *rest):
+  def constrained(params, z, *rest, **keys):
     def one(x):
       fits = isinstance(x, jax.Array) and x.shape[:1] == z.shape[:1]
       return jax.lax.with_sharding_constraint(x, split) if fits else x
@@ -146,6 +146,6 @@ def keep_batch_split(apply, mesh):
       return jax.tree.map(one, method(*args, **kwargs))
 
     with nn.intercept_methods(after):
-      return apply(params, z, *rest)
+      return apply(params, z, *rest, **keys)
 
   return constrained

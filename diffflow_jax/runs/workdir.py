@@ -4,6 +4,7 @@ config.json          what was asked for, last
 config_history.jsonl what of it changed between starts, and at which step
 started_from.json    the run that its first parameters are of, if they are
 data.json            what sampling needs to know of the data
+conditions.npz       conditions of some examples, of data with more than labels
 checkpoints/<step>   Orbax; those that config.keep names
 snapshots/<step>     averages of the parameters, every `snapshot_every` steps
 metrics.jsonl        one line of numbers every `log_every` steps
@@ -24,7 +25,12 @@ import os
 import jax
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, changes, params_file
+from diffflow_jax.runs import (
+  card as card_lib,
+  changes,
+  conditions_file,
+  params_file,
+)
 from diffflow_jax.store import lock, paths, processes
 from diffflow_jax.store.aside import make_way, set_aside
 from diffflow_jax.store.history import METRICS
@@ -58,11 +64,13 @@ def check_place(workdir):
 
 
 @contextlib.contextmanager
-def claimed(workdir, config, card):
+def claimed(workdir, config, card, told=None):
   """Makes the workdir this config's, and nobody else's while the body runs.
 
   With several processes the first does it, for all.
 
+  Args:
+    told: {name: array} of `conditions_file.of`.
   Yields:
     changed: {field: [before, now]} of what changed since the last start and
       may; the workdir has the new config once `change_config` is called.
@@ -78,12 +86,14 @@ def claimed(workdir, config, card):
     if jax.process_index() == 0:
       try:
         changed = _claim(workdir, config)
-        for name in (lock.LOCK, card_lib.DATA, METRICS):
+        for name in (lock.LOCK, card_lib.DATA, conditions_file.NAME, METRICS):
           make_way(os.path.join(workdir, name), workdir, directory=False)
         for name in ("snapshots", "samples", "tensorboard", "compile_cache"):
           make_way(os.path.join(workdir, name), workdir, directory=True)
         check = held.enter_context(lock.alone(workdir))
         _describe(workdir, card)
+        if told:
+          _keep_conditions(workdir, told)
       except OSError as error:
         raise Refusal(f"--workdir {workdir}: {paths.reason(error)}") from error
     processes.agree("workdirs", workdir)  # and wait for process 0
@@ -134,12 +144,37 @@ def _describe(workdir, card):
   """Writes what the run knows of its data, unless it is there."""
   path = paths.join(workdir, card_lib.DATA)
   try:
-    if card_lib.read(workdir) is not None:
-      return
+    known = card_lib.read(workdir)
   except Refusal as error:
     log.warning("%s; it is set aside and written anew", error)
     set_aside(path, workdir)
-  paths.write(path, card.to_json())
+    known = None
+  if known is None:
+    paths.write(path, card.to_json())
+  elif known.conditions != card.conditions:
+    raise Refusal(
+      f"{workdir} holds a run whose data says {_said(known)}, not "
+      f"{_said(card)}: take another --workdir"
+    )
+
+
+def _said(card):
+  """The conditions of a card in a few words."""
+  parts = [f"{n}: {c.kind} {c.shape}" for n, c in card.conditions.items()]
+  return "; ".join(parts) or "nothing but x"
+
+
+def _keep_conditions(workdir, told):
+  """Writes conditions.npz, unless it is there."""
+  path = paths.join(workdir, conditions_file.NAME)
+  if paths.exists(path):
+    try:
+      conditions_file.read(workdir)
+      return
+    except Refusal as error:
+      log.warning("%s; it is set aside and written anew", error)
+      set_aside(path, workdir)
+  paths.write(path, conditions_file.pack(told))
 
 
 def load_config(workdir):

@@ -16,6 +16,7 @@ FIELDS = {
   "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep",
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
 }  # fmt: skip
+MAY_LACK = {"conditions", "drop_all"}  # of data that has more than labels
 COUNT = ["an integer >= 1", "< 2147483648"]
 MAYBE = ["an integer >= 0", "< 2147483648"]
 RANGES = {
@@ -35,7 +36,7 @@ SAMPLER_FIELDS = {"solver", "grid", "num_steps", "guidance", "num_samples"}
 
 def check_ranges(config):
   """Refuses missing and unknown fields, and numbers out of range."""
-  _check_fields(FIELDS, config, "")
+  _check_fields(FIELDS, config, "", MAY_LACK)
   for key in (*SECTIONS, "sampler", "mesh", "held_out", "keep"):
     if key == "learning_rate" and isinstance(config[key], numbers.Real):
       continue
@@ -68,12 +69,13 @@ def check_ranges(config):
     raise Refusal("config.keep.best goes by held-out data: set held_out.num")
 
 
-def _check_fields(fields, config, prefix):
-  for key in sorted(fields ^ set(config)):
-    if key in fields:
-      raise Refusal(f"config.{prefix}{key} is missing")
+def _check_fields(fields, config, prefix, more=frozenset()):
+  for key in sorted(fields - set(config)):
+    raise Refusal(f"config.{prefix}{key} is missing")
+  known = fields | more
+  for key in sorted(set(config) - known):
     raise Refusal(
-      f"config.{prefix}{key} is not a field of a config; {unknown(key, fields)}"
+      f"config.{prefix}{key} is not a field of a config; {unknown(key, known)}"
     )
 
 

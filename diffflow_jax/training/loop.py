@@ -7,8 +7,12 @@ import os
 import jax
 
 from diffflow_jax.cli import Failure, Refusal
+from diffflow_jax.objective import parameters
+from diffflow_jax.process import conditions
 from diffflow_jax.runs import (
   changes,
+  conditioning,
+  conditions_file,
   generate,
   snapshots,
   transfer,
@@ -70,6 +74,7 @@ def train(
   check_devices(config)
   found = first_look.look(run)
   card = dataclasses.replace(run.card, found=found.as_dict())
+  told = conditions_file.of(run)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
   program = programs.build(run)
@@ -80,7 +85,7 @@ def train(
   directory = paths.join(workdir, "checkpoints")
   named = paths.join(workdir, workdir_lib.CONFIG)
   with (
-    workdir_lib.claimed(workdir, config, card) as (changed, check_alone),
+    workdir_lib.claimed(workdir, config, card, told) as (changed, check_alone),
     StopRequest() as stop,
     checkpoints.Checkpoints(directory, witness=named, **config.keep) as saved,
     _snapshots(config, workdir) as snapshot,
@@ -137,7 +142,7 @@ def train(
           state = program.reset(state)
         if picture:
           progress.pause()
-          _picture(state, step, run, writer, mirror.folder, active)
+          _picture(state, step, run, told, writer, mirror.folder, active)
           held, loss = numbers.held_out(run, state.ema[0])
           line |= held
           progress.resume()
@@ -225,15 +230,23 @@ def _line(state, step, run, program, progress, meter, batches):
   return {**line, **meter.line(rate, num_steps, batches.waited)}
 
 
-def _picture(state, step, run, writer, folder, active):
+def _picture(state, step, run, told, writer, folder, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
-  how = run.config.sampler
+  how, known = run.config.sampler, run.card.conditions
+  names = conditioning.guided(run.config, known)
+  objective = parameters.settled(run.objective, state.ema[0])
   samples, labels = generate.generate(
     run,
-    generate.make_predict(run, state.ema[0], how.guidance),
-    generate.make_tableau(run.objective, how.solver, how.grid, how.num_steps),
+    generate.make_predict(
+      run,
+      state.ema[0],
+      how.guidance,
+      conditions.without(known, names) if names else None,
+    ),
+    generate.make_tableau(objective, how.solver, how.grid, how.num_steps),
     num_samples=how.num_samples,
     seed=run.config.seed,
+    cond=conditions_file.cond(told, known, how.num_samples),
   )
   if not active:
     return

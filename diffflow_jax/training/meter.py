@@ -6,6 +6,8 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 
+from diffflow_jax.process import conditions
+
 # dense bf16 FLOP/s of one chip, from the vendors' data sheets
 PEAK_FLOPS = {
   "NVIDIA A100": 312e12,
@@ -35,8 +37,8 @@ def model_flops(apply, params, dataset, batch_size):
   """
   z = jax.ShapeDtypeStruct((1, *dataset.shape), jnp.float32)
   logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
-  label = jax.ShapeDtypeStruct((1,), jnp.int32) if dataset.num_classes else None
-  traced = jax.make_jaxpr(apply)(params, z, logsnr, label)
+  cond = jax.eval_shape(lambda: conditions.zeros(conditions.of(dataset), 1))
+  traced = jax.make_jaxpr(apply)(params, z, logsnr, cond)
   return 3 * batch_size * _matmul_flops(traced.jaxpr)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffflow_jax.evaluation import eps_mse_by_logsnr
 from diffflow_jax.objective.objectives import predictor
+from diffflow_jax.process import conditions
 
 # edges of the log-SNR bins that the loss is reported in
 BIN_EDGES = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
@@ -73,14 +74,16 @@ def held_out(run, params):
   dataset, num = run.held_out
   # data that is drawn without end: a batch of a seed that training cannot have
   batch = dataset.batch(run.config.seed + 2**32, 0, num)
-  x, label = dataset.to_float(batch["x"]), batch.get("label")
+  known = run.card.conditions
+  x = dataset.to_float(batch["x"])
+  cond = conditions.from_batch(known, batch)
   ours = eps_mse_by_logsnr(
-    predictor(run.objective, run.network.apply, params), x, label
+    predictor(run.objective, run.network.apply, params), x, cond
   )
   name = "held_out/{}_logsnr_{:g}_{:g}".format
   values = {name("eps_mse", *bin): mse for bin, mse in ours.items()}
   exact = getattr(dataset, "density", None)
   if exact is not None:
-    floor = eps_mse_by_logsnr(exact, x)
+    floor = eps_mse_by_logsnr(exact, x, cond)
     values |= {name("gap", *bin): ours[bin] - floor[bin] for bin in ours}
   return values, sum(ours.values()) / len(ours)

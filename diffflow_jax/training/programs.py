@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import optax
 
-from diffflow_jax.runs import sharding, transfer
+from diffflow_jax.process.conditions import LABEL
+from diffflow_jax.runs import conditioning, sharding, transfer
 from diffflow_jax.store.compilation import brisk, quick
 from diffflow_jax.training import numbers, state as state_lib
 
@@ -55,6 +56,7 @@ def build(run):
   abstract = jax.eval_shape(create, {})
   shardings = sharding.state_sharding(abstract, mesh)
   split = sharding.batch_sharding(mesh, leading=int(stride > 1))
+  rates, together = conditioning.rates(config, run.card.conditions)
   step = state_lib.make_train_step(
     run.objective,
     sharding.keep_batch_split(run.network.apply, mesh),
@@ -62,7 +64,10 @@ def build(run):
     run.dataset,
     run.averages,
     seed=config.seed,
-    label_dropout=config.label_dropout,
+    label_dropout=rates.pop(LABEL, 0.0),
+    dropout=rates,
+    drop_all=together,
+    rngs=("dropout",) if getattr(run.network, "dropout", 0.0) else (),
     accumulation=config.accumulation,
   )
 

@@ -8,8 +8,7 @@ network that does not fit the data.
 import dataclasses
 from typing import Any
 
-from diffflow_jax.cli import Refusal
-from diffflow_jax.runs import card as card_lib, recipe
+from diffflow_jax.runs import card as card_lib, datasets, recipe
 from diffflow_jax.runs.lookup import choose
 from diffflow_jax.training import checks
 
@@ -38,7 +37,9 @@ def resolve(config):
   from diffflow_jax.training.optimizers import make_optimizer
 
   checks.check_ranges(config)
-  dataset, held_out = _data(config)
+  dataset, held_out = datasets.of(config)
+  if held_out is not None:  # drawn and judged in one piece
+    checks.check_examples("config.held_out.num", held_out[1], dataset.shape)
   tx, learning_rate = make_optimizer(config)
   known = recipe.resolve(config, card_lib.of(dataset))
   generate.make_tableau(  # refuses what it cannot make
@@ -56,29 +57,3 @@ def resolve(config):
     averages=choose("ema", config.ema, ema.AVERAGES),
     held_out=held_out,
   )
-
-
-def _data(config):
-  """(training data, (held-out data, how many of it) or None)."""
-  from diffflow_jax.data import splits
-
-  dataset = _dataset("dataset", config.dataset)
-  make = lambda settings: _dataset("held_out", {**config.dataset, **settings})
-  try:
-    train, held = splits.held_out(dataset, config.held_out, make)
-  except ValueError as error:
-    raise Refusal(f"config.held_out: {error}") from error
-  if held is not None:  # drawn and judged in one piece
-    checks.check_examples("config.held_out.num", held[1], dataset.shape)
-  return train, held
-
-
-def _dataset(field, spec):
-  """What a dataset's spec names, if that is a data set."""
-  from diffflow_jax.data import DATASETS, checks as data_checks
-
-  dataset = choose(field, spec, DATASETS)
-  try:
-    return data_checks.check_dataset(dataset, f"what {spec['name']} returns")
-  except ValueError as error:
-    raise Refusal(f"config.{field}: {error}") from error

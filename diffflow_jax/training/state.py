@@ -5,6 +5,7 @@ of (seed, step): parameters, EMA, optimiser, and the sums behind the next
 metrics line. A run resumed from a saved state goes on to the same bits.
 """
 
+import functools
 from typing import Any
 
 from flax import struct
@@ -12,8 +13,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffflow_jax.objective import densities, losses
-from diffflow_jax.objective.uncertainty import Uncertainty
+from diffflow_jax.data.augmentation import augmented_batch
+from diffflow_jax.objective import (
+  densities,
+  learned_schedule,
+  losses,
+  parameters,
+)
+from diffflow_jax.process import conditions
 from diffflow_jax.runs import recipe
 from diffflow_jax.store.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
@@ -25,8 +32,8 @@ class TrainState:
 
   Attributes:
     step: number of finished steps, int32.
-    params: the network's variables, and under "objective" what a learned
-      weighting learns; ema: averages of them, one for each of the config's.
+    params: the network's variables, and under "objective" what a weighting or
+      a schedule learns; ema: averages of them, one for each of the config's.
     density: of the levels, if it follows the loss, else ().
     bad_step: the first step whose loss or gradient was not finite, or -1.
   """
@@ -45,9 +52,12 @@ class TrainState:
 
 
 def create(objective, network, tx, dataset, averages, seed, given=None):
-  """The state at step 0: a function of the seed.
+  """The state at step 0: a function of the seed. `dfj.train_state`.
 
   Args:
+    network: has init and apply; tx: an optax transformation.
+    dataset: the shape of its examples and its conditions.
+    averages: one EMA for each of them, () for none.
     given: {name: array} of parameters that start elsewhere, as another run's.
   """
   params = recipe.init(objective, network, dataset, seed)
@@ -75,54 +85,78 @@ def _at(objective, state, params):
   """The objective as the state and the parameters have it by now."""
   if follows_loss(objective):
     objective = objective.replace(density=state.density)
-  if isinstance(objective.weighting, Uncertainty):
-    learned = objective.weighting.replace(**params["objective"])
-    objective = objective.replace(weighting=learned)
-  return objective
-
-
-def drop_labels(key, label, num_classes, rate):
-  """Labels with some replaced by num_classes, "no class", for guidance."""
-  drop = jax.random.bernoulli(key, rate, label.shape)
-  return jnp.where(drop, num_classes, label)
+  return parameters.settled(objective, params)
 
 
 def make_train_step(
   objective, apply, tx, dataset, averages,
-  *, seed, label_dropout, accumulation=1, spread=lambda gradient: gradient,
+  *, seed, label_dropout, dropout=None, drop_all=0.0, rngs=(),
+  accumulation=1, spread=lambda gradient: gradient,
 ):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
 
+  `with_loss` of it gives the loss, too.
+
   Args:
     objective: what is minimised; apply: (params, z, logsnr, cond) -> output.
-    tx: an optax transformation; dataset: for to_float and num_classes.
+    tx: an optax transformation; dataset: for to_float and its conditions.
     averages: functions step -> decay, one for every EMA.
     seed: step n draws from fold_in(key(seed), n).
-    label_dropout: share of examples trained without their label.
+    label_dropout: share of examples trained without their label; dropout:
+      {name: share} of other conditions, independently; drop_all: share of those
+      trained without any.
+    rngs: names of what apply draws itself, as ("dropout",); it then takes
+      rngs={name: key}.
     accumulation: the batch goes through the network in this many parts; levels
       and noise are drawn for the whole, so the step is the same to rounding.
     spread: gradient -> gradient, where gradient is a function (params, part) ->
       (mean gradient, terms of the examples): for a map over devices of one's
       own, as `shard_map`. Under jit with shardings it is not needed.
   """
+  known = conditions.of(dataset)
+  rates = {conditions.LABEL: label_dropout, **(dropout or {})}
+  learned = parameters.learns_schedule(objective)
+  values = getattr(dataset, "values", None)
 
   def draw(state, batch):
-    """All that the loss needs of the batch: (x, logsnr, eps, cond)."""
+    """All that the loss needs: (x, logsnr, eps, cond), keys of the network.
+
+    Times in place of logsnr where the schedule is learned.
+    """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
-    x = dataset.augment(flip_key, dataset.to_float(batch["x"]))
-    cond = batch.get("label")
+    x, done = augmented_batch(dataset, flip_key, dataset.to_float(batch["x"]))
+    cond = conditions.from_batch(known, batch)
     if cond is not None:
-      cond = drop_labels(drop_key, cond, dataset.num_classes, label_dropout)
-    density = _at(objective, state, state.params).density
-    logsnr = densities.draw(density, level_key, x.shape[0])
-    return x, logsnr, losses.noise_like(noise_key, x), cond
+      cond = conditions.dropped(known, cond, drop_key, rates, drop_all)
+    if done:  # never dropped: a sample is drawn under zeros
+      done = conditions.from_batch(known, done)
+      cond = {**(cond or {}), **done}
+    if learned:
+      level = densities.uniforms(level_key, x.shape[0])
+    else:
+      density = _at(objective, state, state.params).density
+      level = densities.draw(density, level_key, x.shape[0])
+    # one for each example, so that each part of a batch has its own
+    keys = {
+      name: jax.random.split(jax.random.fold_in(key, 4 + i), x.shape[0])
+      for i, name in enumerate(rngs)
+    }
+    return (x, level, losses.noise_like(noise_key, x), cond), keys
 
   def step(state, batch):
     def gradient(params, part):
+      drawn, keys = part
+      one = {name: several[0] for name, several in keys.items()}
+      run = functools.partial(apply, rngs=one) if one else apply
+      if learned:
+        return learned_schedule.gradient(
+          objective, run, params, *drawn, values=values
+        )
+
       def loss_fn(params):
         now = _at(objective, state, params)
-        terms = losses.terms_at(now, apply, params, *part)
+        terms = losses.terms_at(now, run, params, *drawn)
         return terms.loss.mean(), terms
 
       return jax.grad(loss_fn, has_aux=True)(params)
@@ -150,6 +184,19 @@ def make_train_step(
     )
 
   return step
+
+
+def with_loss(step):
+  """(state, batch) -> (state, loss) of a train step: for a loop of one's own.
+
+  The state's sums are then of this step alone.
+  """
+
+  def one(state, batch):
+    state = step(state.replace(sums=numbers.no_sums()), batch)
+    return state, state.sums.loss
+
+  return one
 
 
 def _accumulate(gradient, params, whole, num_parts):

@@ -26,7 +26,6 @@ __all__ = [
   "Guided",
   "Measured",
   "Replaced",
-  "check_trained",
   "warn_if_negative",
 ]
 
@@ -45,6 +44,24 @@ def _both(predict, row, z, cond, null):
   return given, none
 
 
+def _like(cond, null):
+  """null for each example of cond, whose entries it has where it has none."""
+  if isinstance(cond, dict) and isinstance(null, dict):
+    if not cond.keys() & null.keys():
+      raise ValueError(
+        f"guidance needs a condition to leave out: null has {', '.join(null)}, "
+        f"cond has {', '.join(cond) or 'none'}"
+      )
+    null = {name: null.get(name, entry) for name, entry in cond.items()}
+  return jax.tree.map(
+    lambda n, c: jnp.broadcast_to(
+      jnp.asarray(n, jnp.asarray(c).dtype), jnp.shape(c)
+    ),
+    null,
+    cond,
+  )
+
+
 @wrapper
 class Guided:
   """Classifier-free guidance, arXiv:2207.12598 eq. 6 with w = 1 + theirs.
@@ -57,7 +74,8 @@ class Guided:
   Attributes:
     predict: what is guided.
     null: the reference's condition, as one entry of cond or all of it, a pytree
-      like it: the one that means none, or a negative one.
+      like it: the one that means none, or a negative one. Of a dict it may hold
+      some names only: the reference has the others as they are given.
     strength: w; 1 is off, 0 the reference. A number or (batch,): the two are
       two programs, so broadcast the number where both are to share one.
     interval: (lo, hi) logsnr inside which w holds; outside it is 1
@@ -108,13 +126,7 @@ class Guided:
           "guidance needs a condition and a null one, or a weak predictor: "
           f"{name} is None"
         )
-    null = jax.tree.map(
-      lambda n, c: jnp.broadcast_to(
-        jnp.asarray(n, jnp.asarray(c).dtype), jnp.shape(c)
-      ),
-      self.null,
-      cond,
-    )
+    null = _like(cond, self.null)
     if self.batched:
       return _both(self.predict, rows[0], z, cond, null)
     return call(cond), call(null)
@@ -147,20 +159,6 @@ class Guided:
     phi = bcast(jnp.asarray(self.rescale, x_hat.dtype), x_hat)
     new = with_x(x_hat * (1.0 + phi * (factor - 1.0)), x_hat, eps_hat, lv)
     return tuple(y.astype(x_hat.dtype) for y in new)
-
-
-def check_trained(strength, num_classes, label_dropout):
-  """Refuses guidance by a null label that was never trained.
-
-  Raises:
-    ValueError: strength is not 1, and no label was ever dropped in training.
-  """
-  if num_classes and strength != 1.0 and label_dropout == 0.0:
-    raise ValueError(
-      f"a strength of {strength:g} needs what the model says without a label, "
-      "which label_dropout = 0 never trains: set label_dropout = 0.1, or "
-      "guidance to 1"
-    )
 
 
 def warn_if_negative(name, strength):

@@ -1,0 +1,94 @@
+"""What the metrics refuse: one sentence that names what is wrong."""
+
+import numpy as np
+import pytest
+
+from diffflow_jax import evaluation
+from diffflow_jax.evaluation import kernels
+
+rng = np.random.default_rng(0)
+A, B = rng.standard_normal((2, 200, 4))
+NAN = np.where(np.arange(200)[:, None] == 7, np.nan, A)
+TWO_SETS = {
+  "frechet": evaluation.frechet,
+  "kid": evaluation.kid,
+  "energy": evaluation.energy_distance,
+  "prdc": evaluation.prdc,
+  "sliced": evaluation.sliced_wasserstein,
+  "classifier": evaluation.classifier_two_sample,
+  "nearest": lambda a, b: evaluation.nearest(a, b, 1),
+  "train": lambda a, b: evaluation.nearer_to_train(a, b, b),
+  "ratio": evaluation.distance_ratio,
+  "authenticity": evaluation.authenticity,
+}
+
+
+@pytest.fixture(params=TWO_SETS.values(), ids=TWO_SETS)
+def metric(request):
+  return request.param
+
+
+def test_other_dimensions_than_the_references(metric):
+  with pytest.raises(ValueError, match="samples have 3 dim.* reference has 4"):
+    metric(A[:, :3], B)
+
+
+@pytest.mark.parametrize("bad", [NAN, np.where(np.isnan(NAN), np.inf, A)])
+def test_entries_that_are_not_finite(metric, bad):
+  with pytest.raises(ValueError, match="1 of its 200 rows hold NaN or inf"):
+    metric(bad, B)
+  with pytest.raises(ValueError, match="1 of its 200 rows hold NaN or inf"):
+    metric(B, bad)
+
+
+def test_no_rows(metric):
+  with pytest.raises(ValueError, match="rows"):
+    metric(A[:0], B)
+
+
+@pytest.mark.parametrize(
+  "call, said",
+  [
+    (lambda: evaluation.prdc(A[:5], B), r"k_density must be < 5.*, not 5"),
+    (
+      lambda: evaluation.prdc(A, B, k_precision=200),
+      r"k_precision must be < 200.*, not 200",
+    ),
+    (lambda: evaluation.prdc(A, B, k_density=0), r"k_density must be .* >= 1"),
+    (
+      lambda: evaluation.nearest(A, B, 201),
+      r"k must be <= 200 points, not 201",
+    ),
+    (lambda: evaluation.authenticity(A, B[:1]), r"k must be < 1"),
+    (lambda: evaluation.kid(A[:19], B), r"at least 20 rows for 10.*, not 19"),
+    (
+      lambda: evaluation.mmd(A, B, kernels.cubic, num_parts=1),
+      r"num_parts must be an integer >= 2, not 1",
+    ),
+    (lambda: evaluation.frechet(A[:19], B), r"at least 20 rows for 10.*not 19"),
+    (lambda: evaluation.moments(iter([A, B[:, :2]])), r"have 2 dim.* has 4"),
+    (lambda: evaluation.inception_score(A), r">= 0 and sum to 1"),
+    (lambda: evaluation.inception_score(A[:, 0]), r"\(num, C\).*\(200,\)"),
+    (
+      lambda: evaluation.label_agreement(np.array([0, 4]), np.array([0, 1]), 4),
+      r"predicted must be integers in \[0, 4\)",
+    ),
+    (
+      lambda: evaluation.label_agreement(np.arange(3), np.arange(2), 4),
+      r"one shape \(num,\), not \(3,\) and \(2,\)",
+    ),
+    (
+      lambda: evaluation.label_reliability(
+        *(evaluation.Estimate(v, 0, v, v) for v in (0.3, 0.2)), 4
+      ),
+      r"accuracy must be above chance, 1/4",
+    ),
+    (lambda: evaluation.distance_ratio(A, B, 1.5), r"threshold must be in"),
+    (lambda: evaluation.kl(A[:, 0], B[:9, 0]), r"\(200,\) and \(9,\)"),
+    (lambda: evaluation.kl(NAN[:, 0], A[:, 0]), r"some are NaN"),
+  ],
+)
+def test_one_sentence_says_what_is_wrong(call, said):
+  with pytest.raises(ValueError, match=said) as raised:
+    call()
+  assert "\n" not in str(raised.value)

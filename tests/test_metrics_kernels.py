@@ -1,0 +1,186 @@
+"""KID, MMD, energy and sliced distances: brute force, SciPy, closed forms."""
+
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+from sklearn.metrics import pairwise
+
+from diffflow_jax import evaluation
+from diffflow_jax.evaluation import kernels, sliced
+
+
+def by_hand(x, y, table):
+  """The unbiased MMD² from loops over pairs."""
+  off = lambda a: (
+    sum(
+      table(a, a)[i, j] for i in range(len(a)) for j in range(len(a)) if i != j
+    )
+    / (len(a) * (len(a) - 1))
+  )
+  return off(x) + off(y) - 2 * table(x, y).mean()
+
+
+@pytest.mark.parametrize(
+  "kernel, table",
+  [
+    (
+      kernels.cubic,
+      lambda a, b: pairwise.polynomial_kernel(a, b, degree=3, coef0=1.0),
+    ),
+    (
+      kernels.gaussian(0.8),
+      lambda a, b: pairwise.rbf_kernel(a, b, gamma=1 / (2 * 0.8**2)),
+    ),
+    (
+      kernels.negative_distance,
+      lambda a, b: -pairwise.euclidean_distances(a, b),
+    ),
+  ],
+  ids=["kid", "gaussian", "energy"],
+)
+def test_one_part_is_brute_force(kernel, table):
+  rng = np.random.default_rng(0)
+  x, y = rng.standard_normal((30, 4)), rng.standard_normal((25, 4)) + 0.5
+  got = kernels.unbiased(x, y, kernel)
+  np.testing.assert_allclose(got, by_hand(x, y, table), rtol=1e-9)
+
+
+def test_mmd_is_the_mean_over_disjoint_parts():
+  from diffflow_jax.evaluation.features import part_of
+
+  rng = np.random.default_rng(1)
+  x, y = rng.standard_normal((300, 4)), rng.standard_normal((250, 4)) + 0.5
+  got = evaluation.kid(y.astype(np.float32), x, num_parts=5)
+  parts = [
+    kernels.unbiased(
+      y.astype(np.float32).astype(float)[part_of(250, 5) == i],
+      x[part_of(300, 5) == i],
+      kernels.cubic,
+    )
+    for i in range(5)
+  ]
+  np.testing.assert_allclose(got.value, np.mean(parts), rtol=1e-12)
+  np.testing.assert_allclose(got.standard_error, stats.sem(parts), rtol=1e-10)
+  low, high = stats.t.interval(0.95, 4, np.mean(parts), stats.sem(parts))
+  np.testing.assert_allclose([got.low, got.high], [low, high], rtol=1e-9)
+
+
+def mean_is(draws, want, extra=0.0):
+  error = np.std(draws) / np.sqrt(len(draws))
+  assert abs(np.mean(draws) - want) < 4.5 * error + extra, np.mean(draws)
+
+
+def test_means_are_those_of_the_closed_forms():
+  """EVAL E13 (two), E14, E21; parts of few rows are unbiased too."""
+  rng = np.random.default_rng(2)
+  normal = lambda mean, std=1.0: (
+    np.array(mean) + std * rng.standard_normal((20000, len(mean)))
+  )
+  at_zero = lambda d: normal([0.0] * d)
+  one = evaluation.kid(normal([0.5]), at_zero(1), num_parts=500)
+  three = evaluation.kid(
+    normal([0.4, -0.2, 0.1], 1.2), at_zero(3), num_parts=500
+  )
+  gauss = evaluation.mmd(
+    normal([0.5, 0, -0.3], 0.7),
+    at_zero(3),
+    kernels.gaussian(0.8),
+    num_parts=500,
+  )
+  energy = evaluation.energy_distance(normal([1.0], 2.0), at_zero(1))
+  null = evaluation.kid(at_zero(3), at_zero(3), num_parts=500)
+  for got, want in (
+    (one, 3.578125),
+    (three, 0.736275),
+    (gauss, 0.063537),
+    (energy, 0.534105),
+    (null, 0.0),
+  ):
+    assert abs(got.value - want) < 4.5 * got.standard_error < 1.0
+  # 2 ∫ (F - G)² is the same number
+  gap = lambda x: (special.ndtr(x) - special.ndtr((x - 1) / 2)) ** 2
+  want = 2 * integrate.quad(gap, -30, 30, limit=300)[0]
+  assert f"{want:.6f}" == "0.534105"
+
+
+def test_kid_sees_three_moments_alone():
+  """EVAL E13: atoms with the normal's first three moments have KID 0."""
+  rng = np.random.default_rng(3)
+  atoms = rng.choice(
+    [-np.sqrt(3.0), 0.0, np.sqrt(3.0)], 6000, p=[1 / 6, 4 / 6, 1 / 6]
+  )
+  normal = rng.standard_normal(6000)
+  got = evaluation.kid(atoms[:, None], normal[:, None])
+  assert got.low < 0.0 < got.high
+  apart = evaluation.energy_distance(atoms[:, None], normal[:, None])
+  assert apart.low > 0.0
+
+
+def test_energy_distance_is_scipys_without_the_pairs_of_one_row():
+  rng = np.random.default_rng(4)
+  x, y = rng.standard_normal(60), 1 + 2 * rng.standard_normal(50)
+  got = kernels.unbiased(x[:, None], y[:, None], kernels.negative_distance)
+  own = lambda a: np.abs(a[:, None] - a).sum() / len(a) ** 2 / (len(a) - 1)
+  want = stats.energy_distance(x, y) ** 2 - own(x) - own(y)
+  np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_the_median_distance():
+  x = np.random.default_rng(5).standard_normal((50, 3))
+  table = pairwise.euclidean_distances(x)
+  want = np.median(table[np.triu_indices(50, 1)])
+  np.testing.assert_allclose(evaluation.median_distance(x), want, rtol=1e-9)
+
+
+def test_arrays_on_disk_are_read_as_those_in_memory(tmp_path):
+  x = np.random.default_rng(6).standard_normal((400, 4)).astype(np.float32)
+  np.save(tmp_path / "x.npy", x)
+  there = np.load(tmp_path / "x.npy", mmap_mode="r")
+  assert evaluation.kid(there, x[::-1]) == evaluation.kid(x, x[::-1])
+
+
+@pytest.mark.parametrize("n, m", [(40, 40), (40, 25), (24, 36)])
+def test_quantiles_are_scipys_transport(n, m):
+  rng = np.random.default_rng(7)
+  a, b = rng.standard_normal((n, 3)), rng.standard_normal((m, 3)) + 0.4
+  got = sliced._quantile_distance(np.sort(a, 0), np.sort(b, 0))
+  fine = np.lcm(n, m)  # each row that many times: equal numbers of both
+  rows = lambda x: np.sort(np.repeat(x, fine // len(x), axis=0), 0)
+  want = ((rows(a) - rows(b)) ** 2).mean(0)
+  np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_sliced_wasserstein_of_known_laws():
+  """EVAL E20: a shift costs |δ|²/d; diag(4, 1) against I, 0.416071."""
+  rng = np.random.default_rng(8)
+  delta, x = np.array([0.3, -0.4, 1.2]), rng.standard_normal((400, 3))
+  got = evaluation.sliced_wasserstein(x + delta, x, num_directions=4000)
+  theta = sliced.directions(4000, 3)
+  want = ((theta.T @ delta) ** 2).mean()
+  # the same rows in both parts: nothing but the directions varies
+  assert abs(want - (delta**2).sum() / 3) < 4.5 * got.standard_error
+  plain = sliced._quantile_distance(
+    np.sort((x + delta) @ theta, 0), np.sort(x @ theta, 0)
+  )
+  np.testing.assert_allclose(plain.mean(), want, rtol=1e-12)
+  x, y = rng.standard_normal((2, 20000, 2))
+  got = evaluation.sliced_wasserstein(y * [2, 1], x, num_directions=64)
+  assert abs(got.value - 0.416071) < 4.5 * got.standard_error < 0.3
+  draws = [
+    sliced._quantile_distance(
+      np.sort(rng.random((50, 400)), 0), np.sort(rng.random((50, 400)), 0)
+    ).mean()
+    for _ in range(10)
+  ]
+  mean_is(draws, 1 / 153)
+
+
+def test_a_set_against_itself_is_at_distance_zero():
+  x = np.random.default_rng(9).standard_normal((300, 5))
+  theta = sliced.directions(16, 5)
+  same = np.sort(x @ theta, 0)
+  assert (sliced._quantile_distance(same, same) == 0).all()
+  # what is left is the bias that is taken off: nothing to be told apart
+  for metric in (evaluation.kid, evaluation.energy_distance):
+    assert metric(x, x).value <= 0
+  assert evaluation.sliced_wasserstein(x, x).value <= 0
