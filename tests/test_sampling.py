@@ -211,6 +211,16 @@ def test_a_number_broadcast_over_samples_shares_their_program():
   assert len(traces) == 1
 
 
+def test_a_start_of_numpys_is_one_of_jaxs():
+  """Also where there are enough numbers to look at their spread."""
+  z = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+  mix, table = closed_form.gaussian([0.4, 0.1], 0.6), solvers.ddim(flow_grid(3))
+  got = tableau.sample(mix, table, z=z)
+  np.testing.assert_array_equal(got, tableau.sample(mix, table, z=jnp.array(z)))
+  with pytest.raises(ValueError, match="z has a spread of"):
+    tableau.sample(mix, table, z=0.1 * z)
+
+
 def test_padding_costs_no_evaluation():
   calls = []
 

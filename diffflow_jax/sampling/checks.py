@@ -168,7 +168,8 @@ def _spread(z, level):
   At noise its spread is sigma, and at no level is it less: z = alpha x + sigma
   eps. Above it depends on the data.
   """
-  if is_traced((z, level)) or z.size < ENOUGH or not z.is_fully_addressable:
+  whole = getattr(z, "is_fully_addressable", True)  # NumPy's is
+  if is_traced((z, level)) or z.size < ENOUGH or not whole:
     return
   alpha, sigma = float(level.alpha), float(level.sigma)
   spread = float(jnp.sqrt(jnp.mean(jnp.square(z.astype(jnp.float32)))))
