@@ -1,5 +1,6 @@
 """Data and a network of every kind of condition, and a config of both."""
 
+from flax import nnx
 import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
@@ -50,6 +51,18 @@ class Net(nn.Module):
     active = self.has_rng("dropout")
     h = nn.Dropout(self.dropout, deterministic=not active)(h)
     return nn.Dense(z[0].size)(h).reshape(z.shape) + nn.Dense(1)(z)
+
+
+class OfNnx(nnx.Module):
+  """The same of a label and a vector, as an nnx module."""
+
+  def __init__(self, num_classes, conditions, *, rngs):
+    self.told = nnx.Linear(conditions["power"].shape[0], 1, rngs=rngs)
+    self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+  def __call__(self, z, logsnr, cond=None):
+    power = self.dropout(self.told(cond["power"].value))
+    return z + power[:, :, None, None]
 
 
 def config(**changes):

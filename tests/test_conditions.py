@@ -5,6 +5,8 @@ import dataclasses
 import json
 import logging
 import re
+import subprocess
+import sys
 import types
 
 import jax
@@ -29,9 +31,15 @@ from diffflow_jax.runs import (
   meaning,
   recipe,
 )
-from diffflow_jax.training import ema, first_look, numbers, state as state_lib
+from diffflow_jax.training import (
+  ema,
+  first_look,
+  numbers,
+  programs,
+  state as state_lib,
+)
 from diffflow_jax.training.resolve import resolve
-from tests import conditions as made, runs
+from tests import commands, conditions as made, runs
 
 DATA = made.arrays()
 KNOWN = conditions.of(DATA)
@@ -822,6 +830,55 @@ def test_networks_get_the_nulls_that_the_config_asks_for():
   )
   del plain.conditions, plain.drop_all  # the config of a run of labels alone
   assert resolve(plain).network.conditions is None
+
+
+def test_nnx_modules_are_told_and_draw_their_dropout():
+  training = resolve(
+    made.config(network=dict(name="tests.conditions:OfNnx"), accumulation=1)
+  )
+  program = programs.build(training)
+  state = program.init({})
+  after = program.step(state, program.batch(0))
+  assert np.isfinite(after.sums.loss) and int(after.bad_step) < 0
+  assert training.network.dropout
+
+
+DEVICES = """
+import jax, numpy as np
+from diffflow_jax.training import programs
+from diffflow_jax.training.resolve import resolve
+from tests import conditions as made
+for mesh in (dict(data=1, fsdp=4), dict(data=4, fsdp=1)):
+  run = resolve(made.config(mesh=mesh, network=dict(
+    name="unet", channels=(16,), num_blocks=1, num_groups=4, head_dim=8,
+    dropout=0.1)))
+  program = programs.build(run)
+  state = program.step(program.init({}), program.batch(0))
+  sums = [float(np.abs(np.asarray(a)).sum()) for a in jax.tree.leaves(
+    state.params)]
+  print(mesh["fsdp"], float(state.sums.loss), sum(sums))
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_is_split_over_devices_with_its_conditions():
+  """Two steps of the UNet, of every kind, on four devices: FSDP or not."""
+  done = subprocess.run(
+    [sys.executable, "-c", DEVICES],
+    cwd=commands.ROOT,
+    env=commands.environment(
+      XLA_FLAGS="--xla_force_host_platform_device_count=4"
+    ),
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  one, two = (line.split() for line in done.stdout.splitlines()[-2:])
+  assert (one[0], two[0]) == ("4", "1")
+  np.testing.assert_allclose(
+    np.array(one[1:], float), np.array(two[1:], float), rtol=1e-5
+  )
 
 
 def test_a_card_of_before_there_were_conditions_is_read(tmp_path):

@@ -59,10 +59,18 @@ def decoder_log_prob(x, z, lv, values):
     (batch,) nats.
   """
   snr = jnp.exp(lv.logsnr)
-  logit = lambda value: -0.5 * snr * (z[..., None] / lv.alpha - value) ** 2
-  index = jnp.argmin(jnp.abs(x[..., None] - values), axis=-1)
-  mine = logit(values[index][..., None])[..., 0]  # reductions over K alone
-  return _sum(mine - jax.nn.logsumexp(logit(values), axis=-1))
+  logit = lambda value: -0.5 * snr * (z / lv.alpha - value) ** 2
+
+  def add(carry, value):  # one after the other: K images need no room
+    total, nearest = carry
+    closer = jnp.abs(x - value) < jnp.abs(x - nearest)
+    nearest = jnp.where(closer, value, nearest)
+    return (jnp.logaddexp(total, logit(value)), nearest), None
+
+  values = jnp.asarray(values)
+  first = logit(values[0]), values[0] + jnp.zeros_like(x)
+  (total, nearest), _ = jax.lax.scan(add, first, values[1:])
+  return _sum(logit(nearest) - total)
 
 
 def gaussian_decoder(eps, logsnr):

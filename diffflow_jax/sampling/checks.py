@@ -168,8 +168,9 @@ def _spread(z, level):
   At noise its spread is sigma, and at no level is it less: z = alpha x + sigma
   eps. Above it depends on the data.
   """
-  whole = getattr(z, "is_fully_addressable", True)  # NumPy's is
-  if is_traced((z, level)) or z.size < ENOUGH or not whole:
+  if is_traced((z, level)) or z.size < ENOUGH:
+    return
+  if not getattr(z, "is_fully_addressable", True):  # NumPy's are
     return
   alpha, sigma = float(level.alpha), float(level.sigma)
   spread = float(jnp.sqrt(jnp.mean(jnp.square(z.astype(jnp.float32)))))
@@ -237,9 +238,10 @@ def numbers_at_pure_noise(predict, table, out, z, cond):
   """Refuses samples that are NaN because predict is, at alpha = 0 alone."""
   if is_traced((out, table)) or not out.is_fully_addressable:
     return
-  first = jax.tree.map(jnp.asarray, table.levels[0])
-  if not np.isneginf(first.logsnr) or not bool(jnp.isnan(out).any()):
+  # on the host: a look at the samples is no program of its own
+  if not np.isneginf(table.levels.logsnr[0]) or not np.isnan(out).any():
     return
+  first = jax.tree.map(jnp.asarray, table.levels[0])
   near = levels_lib.Level(-30.0, first.sigma * np.exp(-15.0), first.sigma)
   lost = lambda lv: bool(jnp.isnan(predict(z, lv, cond)[1]).any())
   if lost(first) and not lost(near):
