@@ -139,6 +139,31 @@ def a_run(num_classes=0, shape=(2,)):
   return types.SimpleNamespace(card=card, objective=FLOW, network=network)
 
 
+@pytest.mark.parametrize(
+  "spec,make",
+  [
+    ("ddim:eta=(0,0.5,1,0)", lambda g: solvers.ddim(g, [0, 0.5, 1, 0])),
+    (
+      "unipc:order=3,orders=(1,2,3,1)",
+      lambda g: solvers.unipc(g, 3, orders=[1, 2, 3, 1]),
+    ),
+    (
+      "dpmpp_3m:lower_order_final=true",
+      lambda g: solvers.dpmpp_3m(g, lower_order_final=True),
+    ),
+    ("dpmpp_3m:lower_order_final=false", solvers.dpmpp_3m),
+    (
+      "churned:solver=midpoint,s_churn=4",
+      lambda g: solvers.churned(g, solvers.midpoint, 4),
+    ),
+  ],
+)
+def test_what_differs_by_step_by_name(spec, make):
+  table = generate.make_tableau(FLOW, spec, "uniform_t", 4)
+  grid = samplers.GRIDS["uniform_t"](FLOW, 4)
+  np.testing.assert_array_equal(table.mix, make(grid).mix)
+
+
 def test_frames_are_the_states_at_unit_variance():
   model = closed_form.gaussian([0.4, 0.1], 0.6)
   table = solvers.ddim(of(FLOW, "uniform_t", 6), 0.5)
