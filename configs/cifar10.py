@@ -14,8 +14,8 @@ Published counterpart, Karras et al., arXiv:2206.00364 appendix F, FID 1.79:
   images             200M, batch 512            the same: 390,000 steps
   learning rate      1e-3, 10M images warm-up   the same
   optimiser          Adam (0.9, 0.999)          the same
-  dropout            0.13                       none: networks have no dropout
-  augmentation       12 %, non-leaky            flips
+  dropout            0.13                       the same
+  augmentation       12 %, non-leaky            the same transforms
   label dropout      none                       0.1, so that guidance works
   EMA                half-life 0.5M images      0.99929 a step: the same
   precision          float32                    bfloat16
@@ -38,7 +38,7 @@ def get_config(size=""):
     name="cifar10",
     path="data/cifar-10-batches-bin",
     split="train",
-    flip=True,
+    augmentation=0.12,  # with flips, which no sample then has
   )
   config.held_out = dict(num=512, split="test")
   config.objective = dict(name="edm")
@@ -49,6 +49,7 @@ def get_config(size=""):
     attention=(16,),
     head_dim=256,
     num_groups=32,
+    dropout=0.13,
     dtype="bfloat16",
   )
   config.optimizer = dict(name="adam", b2=0.999)
@@ -76,7 +77,9 @@ def get_config(size=""):
   )
 
   if size == "smoke":
-    config.dataset = dict(name="synthetic", side=32, channels=3)
+    config.dataset = dict(
+      name="synthetic", side=32, channels=3, augmentation=0.12
+    )
     config.held_out = dict(num=16)
     config.num_steps = 4
     config.batch_size = 16

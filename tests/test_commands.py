@@ -168,7 +168,7 @@ def test_every_kind_of_sampler_by_flag(digits_run, toy_run, tmp_path, capsys):
   for i, (run, more, count) in enumerate(
     (
       (toy_run, ["--solver=adaptive:rtol=1e-2,atol=1e-2"], None),
-      (toy_run, ["--solver=heun", "--restart=1,3,2"], 7 + 2 * 4),
+      (toy_run, ["--solver=heun", "--restart=1,3,2"], 8 + 2 * 4),
       (toy_run, ["--solver=ddim", "--grid=table_rows"], 4),
       (toy_run, ["--solver=ddim", f"--grid=file:path={levels}"], 3),
       (digits_run[0], ["--solver=ddim", "--cfg_plus_plus", "--guidance=0"], 3),

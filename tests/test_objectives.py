@@ -343,7 +343,7 @@ def test_a_learned_schedule_follows_the_bound_and_the_variance(x64):
     )
 
   end = jax.tree.map(jnp.asarray, start)
-  for _ in range(60):
+  for _ in range(80):
     end = step(end)
   after, _, less = said(end)
   np.testing.assert_allclose(after, bound, rtol=2e-3)

@@ -1,6 +1,7 @@
 """Data: batch n is a pure function of (seed, n), so nothing need be resumed."""
 
 from diffflow_jax.data.arrays import Arrays
+from diffflow_jax.data.augmentation import augmented
 from diffflow_jax.data.cifar import cifar10
 from diffflow_jax.data.digits import digits, mnist_5k
 from diffflow_jax.data.folder import folder
@@ -34,6 +35,7 @@ __all__ = [
   "Inspection",
   "Points",
   "Source",
+  "augmented",
   "inspect",
   "split",
   "DATASETS",

@@ -6,11 +6,13 @@ A dataset has
     conditions                       {name: Condition}, where a batch says more
                                      than labels
     batch(seed, step, size, ...)     dict of NumPy arrays, one process's rows
-    augment(key, x)                  a random version of x, on the device
+    augment(key, x)                  a random version of x, on the device, or it
+                                   and {name: what was done} (`augmentation`)
     to_float(x)                      what the network sees, on the device
 
 and, where it is finite, `len(dataset)` and `take(indices)`, like a batch: by
 them `splits` and `inspect` reach every example. `class_names` if it has some.
+`values` if the entries of what the network sees are of few values.
 
 The order depends on (seed, step) alone: a resumed job, or one on another number
 of processes, reads the same global batches.
@@ -68,6 +70,12 @@ def random_flip(key, x):
 def spread(x, max_value):
   """Integers 0 … max_value as float32 in [-1, 1]."""
   return jnp.asarray(x, jnp.float32) * (2.0 / max_value) - 1.0
+
+
+def values(max_value):
+  """(K,) what the entries of `spread` can be; None if they are over 256."""
+  few = max_value is not None and max_value < 256
+  return jnp.linspace(-1.0, 1.0, int(max_value) + 1) if few else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +144,10 @@ class Arrays:
   @property
   def shape(self):
     return self.x.shape[1:]
+
+  @property
+  def values(self):
+    return values(self.max_value)
 
   @property
   def conditions(self):

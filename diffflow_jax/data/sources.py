@@ -15,7 +15,7 @@ import os
 import numpy as np
 
 from diffflow_jax.data import checks, given, images
-from diffflow_jax.data.arrays import indices, random_flip, spread
+from diffflow_jax.data.arrays import indices, random_flip, spread, values
 
 log = logging.getLogger("diffflow_jax")
 
@@ -77,6 +77,10 @@ class Source:
   @property
   def shape(self):
     return (self.size, self.size, self.channels)
+
+  @property
+  def values(self):
+    return values(255)
 
   def batch(self, seed, step, size, process=0, num_processes=1):
     """Rows of global batch number `step`: dict(x=..., label=..., ...).

@@ -8,7 +8,8 @@ has this form, with params = network.init(key, z, logsnr, cond).
 logsnr may be -inf, pure noise, or inf, data: the exact ends of a schedule. A
 network of one's own takes `logsnr_features(logsnr, dim)`, or any function that
 is bounded there, as tanh(logsnr / 4). cond is None, labels, or a dict, as
-`process.conditions` has it; ours take it as `networks.told` says.
+`process.conditions` has it; ours take it as `networks.told` says. `from_nnx`
+gives the modules of flax.nnx this form.
 """
 
 import functools
@@ -23,6 +24,8 @@ from diffflow_jax.networks.mlp import MLP
 from diffflow_jax.networks.unet import UNet
 from diffflow_jax.process.conditions import zeros
 
+_OF_NNX = ("adapted", "from_nnx")  # flax.nnx is imported where it is used
+
 NETWORKS = {"mlp": MLP, "unet": UNet, "dit": DiT}
 NETWORKS |= {
   f"dit_{size}": functools.partial(DiT, **shape)
@@ -33,10 +36,19 @@ __all__ = [
   "MLP",
   "UNet",
   "NETWORKS",
+  *_OF_NNX,
   "count",
   "logsnr_features",
   "tabulate",
 ]
+
+
+def __getattr__(name):
+  if name in _OF_NNX:
+    from diffflow_jax.networks import nnx_modules
+
+    return getattr(nnx_modules, name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def count(params):

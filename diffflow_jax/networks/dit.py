@@ -91,19 +91,18 @@ class DiT(nn.Module):
       )
     layers.check_one_of(POSITIONS, positions=self.positions)
     layers.check_one_of(SEQUENCES, sequences=self.sequences)
-    if self._is_joint() and not told.of_kind(self.conditions or {}, "sequence"):
+    has_sequence = told.of_kind(self.conditions or {}, "sequence")
+    if self.sequences == "joint" and not has_sequence:
       raise ValueError(
         "sequences='joint' needs a condition that is a sequence, and there is "
         "none in conditions"
       )
     super().__post_init__()
 
-  def _is_joint(self):
-    return self.sequences == "joint"
-
   def _blocks(self, h, emb, angle, context):
     """The blocks; a joint one carries the context along."""
-    block = JointBlock if self._is_joint() else Block
+    joint = self.sequences == "joint"
+    block = JointBlock if joint else Block
     if self.remat:
       block = nn.remat(block, prevent_cse=False)
     blocks = nn.scan(
@@ -113,7 +112,7 @@ class DiT(nn.Module):
       in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
       length=self.depth,
     )(self.num_heads, self.dtype, self.dropout, name="blocks")
-    if self._is_joint():
+    if joint:
       (h, _), _ = blocks((h, context[0]), emb, angle, context[1])
     else:
       h, _ = blocks(h, emb, angle, context)

@@ -94,8 +94,9 @@ def attend(q, k, v, mask=None):
 
   Args:
     mask: bools (batch, tokens) of k and v that are attended to: one at least.
+      With one the fused attention, which refuses odd lengths, is not used.
   """
-  flash = has_flash_attention(q.dtype, q.shape[-1])
+  flash = mask is None and has_flash_attention(q.dtype, q.shape[-1])
   return jax.nn.dot_product_attention(
     q,
     k,

@@ -4,7 +4,7 @@ from typing import Any
 
 from flax import struct
 
-from diffflow_jax.objective import densities, omegas, weighting
+from diffflow_jax.objective import densities, omegas, parameters, weighting
 from diffflow_jax.process import nodes, schedules
 from diffflow_jax.process.predictors import Predictor
 
@@ -34,7 +34,7 @@ class Objective:
       name = type(self.weighting).__name__
       raise ValueError(
         f"weighting must be w(logsnr), but {name} is a factor omega of an MSE: "
-        f"use weightings.mse(recipe, targets.eps, {name}(...))"
+        f"use weightings.mse(recipe, targets.eps, omegas.{name}(...))"
       )
     nodes.hold_nodes(self, "density", "weighting", "target", "scale")
 
@@ -72,10 +72,13 @@ def check(objective):
 def predictor(objective, apply, params):
   """The Predictor of a network that was trained on an objective.
 
+  A schedule that was trained with it is taken from params.
+
   Raises:
     TypeError: objective is none, or apply is no function, as a network's.
   """
   check(objective)
+  objective = parameters.settled(objective, params)
   return Predictor(
     params, objective.schedule, apply, objective.target, objective.scale
   )

@@ -41,9 +41,16 @@ class Learned:
 
 @ranges.checked(num_hidden="an integer >= 1")
 def learned(key, num_hidden=64, logsnr_min=-5.0, logsnr_max=13.3):
-  """A Learned schedule near LinearLogSNR, with random hidden units."""
-  gain_key, shift_key = jax.random.split(key)
-  gain = jax.random.uniform(gain_key, (num_hidden,), minval=1.0, maxval=8.0)
-  shift = -gain * jax.random.uniform(shift_key, (num_hidden,))
-  raw_out = jnp.full((num_hidden,), -5.0)
+  """A Learned schedule near LinearLogSNR.
+
+  The rises of the hidden units are spread evenly over time, one at a random
+  place in each stratum, and overlap: their sum is nearly a straight line, and
+  makes up most of g, so that each part of it can be steepened or flattened.
+  """
+  gain_key, place_key = jax.random.split(key)
+  uniform = lambda key: jax.random.uniform(key, (num_hidden,))
+  gain = num_hidden * (0.25 + 0.5 * uniform(gain_key))
+  place = (jnp.arange(num_hidden) + uniform(place_key)) / num_hidden
+  shift = -gain * (1.2 * place - 0.1)
+  raw_out = jnp.full((num_hidden,), -1.0)
   return Learned(gain, shift, raw_out, logsnr_min, logsnr_max)

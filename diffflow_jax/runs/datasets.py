@@ -5,30 +5,42 @@ import numpy as np
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions
 from diffflow_jax.runs import told
-from diffflow_jax.runs.lookup import choose
+from diffflow_jax.runs.checks import in_range
+from diffflow_jax.runs.lookup import calling, choose
 
 
 def of(config):
   """(training data, (held-out data, how many of it) or None) of a config.
 
+  Of any images `dataset.augmentation` is the probability of EDM's transforms
+  (`data.augmentation`) in training; what is held out stays as it is.
+
   Raises:
     Refusal: what it names is no data set, or cannot be split so.
   """
-  from diffflow_jax.data import splits
+  from diffflow_jax.data import augmentation, splits
 
-  dataset = _dataset("dataset", config.dataset)
-  make = lambda settings: _dataset("held_out", {**config.dataset, **settings})
+  spec = dict(config.dataset)
+  probability = spec.pop(augmentation.AUGMENTATION, 0.0)
+  in_range("config.dataset.augmentation", probability, "in [0, 1]")
+  dataset = _dataset("dataset", spec)
+  make = lambda settings: _dataset("held_out", {**spec, **settings})
   try:
-    return splits.held_out(dataset, config.held_out, make)
+    train, held = splits.held_out(dataset, config.held_out, make)
   except ValueError as error:
     raise Refusal(f"config.held_out: {error}") from error
+  if probability:
+    make, field = augmentation.augmented, "config.dataset.augmentation"
+    train = calling(field, make, train, probability)
+  return train, held
 
 
 def _dataset(field, spec):
   """What a dataset's spec names, if that is a data set."""
   from diffflow_jax.data import DATASETS, checks
 
-  dataset = choose(field, spec, DATASETS)
+  also = ("augmentation",) if field == "dataset" else ()
+  dataset = choose(field, spec, DATASETS, also=also)
   try:
     return checks.check_dataset(dataset, f"what {spec['name']} returns")
   except ValueError as error:

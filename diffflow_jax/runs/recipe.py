@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.cli import Refusal, parse_spec
-from diffflow_jax.objective.uncertainty import Uncertainty
+from diffflow_jax.objective import parameters
 from diffflow_jax.process import conditions
 from diffflow_jax.runs import checks, conditioning
 from diffflow_jax.runs.lookup import calling, choose, named
@@ -42,13 +42,22 @@ def resolve(config, card):
   told = {"num_classes": card.num_classes}
   if any(name != conditions.LABEL for name in card.conditions):
     told["conditions"] = card.conditions
-  network = choose("network", config.network, NETWORKS, **told)
+  network = choose(
+    "network", config.network, NETWORKS, adapted=_adapted, **told
+  )
   checks.check_network(network, card)
   return Recipe(config, card, made, network)
 
 
+def _adapted(make):
+  """make, which then gives a network where it gives an nnx module."""
+  from diffflow_jax import networks
+
+  return networks.adapted(make)
+
+
 def init(objective, network, data, seed):
-  """The network's variables at step 0, and what a weighting learns.
+  """The network's variables at step 0, and what the objective learns.
 
   A function of the seed; the latter is under "objective" beside the former.
 
@@ -58,10 +67,8 @@ def init(objective, network, data, seed):
   z = jnp.zeros((1, *data.shape))
   cond = conditions.zeros(conditions.of(data), 1)
   params = network.init(jax.random.key(seed), z, jnp.zeros((1,)), cond)
-  weighting = objective.weighting
-  if isinstance(weighting, Uncertainty):
-    params = {**params, "objective": {"weights": weighting.weights}}
-  return params
+  learned = parameters.initial(objective)
+  return {**params, "objective": learned} if learned else params
 
 
 def _named_settings(spec, field):
@@ -81,9 +88,10 @@ def objective(spec):
   setting=value". As `exchange` has it, what is minimised stays the recipe's
   unless the weighting is exchanged. Another schedule moves the levels that
   training draws, where the recipe draws times uniformly, and those that
-  sampling walks over.
+  sampling walks over. A learned one is trained, where `check` of
+  `objective.learned_schedule` allows it.
   """
-  from diffflow_jax.objective import densities, weightings
+  from diffflow_jax.objective import densities, learned_schedule, weightings
   from diffflow_jax.objective.exchange import exchange
   from diffflow_jax.objective.objectives import OBJECTIVES, on_schedule
   from diffflow_jax.process import levels, schedules, targets
@@ -117,4 +125,5 @@ def objective(spec):
       upto = {k: v for k, v in asked.items() if k in (key, "density")}
       upto = {k: v for k, v in upto.items() if k in ("density", "weighting")}
       made = calling(f"config.objective.{key}", exchange, whole, **upto)
+  calling("config.objective.schedule", learned_schedule.check, made)
   return made

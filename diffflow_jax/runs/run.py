@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.objective import parameters
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.process import conditions as conditions_lib
 from diffflow_jax.runs import (
@@ -54,7 +55,6 @@ class Run:
 
   config = property(lambda self: self.recipe.config)
   card = property(lambda self: self.recipe.card)
-  objective = property(lambda self: self.recipe.objective)
   network = property(lambda self: self.recipe.network)
   step = property(lambda self: self._arrays[0], doc="The step it is of.")
   params = property(
@@ -69,6 +69,14 @@ class Run:
 
   def __repr__(self):
     return f"<Run {self.path}: {self.config.objective.name}, step {self.step}>"
+
+  @property
+  def objective(self):
+    """The recipe's, with the schedule that was trained, if it was."""
+    objective = self.recipe.objective
+    if not parameters.learns_schedule(objective):
+      return objective  # which needs no file
+    return parameters.settled(objective, self.params)
 
   @functools.cached_property
   def predict(self):
@@ -106,7 +114,8 @@ class Run:
         None all classes in turn, or those of the conditions that `sample` has
         by itself.
     """
-    return told.labels_of(self.cond(num_samples, labels=labels))
+    cond = self.cond(num_samples, labels=labels)
+    return told.labels_of(cond, self.card.num_classes)
 
   def cond(self, num_samples, *, conditions=None, labels=None, held_out=None):
     """What num_samples samples are drawn under: `predict`'s cond, or None.
@@ -417,5 +426,11 @@ class Run:
       raise Refusal(
         f"{self.say('weak')}: {other.path} has {theirs.num_classes} classes, "
         f"and {self.path} {ours.num_classes}"
+      )
+    told, also = (list(c.conditions) for c in (ours, theirs))
+    if theirs.conditions and told != also:
+      raise Refusal(
+        f"{self.say('weak')}: {other.path} is told {', '.join(also)}, and "
+        f"{self.path} {', '.join(told) or 'nothing'}"
       )
     return other.predict

@@ -37,7 +37,7 @@ def uniform_cosine(objective, num_steps):
 
 def uniform_logsnr(objective, num_steps, start=-10.0, end=8.0):
   """Uniform in logsnr between two levels, and a last step to sigma = 0."""
-  return grids.to_data(np.linspace(start, end, num_steps), objective.scale)
+  return grids.uniform_logsnr(start, end, num_steps, objective.scale, True)
 
 
 def karras(objective, num_steps, sigma_min=0.002, sigma_max=80.0, rho=7.0):
@@ -84,7 +84,10 @@ def file(objective, num_steps, path="", kind="logsnr"):
     numbers = np.load(path) if npy else np.loadtxt(path, ndmin=1)
   except (OSError, ValueError) as error:
     raise ValueError(f"path={path} is no file of levels: {error}") from error
-  return make[kind](np.asarray(numbers, np.float64))
+  try:
+    return make[kind](np.asarray(numbers, np.float64))
+  except ValueError as error:
+    raise ValueError(f"path={path}: {error}") from error
 
 
 GRIDS = {

@@ -86,6 +86,8 @@ def settle(run, asked, known=FIELDS):
         f"there is no setting {name!r} here, only {', '.join(known)}"
       )
   asked = {name: value for name, value in asked.items() if value is not None}
+  if isinstance(asked.get("guided"), str):  # one name
+    asked["guided"] = (asked["guided"],)
   config = run.config.sampler
   how = Settings(**{name: config[name] for name in OF_CONFIG} | asked)
   _check_kinds(how, run.say)

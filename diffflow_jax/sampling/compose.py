@@ -50,6 +50,7 @@ def pad(tableau, num_evaluations, num_kept):
     target=longer(tableau.target),
     levels=jax.tree.map(longer, tableau.levels),
     length=np.int32(n),
+    step_of_row=jax.tree.map(longer, tableau.step_of_row),
   )
 
 
@@ -74,21 +75,43 @@ def join(first, second):
   norm = lambda lv: np.hypot(lv.alpha, lv.sigma)
   gain = norm(start) / norm(end) if same else start.alpha / end.alpha
   var = 0.0 if same else start.sigma**2 - (gain * end.sigma) ** 2
-  k = max(first.num_kept, second.num_kept)
-  head, tail = widen(first.mix, k), widen(second.mix, k)
-  # after first: anchor' = z' = gain (its last anchor row) + noise
-  link = gain * head[-1, 0]
-  link[-1] = np.hypot(link[-1], np.sqrt(var))
-  share = tail[0, :, ANCHOR] + tail[0, :, Z]
-  between = share[:, None] * link
-  between[:, -1] = np.hypot(between[:, -1], tail[0, :, -1])
-  both = lambda a, b: np.concatenate([a, b])
+  return chain([first, second], [1.0, gain], [0.0, np.sqrt(var)])
+
+
+def chain(tables, gains, noises):
+  """One tableau that runs several, each from gain z + noise xi of the last one.
+
+  The noise before a table and that of its first row are drawn as one.
+
+  Args:
+    gains, noises: of what precedes each table; before the first one there is
+      noise alone.
+  """
+  k = max(table.num_kept for table in tables)
+  mix, steps, num_steps = [], [], 0
+  for table, gain, noise in zip(tables, gains, noises, strict=True):
+    rows = widen(table.mix, k)
+    if mix:  # after the last one: anchor' = z' = gain (its last anchor row)
+      link = gain * mix.pop()[-1, 0]
+      link[-1] = np.hypot(link[-1], noise)
+      share = rows[0, :, ANCHOR] + rows[0, :, Z]
+      between = share[:, None] * link
+    else:
+      between = rows[0].copy()
+      between[:, -1] = noise * (between[:, ANCHOR] + between[:, Z])
+    between[:, -1] = np.hypot(between[:, -1], rows[0, :, -1])
+    mix += [between[None], rows[1:-1], rows[-1:]]
+    if table.step_of_row is not None:
+      steps.append(num_steps + np.asarray(table.step_of_row))
+      num_steps = steps[-1][-1] + 1
+  inline = lambda *parts: np.concatenate(parts)
   return Tableau(
-    mix=np.concatenate([head[:-1], between[None], tail[1:]]),
-    target=both(first.target, second.target),
-    levels=jax.tree.map(both, first.levels, second.levels),
-    start=first.start,
-    end=second.end,
+    mix=inline(*mix),
+    target=inline(*(table.target for table in tables)),
+    levels=jax.tree.map(inline, *(table.levels for table in tables)),
+    start=tables[0].start,
+    end=tables[-1].end,
+    step_of_row=inline(*steps) if len(steps) == len(tables) else None,
   )
 
 

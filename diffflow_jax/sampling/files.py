@@ -19,10 +19,12 @@ def save(path, table):
   if table.length is not None:
     raise ValueError("a padded tableau is not saved: save it before `pad`")
   place = {"levels": table.levels, "start": table.start, "end": table.end}
+  steps = table.step_of_row
   np.savez(
     path,
     mix=table.mix,
     target=table.target,
+    **({} if steps is None else {"step_of_row": steps}),
     **{
       f"{name}_{f}": getattr(lv, f)
       for name, lv in place.items()
@@ -44,6 +46,7 @@ def load(path):
   try:
     with np.load(path, allow_pickle=False) as file:
       data = {n: file[n] for n in ("mix", "target", *names)}
+      data |= {n: file[n] for n in ("step_of_row",) if n in file}
   except (KeyError, OSError, ValueError) as e:
     raise ValueError(f"{path} is not a saved tableau: {e}") from e
   for part, a in data.items():
@@ -51,7 +54,12 @@ def load(path):
       raise ValueError(f"{path}: {part} must be floats, not {a.dtype}")
   level = lambda name: levels_lib.Level(*(data[f"{name}_{f}"] for f in FIELDS))
   table = tableau_lib.Tableau(
-    data["mix"], data["target"], level("levels"), level("start"), level("end")
+    data["mix"],
+    data["target"],
+    level("levels"),
+    level("start"),
+    level("end"),
+    step_of_row=data.get("step_of_row"),
   )
   try:
     return tableau_lib.check(table)

@@ -7,6 +7,7 @@ import os
 import jax
 
 from diffflow_jax.cli import Failure, Refusal
+from diffflow_jax.objective import parameters
 from diffflow_jax.process import conditions
 from diffflow_jax.runs import (
   changes,
@@ -233,6 +234,7 @@ def _picture(state, step, run, told, writer, folder, active):
   """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
   how, known = run.config.sampler, run.card.conditions
   names = conditioning.guided(run.config, known)
+  objective = parameters.settled(run.objective, state.ema[0])
   samples, labels = generate.generate(
     run,
     generate.make_predict(
@@ -241,7 +243,7 @@ def _picture(state, step, run, told, writer, folder, active):
       how.guidance,
       conditions.without(known, names) if names else None,
     ),
-    generate.make_tableau(run.objective, how.solver, how.grid, how.num_steps),
+    generate.make_tableau(objective, how.solver, how.grid, how.num_steps),
     num_samples=how.num_samples,
     seed=run.config.seed,
     cond=conditions_file.cond(told, known, how.num_samples),

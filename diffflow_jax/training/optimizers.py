@@ -1,5 +1,6 @@
 """Optimisers and learning rates: optax's, by name."""
 
+from collections.abc import Mapping
 import inspect
 import math
 import numbers
@@ -77,9 +78,27 @@ def make_optimizer(config):
       given[mask] = decays
   optimizer = _optax("optimizer", config.optimizer, OPTIMIZERS, **given)
   if math.isfinite(config.clip_norm):
-    clip = optax.clip_by_global_norm(config.clip_norm)
-    optimizer = optax.chain(clip, optimizer)
+    optimizer = optax.chain(clipping(config.clip_norm), optimizer)
   return optimizer, learning_rate
+
+
+def clipping(norm):
+  """Clips the network's gradient by its norm, and not that of a schedule.
+
+  Of a learned schedule's gradient the largest come with the largest losses:
+  less of them would be another mean, and its ends would drift off.
+  """
+  clip = optax.clip_by_global_norm(norm)
+
+  def update(grads, state, params=None):
+    learned = grads.get("objective", {}) if isinstance(grads, Mapping) else {}
+    if "schedule" not in learned:
+      return clip.update(grads, state)
+    network = {k: v for k, v in grads.items() if k != "objective"}
+    network, state = clip.update(network, state)
+    return {**network, "objective": learned}, state
+
+  return optax.GradientTransformation(clip.init, update)
 
 
 def decays(params):

@@ -13,8 +13,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffflow_jax.objective import densities, losses
-from diffflow_jax.objective.uncertainty import Uncertainty
+from diffflow_jax.data.augmentation import augmented_batch
+from diffflow_jax.objective import (
+  densities,
+  learned_schedule,
+  losses,
+  parameters,
+)
 from diffflow_jax.process import conditions
 from diffflow_jax.runs import recipe
 from diffflow_jax.store.digest import name_of
@@ -27,8 +32,8 @@ class TrainState:
 
   Attributes:
     step: number of finished steps, int32.
-    params: the network's variables, and under "objective" what a learned
-      weighting learns; ema: averages of them, one for each of the config's.
+    params: the network's variables, and under "objective" what a weighting or
+      a schedule learns; ema: averages of them, one for each of the config's.
     density: of the levels, if it follows the loss, else ().
     bad_step: the first step whose loss or gradient was not finite, or -1.
   """
@@ -47,9 +52,12 @@ class TrainState:
 
 
 def create(objective, network, tx, dataset, averages, seed, given=None):
-  """The state at step 0: a function of the seed.
+  """The state at step 0: a function of the seed. `dfj.train_state`.
 
   Args:
+    network: has init and apply; tx: an optax transformation.
+    dataset: the shape of its examples and its conditions.
+    averages: one EMA for each of them, () for none.
     given: {name: array} of parameters that start elsewhere, as another run's.
   """
   params = recipe.init(objective, network, dataset, seed)
@@ -77,10 +85,7 @@ def _at(objective, state, params):
   """The objective as the state and the parameters have it by now."""
   if follows_loss(objective):
     objective = objective.replace(density=state.density)
-  if isinstance(objective.weighting, Uncertainty):
-    learned = objective.weighting.replace(**params["objective"])
-    objective = objective.replace(weighting=learned)
-  return objective
+  return parameters.settled(objective, params)
 
 
 def make_train_step(
@@ -89,6 +94,8 @@ def make_train_step(
   accumulation=1, spread=lambda gradient: gradient,
 ):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
+
+  `with_loss` of it gives the loss, too.
 
   Args:
     objective: what is minimised; apply: (params, z, logsnr, cond) -> output.
@@ -106,32 +113,46 @@ def make_train_step(
       (mean gradient, terms of the examples): for a map over devices of one's
       own, as `shard_map`. Under jit with shardings it is not needed.
   """
-
   known = conditions.of(dataset)
   rates = {conditions.LABEL: label_dropout, **(dropout or {})}
+  learned = parameters.learns_schedule(objective)
+  values = getattr(dataset, "values", None)
 
   def draw(state, batch):
-    """All that the loss needs: (x, logsnr, eps, cond), keys of the network."""
+    """All that the loss needs: (x, logsnr, eps, cond), keys of the network.
+
+    Times in place of logsnr where the schedule is learned.
+    """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
-    x = dataset.augment(flip_key, dataset.to_float(batch["x"]))
+    x, done = augmented_batch(dataset, flip_key, dataset.to_float(batch["x"]))
     cond = conditions.from_batch(known, batch)
     if cond is not None:
       cond = conditions.dropped(known, cond, drop_key, rates, drop_all)
-    density = _at(objective, state, state.params).density
-    logsnr = densities.draw(density, level_key, x.shape[0])
+    if done:  # never dropped: a sample is drawn under zeros
+      done = conditions.from_batch(known, done)
+      cond = {**(cond or {}), **done}
+    if learned:
+      level = densities.uniforms(level_key, x.shape[0])
+    else:
+      density = _at(objective, state, state.params).density
+      level = densities.draw(density, level_key, x.shape[0])
     # one for each example, so that each part of a batch has its own
     keys = {
       name: jax.random.split(jax.random.fold_in(key, 4 + i), x.shape[0])
       for i, name in enumerate(rngs)
     }
-    return (x, logsnr, losses.noise_like(noise_key, x), cond), keys
+    return (x, level, losses.noise_like(noise_key, x), cond), keys
 
   def step(state, batch):
     def gradient(params, part):
       drawn, keys = part
       one = {name: several[0] for name, several in keys.items()}
       run = functools.partial(apply, rngs=one) if one else apply
+      if learned:
+        return learned_schedule.gradient(
+          objective, run, params, *drawn, values=values
+        )
 
       def loss_fn(params):
         now = _at(objective, state, params)
@@ -163,6 +184,19 @@ def make_train_step(
     )
 
   return step
+
+
+def with_loss(step):
+  """(state, batch) -> (state, loss) of a train step: for a loop of one's own.
+
+  The state's sums are then of this step alone.
+  """
+
+  def one(state, batch):
+    state = step(state.replace(sums=numbers.no_sums()), batch)
+    return state, state.sums.loss
+
+  return one
 
 
 def _accumulate(gradient, params, whole, num_parts):

@@ -116,11 +116,12 @@ def fit_weights(xp, nodes, goal, count):
   return xp.linalg.solve(system, right)[..., 0].T
 
 
-def history(xp, at, s, t, order):
+def history(xp, at, s, t, order, most=None):
   """Nodes r_j = (at_{i-j} - s_i)/(t_i - s_i), and how many of them are usable.
 
   Args:
     at: (N,) coordinate of evaluation i; s, t: (N,) of the step that follows it.
+    most: None, or (N,) integers, how many nodes may be used.
   Returns:
     (nodes (order, N), count (N,)): count is 1 where the step is infinite, and
     stops before the start of the history or an infinite coordinate.
@@ -138,7 +139,7 @@ def history(xp, at, s, t, order):
     )
     alive = alive & (ok | (j == 0))
     count = count + alive
-  return xp.stack(nodes), count
+  return xp.stack(nodes), count if most is None else xp.minimum(count, most)
 
 
 def columns(xp, num_kept, *, anchor=0.0, z=0.0, h=(), noise=0.0):
@@ -167,11 +168,12 @@ def one_evaluation_mix(xp, num_kept, z, h, noise=0.0):
   return xp.concatenate([xp.asarray(identity_row(num_kept))[None], both])
 
 
-def tableau(levels, mix, target, at):
+def tableau(levels, mix, target, at, step=None):
   """The Tableau over a grid that evaluates at the levels `at`.
 
   Args:
     target: (a, b), each a number or (evaluations,).
+    step: (evaluations,), the step of each; None is one evaluation a step.
   """
   xp = namespace((mix, target))
   n = mix.shape[0] - 1
@@ -183,4 +185,5 @@ def tableau(levels, mix, target, at):
     levels=without_clock(at),
     start=levels[0],
     end=levels[-1],
+    step_of_row=np.asarray(range(n) if step is None else step, np.float64),
   )

@@ -13,12 +13,13 @@ its kernel's moments. The history is short
 at first, so the order rises by one a step; the step after alpha = 0, and a step
 to sigma = 0, are of first order. The first step's error then limits the global
 order to 2: `two_stage_start` spends one more evaluation inside the first step,
-which lets order 3 show.
+which lets order 3 show. `orders` and `lower_order_final` hold it down by step
+(`per_step.orders`).
 """
 
 import numpy as np
 
-from diffflow_jax.sampling.solvers import coefficients as co
+from diffflow_jax.sampling.solvers import coefficients as co, per_step
 
 
 def insert(xp, array, value):
@@ -53,6 +54,12 @@ def leave_from(s, two_stage_start):
   return co.Level(back(s.logsnr), back(s.alpha), back(s.sigma))
 
 
+def steps_of(num_steps, two_stage_start):
+  """The step of each evaluation: two in the first one, where it has a stage."""
+  more = np.where(two_stage_start & (np.arange(num_steps) == 0), 2, 1)
+  return np.repeat(np.arange(num_steps), more)
+
+
 def rows(xp, num_kept, z, h, two_stage_start):
   """The rows; with a stage in the first step the anchor holds its start."""
   mix = co.one_evaluation_mix(xp, num_kept, z, h)
@@ -67,22 +74,30 @@ def rows(xp, num_kept, z, h, two_stage_start):
   )
 
 
-def _exponential(levels, order, two_stage_start, adjust=None):
-  """A data-form multistep solver; `adjust` may replace the weights."""
+def _exponential(levels, order, how, adjust=None):
+  """A data-form multistep solver; `adjust` may replace the weights.
+
+  Args:
+    how: two_stage_start, orders, lower_order_final, as of every one of them.
+  """
+  two_stage_start, orders, lower_order_final = how
   xp = co.namespace(levels)
   points = start_inside(levels) if two_stage_start else levels
   at, t = co.steps(points)
+  n = levels.logsnr.shape[0] - 1
+  step = steps_of(n, two_stage_start)
+  most = per_step.orders(order, n, orders, lower_order_final)[step]
   s = leave_from(at, two_stage_start)
   a, b = co.exact_step(s, t)
   h = co.step_size(s, t)
   ell = lambda lv: 0.5 * lv.logsnr
-  nodes, count = co.history(xp, ell(at), ell(s), ell(t), order)
+  nodes, count = co.history(xp, ell(at), ell(s), ell(t), order, most)
   goal = xp.concatenate([b[None], t.alpha * co.moments(xp, h, order)[1:]])
   weights = co.fit_weights(xp, nodes, goal, count)
   if adjust is not None:
     weights = adjust(xp, weights, nodes, count, goal)
   mix = rows(xp, order, a, list(weights), two_stage_start)
-  return co.tableau(levels, mix, co.X, at)
+  return co.tableau(levels, mix, co.X, at, step)
 
 
 def half_slope(xp, b, whole, nodes, count):
@@ -97,7 +112,9 @@ def half_slope(xp, b, whole, nodes, count):
   return xp.stack([b + step, -step])
 
 
-def dpmpp_2m(levels, two_stage_start=False):
+def dpmpp_2m(
+  levels, two_stage_start=False, *, orders=None, lower_order_final=False
+):
   """DPM-Solver++(2M), arXiv:2211.01095 Alg. 2, midpoint; order 2, any scale.
 
       z_t = A z_s + B (x̂_s + ½ D),   D = (h/h_prev) (x̂_s - x̂_prev)
@@ -109,19 +126,25 @@ def dpmpp_2m(levels, two_stage_start=False):
   Args:
     levels: grid from noise to data, (N+1,).
     two_stage_start: one more evaluation, inside a finite first step.
+    orders: the most of each step, N integers; lower_order_final: 1 in the last
+      step, 2 in the one before it, and so on.
   Returns:
     Tableau of N evaluations that keeps 2 predictions.
   Raises:
-    ValueError: two_stage_start on a grid that starts at alpha = 0.
+    ValueError: two_stage_start on a grid that starts at alpha = 0, or orders
+      that do not fit.
   """
 
   def adjust(xp, _, nodes, count, goal):
     return half_slope(xp, goal[0], goal[0], nodes, count)
 
-  return _exponential(levels, 2, two_stage_start, adjust)
+  how = two_stage_start, orders, lower_order_final
+  return _exponential(levels, 2, how, adjust)
 
 
-def dpmpp_2m_heun(levels, two_stage_start=False):
+def dpmpp_2m_heun(
+  levels, two_stage_start=False, *, orders=None, lower_order_final=False
+):
   """DPM-Solver++(2M) with the exact integral of the line, m_1(h); order 2.
 
   As `dpmpp_2m` with ½ B replaced by alpha_t (1 - (1 - e^-h)/h): the form that
@@ -130,39 +153,52 @@ def dpmpp_2m_heun(levels, two_stage_start=False):
   Args:
     levels: grid from noise to data, (N+1,).
     two_stage_start: one more evaluation, inside a finite first step.
+    orders: the most of each step, N integers; lower_order_final: 1 in the last
+      step, 2 in the one before it, and so on.
   Returns:
     Tableau of N evaluations that keeps 2 predictions.
   Raises:
-    ValueError: two_stage_start on a grid that starts at alpha = 0.
+    ValueError: two_stage_start on a grid that starts at alpha = 0, or orders
+      that do not fit.
   """
-  return _exponential(levels, 2, two_stage_start)
+  how = two_stage_start, orders, lower_order_final
+  return _exponential(levels, 2, how)
 
 
-def dpmpp_3m(levels, two_stage_start=False):
+def dpmpp_3m(
+  levels, two_stage_start=False, *, orders=None, lower_order_final=False
+):
   """DPM-Solver++(3M), arXiv:2211.01095, with the parabola's exact integral.
 
   Order 3 with `two_stage_start` (N + 1 evaluations), 2 with a first step of
-  DDIM's; any scale. Equal to UniP-3. Many copies of this solver carry half of
-  the second difference's weight: that one is `dpmpp_3m_half`.
+  DDIM's; any scale. Equal to UniP-3 but in its second step, which is that of
+  `dpmpp_2m_heun` here and of `dpmpp_2m` in `unip`. Many copies of this solver
+  carry half of the second difference's weight: that one is `dpmpp_3m_half`.
 
   Args:
-    levels: grid from noise to data, (N+1,); two_stage_start: as `dpmpp_2m`.
+    levels: grid from noise to data, (N+1,).
+    two_stage_start, orders, lower_order_final: as of `dpmpp_2m`.
   Returns:
     Tableau of N evaluations that keeps 3 predictions.
   Raises:
     ValueError: as `dpmpp_2m`.
   """
-  return _exponential(levels, 3, two_stage_start)
+  how = two_stage_start, orders, lower_order_final
+  return _exponential(levels, 3, how)
 
 
-def dpmpp_3m_half(levels, two_stage_start=False):
+def dpmpp_3m_half(
+  levels, two_stage_start=False, *, orders=None, lower_order_final=False
+):
   """DPM-Solver++(3M) as widely copied: order 2, for comparison with others.
 
   Its second difference D_2 is half of h² x̂'' but is weighted as if it were
-  whole: z_t = DDIM + alpha_t φ₂ D_1 - alpha_t φ₃ D_2 where 2 φ₃ is due.
+  whole: z_t = DDIM + alpha_t φ₂ D_1 - alpha_t φ₃ D_2 where 2 φ₃ is due. The
+  second step is that of `dpmpp_2m`, as in the authors' code and diffusers.
 
   Args:
-    levels: grid from noise to data, (N+1,); two_stage_start: as `dpmpp_3m`.
+    levels: grid from noise to data, (N+1,).
+    two_stage_start, orders, lower_order_final: as of `dpmpp_2m`.
   Returns:
     Tableau of N evaluations that keeps 3 predictions.
   """
@@ -173,6 +209,9 @@ def dpmpp_3m_half(levels, two_stage_start=False):
     r1, r2 = (xp.where(whole, nodes[j], -1.0 * j) for j in (1, 2))
     second = [1.0 / (r1 * r2), 1.0 / (r1 * (r1 - r2)), 1.0 / (r2 * (r2 - r1))]
     half = xp.where(whole, 0.5 * goal[2], 0.0)
-    return weights - half * xp.stack(second)
+    two = half_slope(xp, goal[0], goal[0], nodes, count)
+    two = xp.concatenate([two, xp.zeros_like(weights[2:])])
+    return xp.where(count == 2, two, weights - half * xp.stack(second))
 
-  return _exponential(levels, 3, two_stage_start, adjust)
+  how = two_stage_start, orders, lower_order_final
+  return _exponential(levels, 3, how, adjust)

@@ -8,11 +8,11 @@ B = 1 - e^-h ("bh2") or h ("bh1"); everywhere else B cancels.
 """
 
 from diffflow_jax.sampling import checks
-from diffflow_jax.sampling.solvers import coefficients as co
+from diffflow_jax.sampling.solvers import coefficients as co, per_step
 from diffflow_jax.sampling.solvers.multistep import half_slope
 
 
-def _pieces(levels, order, variant):
+def _pieces(levels, order, variant, orders, lower_order_final):
   """What predictor and corrector share; `whole` is alpha_t B(h)."""
   checks.order(order)
   if variant not in ("bh1", "bh2"):
@@ -22,7 +22,8 @@ def _pieces(levels, order, variant):
   a, b = co.exact_step(s, t)
   h = co.step_size(s, t)
   ell = 0.5 * s.logsnr, 0.5 * t.logsnr
-  nodes, count = co.history(xp, ell[0], *ell, order)
+  most = per_step.orders(order, len(a), orders, lower_order_final)
+  nodes, count = co.history(xp, ell[0], *ell, order, most)
   goal = t.alpha * co.moments(xp, h, order + 1)
   goal = xp.concatenate([b[None], goal[1:]])
   safe = xp.where(xp.isfinite(h), h, 0.0)
@@ -51,24 +52,33 @@ def _corrector(xp, goal, nodes, count, finite, whole):
   return xp.concatenate([weights[1:2], weights[:1], weights[2:]])
 
 
-def unip(levels, order=3, variant="bh2"):
+def unip(
+  levels, order=3, variant="bh2", *, orders=None, lower_order_final=False
+):
   """UniP, arXiv:2302.04867 eq. 3: the predictor alone.
 
   Order 2 is `dpmpp_2m` with "bh2"; order 3 is `dpmpp_3m` but for the second
-  step, and reaches order 2 asymptotically, as that does with its start.
+  step, which is that of `dpmpp_2m`, and reaches order 2 asymptotically, as that
+  does with its start.
 
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
+    order: 1, 2 or 3; variant: above.
+    orders, lower_order_final: as of `dpmpp_2m`.
   Returns:
     Tableau of N evaluations that keeps `order` predictions.
   """
-  xp, a, goal, nodes, count, _, whole = _pieces(levels, order, variant)
+  xp, a, goal, nodes, count, _, whole = _pieces(
+    levels, order, variant, orders, lower_order_final
+  )
   weights = _predictor(xp, goal, nodes, count, whole)
   mix = co.one_evaluation_mix(xp, order, a, list(weights))
   return co.tableau(levels, mix, co.X, levels[:-1])
 
 
-def unipc(levels, order=2, variant="bh2"):
+def unipc(
+  levels, order=2, variant="bh2", *, orders=None, lower_order_final=False
+):
   """UniPC, arXiv:2302.04867 Alg. 1 and 2; order + 1 asymptotically, at most 3.
 
   One row corrects the last step (anchor) and predicts the next one (z). The
@@ -77,10 +87,14 @@ def unipc(levels, order=2, variant="bh2"):
 
   Args:
     levels: grid from noise to data, (N+1,); order: 1, 2 or 3; variant: above.
+    orders, lower_order_final: as of `dpmpp_2m`; the corrector of a step is of
+      one order more than the step.
   Returns:
     Tableau of N evaluations that keeps order + 1 predictions.
   """
-  xp, a, goal, nodes, count, finite, whole = _pieces(levels, order, variant)
+  xp, a, goal, nodes, count, finite, whole = _pieces(
+    levels, order, variant, orders, lower_order_final
+  )
   k = order + 1
   predict = _predictor(xp, goal, nodes, count, whole)
   correct = _corrector(xp, goal, nodes, count, finite, whole)
