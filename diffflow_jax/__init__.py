@@ -22,6 +22,8 @@ _MODULES = {
   # objective
   "densities": "objective.densities",
   "weightings": "objective.weightings",
+  "omegas": "objective.omegas",
+  "bound": "objective.bound",
   "objectives": "objective.objectives",
   # sampling
   "grids": "sampling.grids",
@@ -40,16 +42,20 @@ _MODULES = {
 _FUNCTIONS = {
   "inspect": "data.inspection",
   "train": "training.loop",
+  "train_state": ("training.state", "create"),
   "make_train_step": "training.state",
+  "with_loss": "training.state",
   "Level": "process.levels",
   "Predictor": "process.predictors",
   "weighted_mse": "objective.losses",
+  "terms_at": "objective.losses",
   "conditional_flow_matching": "objective.losses",
   "denoising_score_matching": "objective.losses",
   "variational_bound": "objective.bound",
   "minibatch_ot": "objective.coupling",
   "compare": "objective.comparison",
   "predictor": "objective.objectives",
+  "predictor_of": "process.predictors",
   "Tableau": "sampling.tableau",
   "sample": "sampling.tableau",
   "contributions": "sampling.introspection",
@@ -67,8 +73,9 @@ def __getattr__(name):
   if name in _MODULES:
     return importlib.import_module(f"diffflow_jax.{_MODULES[name]}")
   if name in _FUNCTIONS:
-    home = importlib.import_module(f"diffflow_jax.{_FUNCTIONS[name]}")
-    return getattr(home, name)
+    home = _FUNCTIONS[name]
+    home, inner = (home, name) if isinstance(home, str) else home
+    return getattr(importlib.import_module(f"diffflow_jax.{home}"), inner)
   raise AttributeError(f"module 'diffflow_jax' has no attribute {name!r}")
 
 

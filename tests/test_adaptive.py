@@ -56,24 +56,33 @@ def test_forward_then_back_returns_the_data():
   np.testing.assert_allclose(back, x, atol=1e-4)
 
 
-def test_log_likelihood_is_the_mixtures():
+@pytest.mark.parametrize("per_sample", [True, False])
+def test_log_likelihood_is_the_mixtures(per_sample):
   """In float32, at default tolerances, within 1e-4 nats."""
   x = mix3d().sample(KEY, 32)
-  got, nfe = adaptive.log_likelihood(mix3d(), x)
+  got, nfe = adaptive.log_likelihood(mix3d(), x, per_sample=per_sample)
   want = mix3d().log_prob(x, levels.Level(jnp.inf, jnp.ones(()), jnp.zeros(())))
   np.testing.assert_allclose(got, want, atol=1e-4)
-  assert nfe.shape == (32,) and 20 < nfe.mean() < 400
+  assert nfe.shape == ((32,) if per_sample else ())
+  assert 20 < nfe.mean() < 400
 
 
-def test_log_likelihood_from_a_noisy_start_is_that_densitys(x64):
-  """sigma > 0: the density of x + (sigma/alpha) eps, log alpha included."""
-  start = levels.at_logsnr(levels.vp, 3.0)
+@pytest.mark.parametrize("scale", [levels.vp, levels.ve, levels.linear])
+def test_log_likelihood_is_of_states_on_the_scale_of_the_start(scale, x64):
+  """And the prior's on that of the end: as `flow` takes and gives them."""
+  start, end = (levels.at_logsnr(scale, l) for l in (3.0, -2.0))
   x = mix3d().sample(KEY, 8)
+  z = levels.add_noise(x, jax.random.normal(KEY, x.shape), start)
   got, _ = adaptive.log_likelihood(
-    mix3d(), x, start=start, rtol=1e-8, atol=1e-8
+    mix3d(),
+    z,
+    start=start,
+    end=end,
+    log_prior=lambda z: mix3d().log_prob(z[None], end)[0],
+    rtol=1e-8,
+    atol=1e-8,
   )
-  on_ve = levels.at_logsnr(levels.ve, 3.0)
-  np.testing.assert_allclose(got, mix3d().log_prob(x, on_ve), atol=1e-6)
+  np.testing.assert_allclose(got, mix3d().log_prob(z, start), atol=1e-6)
 
 
 def test_log_likelihood_with_a_prior_at_a_finite_end(x64):

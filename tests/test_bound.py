@@ -68,6 +68,10 @@ def test_t_steps_approach_continuous_time_from_above(x64):
     wrong, two, jnp.array([0.4]), jnp.array([[0.5]]), jnp.ones((1, 1)), None, 1
   )
   np.testing.assert_allclose(one, kl, rtol=1e-10)
+  step = bound.step_nats(
+    wrong, two, jnp.array([0]), 1, jnp.array([[0.5]]), jnp.ones((1, 1))
+  )
+  np.testing.assert_allclose(step, kl, rtol=1e-10)
   # a Gaussian: E‖eps - ε̂‖² is c SNR/(1 + c SNR), integrals in closed form
   g, c = gaussians.gaussian([0.0], [[0.36]]), 0.36
   x = 0.6 * jnp.array([[-1.0], [1.0]])  # the two-point rule: E x² = c

@@ -16,6 +16,7 @@ from diffflow_jax.objective import objectives
 from diffflow_jax.process import schedules, targets
 from diffflow_jax.runs import (
   card,
+  card as card_lib,
   changes,
   meaning,
   recipe as recipe_lib,
@@ -348,7 +349,8 @@ def recipe(made, **network):
   config = ml_collections.ConfigDict(
     dict(objective=dict(name="x"), network=dict(name="mlp", **network))
   )
-  return type("Recipe", (), dict(config=config, objective=made))
+  card = card_lib.Card((2,))
+  return type("Recipe", (), dict(config=config, objective=made, card=card))
 
 
 SAME = {

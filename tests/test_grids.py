@@ -36,6 +36,65 @@ def test_given_arrays_are_used_as_they_are():
   np.testing.assert_allclose(grid.sigma, t, rtol=1e-15)
 
 
+def test_a_power_of_flow_time():
+  grid = grids.shifted_flow(4, 1.0, power=1.5)
+  np.testing.assert_allclose(
+    grid.sigma, (np.arange(4, -1, -1) / 4) ** 1.5, rtol=1e-12
+  )
+  r = np.array([1.0, 0.25, 0.0])
+  grid = grids.shifted_flow(2, 3.0, power=2.0)
+  np.testing.assert_allclose(grid.sigma, 3 * r / (1 + 2 * r), rtol=1e-12)
+
+
+def test_stretched_flow_time_stretches_the_logsnr():
+  plain = grids.shifted_flow(6, 1.0).logsnr
+  grid = grids.shifted_flow(6, 1.0, stretch=1.5)
+  np.testing.assert_allclose(grid.logsnr[1:-1], 1.5 * plain[1:-1], atol=1e-12)
+  assert grid.sigma[0] == 1.0 and grid.sigma[-1] == 0.0
+
+
+@pytest.mark.parametrize("to_zero", [False, True])
+def test_ends_are_what_is_asked_for_to_the_last_digit(to_zero):
+  flow, lin = schedules.Flow(), levels.linear
+  for n in (2, 3, 7, 18):
+    for grid, field, ends in (
+      (grids.karras(n, to_zero=to_zero), "sigma", (80.0, 0.002)),
+      (grids.karras(n, 0.3, 7.1, 3.0, to_zero=to_zero), "sigma", (7.1, 0.3)),
+      (grids.karras(n, rho=1e308, to_zero=to_zero), "sigma", (80.0, 0.002)),
+      (
+        grids.uniform_logsnr(-7.3, 9.1, n, to_zero=to_zero),
+        "logsnr",
+        (-7.3, 9.1),
+      ),
+      (grids.uniform_t(flow, lin, n, 0.9, 0.1, to_zero), "sigma", (0.9, 0.1)),
+      (grids.quadratic_t(flow, lin, n, 0.7, 0.1, to_zero), "sigma", (0.7, 0.1)),
+    ):
+      got = getattr(grid, field)
+      assert len(got) == n + 1
+      assert (got[0], got[-2 if to_zero else -1]) == ends, (n, ends, got)
+      assert (grid.sigma[-1] == 0.0) == to_zero
+  for shift in (0.1, 0.3, 1.0, 3.0, 7.7):
+    alpha = grids.shifted_flow(5, shift).alpha
+    assert (alpha[0], alpha[-1]) == (0.0, 1.0)
+  s = np.array([3.3, 0.7, 0.1, 0.0])
+  assert np.array_equal(grids.from_sigma(s).sigma, s)
+
+
+def test_a_grid_is_taken_to_the_data():
+  for scale in (levels.vp, levels.ve, levels.Unit(0.5)):
+    part = grids.uniform_logsnr(-4.0, 3.0, 3, scale)
+    grid = grids.to_data(part, scale)
+    assert np.array_equal(grid.alpha[:-1], part.alpha)
+    assert grid.sigma[-1] == 0.0 and np.isposinf(grid.logsnr[-1])
+    want = grids.to_data(part.logsnr, scale)
+    np.testing.assert_allclose(grid.alpha, want.alpha, rtol=1e-14)
+
+
+def test_karras_of_a_large_rho_is_geometric():
+  got = grids.karras(4, 0.01, 100.0, rho=1e308, to_zero=False).sigma
+  np.testing.assert_allclose(got, np.geomspace(100.0, 0.01, 5), rtol=1e-12)
+
+
 def test_shifted_flow_time():
   grid = grids.shifted_flow(4, 3.0)
   r = np.array([1.0, 0.75, 0.5, 0.25, 0.0])
@@ -126,6 +185,15 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
       "num_steps must be an integer >= 1, not -3",
     ),
     (lambda: grids.shifted_flow(4, 0.0), "shift must be > 0"),
+    (lambda: grids.shifted_flow(4, power=0.0), "power must be > 0"),
+    (
+      lambda: grids.to_data(grids.karras(4, to_zero=False)),
+      "another scale than the one given: .* alpha = 1 and sigma = 80",
+    ),
+    (
+      lambda: grids.uniform_t(schedules.Flow(), levels.vp, 4, to_zero=True),
+      "t_end must be > 0, not 0",
+    ),
     (lambda: grids.table_rows([1.0, 0.0], 2, "even"), "spacing must be one of"),
   ],
 )

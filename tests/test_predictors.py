@@ -165,3 +165,43 @@ def test_velocity_is_transported_by_the_chain_rule(x64):
   want = dc / c * z + c * dt_a * u_a
   got = targets.from_x_eps(targets.u, x, eps, b)
   np.testing.assert_allclose(got, want, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+  "scale,target",
+  [
+    (levels.ve, targets.x),
+    (levels.vp, targets.eps),
+    (None, targets.flow),
+  ],
+)
+def test_a_plain_function_is_a_predictor(scale, target, x64):
+  """As x̂(z, sigma), eps(z, t), or on whatever scale it is asked."""
+
+  def fn(z, lv, cond):
+    assert lv.sigma.shape == z.shape[:1] and cond is None
+    return targets.from_x_eps(target, *mix()(z, lv), lv)
+
+  predict = predictors.predictor_of(fn, target, scale)
+  for asked in (levels.vp, levels.linear, levels.ve):
+    lv = levels.at_logsnr(asked, 0.7)
+    for got, want in zip(predict(Z, lv), mix()(Z, lv), strict=True):
+      np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
+def test_a_plain_functions_mistakes_get_one_sentence():
+  lv = levels.at_logsnr(levels.vp, 0.0)
+  short = predictors.predictor_of(lambda z, lv, cond: z[:, 0])
+  with pytest.raises(ValueError, match="one array of z's shape"):
+    short(Z, lv)
+  with pytest.raises(TypeError, match="predict must be callable, not int"):
+    predictors.predictor_of(3)
+
+
+def test_labels_are_one_for_each_example():
+  flow = schedules.Flow()
+  lv = levels.level(flow, levels.linear, 0.5)
+  own = exact_network(targets.x, flow, levels.linear)
+  for cond in (np.arange(3), {"label": np.arange(3)}):
+    with pytest.raises(ValueError, match="labels must be one .*, 2, not 3"):
+      own(Z, lv, cond)

@@ -14,6 +14,7 @@ from diffflow_jax.sampling import (
   compose,
   grids,
   guidance,
+  held,
   introspection,
   noise,
   scan,
@@ -220,7 +221,7 @@ def test_padding_costs_no_evaluation():
   table = solvers.heun(flow_grid(6))
   tableau.sample(network, compose.pad(table, 100, 4), KEY, (3, 1))
   jax.effects_barrier()
-  assert len(calls) == table.num_evaluations == 11
+  assert len(calls) == table.num_evaluations == 12
 
 
 def test_a_deterministic_tableau_draws_no_noise():
@@ -253,14 +254,15 @@ def by_rows(table, predict, draws, z):
 def random_table(states, kept, noisy, seed):
   """One that no solver makes: dense columns, noise in the rows `noisy`."""
   rng = np.random.default_rng(seed)
-  base = solvers.ddim(grids.from_logsnr(np.linspace(-3.0, 3.0, 8)))
-  mix = 0.3 * rng.normal(size=(8, 2, kept + 3))
-  made = np.arange(kept) < np.arange(8)[:, None]
+  rows = max(8, kept + 1)
+  base = solvers.ddim(grids.from_logsnr(np.linspace(-3.0, 3.0, rows)))
+  mix = 0.3 * rng.normal(size=(rows, 2, kept + 3))
+  made = np.arange(kept) < np.arange(rows)[:, None]
   mix[..., 2:-1] *= made[:, None]
-  mix[..., -1] *= np.isin(np.arange(8), noisy)[:, None]
+  mix[..., -1] *= np.isin(np.arange(rows), noisy)[:, None]
   if states == 1:
     mix[:-1, 1] = mix[:-1, 0]
-  return base.replace(mix=mix, target=rng.normal(size=(7, 2)))
+  return base.replace(mix=mix, target=rng.normal(size=(rows - 1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -271,23 +273,36 @@ def random_table(states, kept, noisy, seed):
     (1, 4, range(8)),
     (2, 1, range(1, 8)),
     (2, 3, [2, 7]),
-    (2, 9, []),
+    (1, held.LONG, [3]),
+    (2, held.LONG // 2 - 1, []),
+    (2, 9, [0, 5]),
   ],
 )
 def test_every_program_is_the_loop_of_the_definition(states, kept, noisy, x64):
   mix = closed_form.gaussian([0.4, -0.3], 0.6)
   table = random_table(states, kept, noisy, seed=kept)
   shared = structure.of(table)
-  assert shared.states == states and shared.depth == min(kept, 7)
+  assert shared.states == states and shared.depth == kept
   z = np.random.default_rng(1).normal(size=(3, 2))
   run = lambda t: tableau.sample(mix, t, KEY, z=z)
   keys = noise.keys(KEY, 0, 3)
-  draws = [noise.draw(keys, i, (2,), z.dtype) for i in range(8)]
+  rows = len(table.mix)
+  draws = [noise.draw(keys, i, (2,), z.dtype) for i in range(rows)]
   want = by_rows(table, mix, draws, z)
   np.testing.assert_allclose(run(table), want, rtol=1e-12)
   np.testing.assert_allclose(jax.jit(run)(table), want, rtol=1e-12)
-  padded = compose.pad(table, 12, 10)
+  padded = compose.pad(table, 14, 13)
   np.testing.assert_allclose(run(padded), want, rtol=1e-12)
+
+
+def test_a_state_may_be_numpys():
+  mix, table = (
+    closed_form.gaussian([0.4, -0.3], 0.6),
+    solvers.ddim(flow_grid(4)),
+  )
+  z = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+  want = tableau.sample(mix, table, z=jnp.asarray(z))
+  np.testing.assert_array_equal(tableau.sample(mix, table, z=z), want)
 
 
 def test_noise_may_be_given(x64):
@@ -317,6 +332,18 @@ def test_noise_may_be_given(x64):
   ):
     with pytest.raises(ValueError, match=message):
       tableau.sample(mix, table, **wrong)
+
+
+def test_a_network_that_is_nan_at_pure_noise_is_named():
+  """And samples that are NaN for another reason come back."""
+  lost = lambda z, lv, cond: 2 * (z * (1.0 + 0.0 * lv.logsnr),)
+  always = lambda z, lv, cond: 2 * (z * jnp.nan,)
+  table = solvers.ddim(flow_grid(3))
+  with pytest.raises(ValueError, match="NaN at pure noise, logsnr = -inf"):
+    tableau.sample(lost, table, KEY, (3, 1))
+  assert np.isnan(tableau.sample(always, table, KEY, (3, 1))).all()
+  late = solvers.ddim(grids.from_logsnr(np.array([-9.0, 0.0, 9.0])))
+  assert np.isfinite(tableau.sample(lost, late, KEY, (3, 1))).all()
 
 
 def test_the_program_of_ddim_is_short():

@@ -390,6 +390,21 @@ def _user(logsnr):
     ),
     (lambda: schedules.beta_table([0.1, -0.2]), r"betas\[1\] = -0.2"),
     (lambda: schedules.beta_table([0.1]), "two numbers or more"),
+    (lambda: schedules.Shift(3), "base must be an object with .*, not 3"),
+    (lambda: schedules.ZeroTerminal("cosine"), "base must be an .*'cosine'"),
+    (
+      lambda: schedules.InterpolatedShift(schedules.Cosine),
+      "base must be an object with logsnr",
+    ),
+    (
+      lambda: schedules.Cosine().logsnr(1.5),
+      r"t must be in \[0, 1\], from data to noise, not 1.5",
+    ),
+    (
+      lambda: schedules.VPLinear().pair(jnp.array([0.2, -0.1])),
+      r"t must be in \[0, 1\], from data to noise, not -0.1",
+    ),
+    (lambda: schedules.LinearLogSNR().logsnr(np.nan), "not nan"),
     (lambda: schedules.ddpm_table(2.5), "num must be an integer >= 2, not 2.5"),
   ],
 )

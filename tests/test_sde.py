@@ -36,6 +36,31 @@ def test_f_and_g2_are_the_papers(x64):
   np.testing.assert_allclose(g2, 2 * sigma**2 * np.log(5000.0), rtol=1e-10)
 
 
+def _sigmoid(y):
+  return 1.0 / (1.0 + np.exp(-y))
+
+
+@pytest.mark.parametrize("scale", ["vp", "ve"])
+def test_f_and_g2_at_the_data_are_the_papers(scale, x64):
+  """Where sigma = 0 and its slope is infinite: sigma dsigma is not."""
+  a, b, tau = -3.0, 3.0, 0.9  # alpha² of Sigmoid, its slope at both ends
+  slope = lambda y: (b - a) / tau * _sigmoid(y) * _sigmoid(-y)
+  whole = _sigmoid(b / tau) - _sigmoid(a / tau)
+  theta = 0.5 * np.pi * 0.008 / 1.008
+  for schedule, g2 in (
+    (schedules.VPLinear(), 0.1),
+    (schedules.OffsetCosine(), np.pi / 1.008 * np.tan(theta)),
+    (schedules.Sigmoid(), slope(a / tau) / whole),
+    (schedules.Cosine(), 0.0),
+  ):
+    got = sde.drift_diffusion(levels.level(schedule, SCALES[scale], 0.0))
+    f = -0.5 * g2 if scale == "vp" else 0.0
+    np.testing.assert_allclose(got, (f, g2), rtol=1e-9, atol=1e-20)
+  end = levels.level(schedules.Sigmoid(), levels.vp, 1.0)
+  want = 0.5 * slope(b / tau) / whole  # sigma = √(1 - alpha²), alpha = 0
+  np.testing.assert_allclose(end.dsigma, want, rtol=1e-9)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_g2_is_minus_sigma2_times_the_slope_of_logsnr(scale, x64):
   """MATH 0.2 on every scale, with d(sigma²)/dt by finite differences."""

@@ -58,7 +58,23 @@ DETERMINISTIC = {
   "edm": (so.edm, 2, None, True),
   "dpmpp_2s": (so.dpmpp_2s, 2, lambda n: 2 * n - 2, True),
   "dpmpp_2s_third": (with_(so.dpmpp_2s, r=1 / 3), 2, lambda n: 2 * n - 2, True),
+  "dpmpp_2s_heun": (so.dpmpp_2s_heun, 2, lambda n: 2 * n - 2, True),
   "dpmpp_3s": (so.dpmpp_3s, 3, lambda n: 3 * n - 4, True),
+  "dpmpp_3s_heun": (
+    with_(so.dpmpp_3s_heun, r1=0.5),
+    3,
+    lambda n: 3 * n - 4,
+    True,
+  ),
+  "dpmpp_3s_elsewhere": (  # order 3 needs r2 = 2/3
+    with_(so.dpmpp_3s, r1=0.4, r2=0.9),
+    2,
+    lambda n: 3 * n - 4,
+    True,
+  ),
+  "dpm_2": (so.dpm_2, 2, lambda n: 2 * n - 2, True),
+  "dpm_solver_2m": (so.dpm_solver_2m, 2, ONE, True),
+  "dpm_solver_2m_heun": (so.dpm_solver_2m_heun, 2, ONE, True),
   "dpmpp_2m": (so.dpmpp_2m, 2, ONE, True),
   "dpmpp_2m_started": (
     with_(so.dpmpp_2m, two_stage_start=True),
@@ -128,15 +144,25 @@ STOCHASTIC = {
   "ddim": (so.ddim, (0.5, 1.0), 1),
   "ddpm": (lambda l, v: so.ddpm(l, v), (0.0, 0.3, 1.0), 1),
   "edm": (lambda l, c: so.edm(l, s_churn=c), (1.0, 10.0), 2),
+  "churned": (
+    lambda l, c: so.churned(l, so.dpm_2, s_churn=c),
+    (1.0, 10.0),
+    2,
+  ),
   "sde_dpmpp_1": (so.sde_dpmpp_1, (0.5, 1.0, 1.5), 1),
   "sde_dpmpp_2m": (so.sde_dpmpp_2m, (0.5, 1.0, 1.5), 2),
+  "sde_dpmpp_2m_heun": (so.sde_dpmpp_2m_heun, (0.5, 1.0), 2),
   "sde_dpmpp_3m": (so.sde_dpmpp_3m, (0.5, 1.0), 2),
+  "dpm_2_ancestral": (so.dpm_2_ancestral, (0.5, 1.0), 2),
+  "dpmpp_2s_ancestral": (so.dpmpp_2s_ancestral, (0.5, 1.0), 2),
+  "dpmpp_sde": (so.dpmpp_sde, (0.5, 1.0), 2),
   "euler_maruyama": (so.euler_maruyama, (0.5, 1.0), 1),
   "euler_maruyama_epsilon": (
     lambda l, e: so.euler_maruyama(l, epsilon=e, coordinate=COSINE_VP),
     (0.5, 1.0),
     1,
   ),
+  "stochastic_heun": (so.stochastic_heun, (0.5, 1.0), 1),
 }
 ALL = {
   **{name: entry[0] for name, entry in DETERMINISTIC.items()},
@@ -323,7 +349,10 @@ def test_stochastic_solvers_keep_the_moments_of_a_gaussian(name, x64):
       want = (grid.alpha[-1] * s) ** 2 + grid.sigma[-1] ** 2
       errors.append([abs(mean / (grid.alpha[-1] * m) - 1), abs(var / want - 1)])
     errors = np.array(errors)
-    if name == "edm":  # churn of s_churn/N is eta² h with eta fixed
+    if name in (
+      "edm",
+      "churned",
+    ):  # churn of s_churn/N is eta² h with eta fixed
       assert np.isfinite(errors).all()
     got = np.log2(errors[:-1, 1] / errors[1:, 1])
     assert np.all(np.abs(got - order) < 0.15), (eta, errors, got)
@@ -365,6 +394,9 @@ def test_stochastic_samples_have_those_moments():
     assert abs(float(x.var()) - var) < 4 * var * np.sqrt(2 / n)
 
 
+RK4 = [[], [0.5], [0, 0.5], [0, 0, 1]], [1 / 6, 1 / 3, 1 / 3, 1 / 6]
+
+
 def test_identities_between_solvers(x64):
   """MATH 5.1, 5.4, 5.8, 5.9: solvers that are one and the same."""
   grid = uneven(9)
@@ -382,6 +414,14 @@ def test_identities_between_solvers(x64):
     (so.dpmpp_2m(grid), so.sde_dpmpp_2m(grid, 0.0)),
     (so.dpmpp_3m(grid), so.sde_dpmpp_3m(grid, 0.0)),
     (so.edm(grid), so.heun(grid, "sigma")),
+    (so.churned(grid, "rk4"), so.rk4(grid)),
+    (so.dpm_solver_2m_heun(grid), so.deis(grid, 2)),
+    (so.dpmpp_2m_heun(grid), so.sde_dpmpp_2m_heun(grid, 0.0)),
+    (so.dpmpp_2s(grid), so.dpmpp_2s_ancestral(grid, 0.0)),
+    (so.dpmpp_2s(grid), so.dpmpp_sde(grid, 0.0)),
+    (so.rk4(grid), so.runge_kutta(grid, *RK4)),
+    (so.euler_maruyama(grid, 0.0), so.euler(grid)),
+    (so.stochastic_heun(grid, 0.0), so.heun(grid)),
     (so.langevin(grid, 0), so.ddim(grid)),
     (so.adjusted_ddim(grid, 0.0), so.ddim(grid)),
   ]

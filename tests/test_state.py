@@ -54,6 +54,32 @@ def test_the_average_is_the_one_written_out_by_hand():
   assert np.abs(got - np.asarray(leaf(states[-1], "params"))).max() > 1e-6
 
 
+def test_the_loss_of_each_step_for_a_loop_of_ones_own():
+  """The mean over the batch of the same terms, drawn as the step says."""
+  step, state, dataset = _parts()
+  with_loss = jax.jit(state_lib.with_loss(step))
+  plain = state
+  for n in range(2):
+    batch = dataset.batch(0, n, 32)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), n), 4)
+    objective = objectives.flow_matching()
+    terms = losses.terms_at(
+      objective,
+      networks.MLP(width=8, depth=1).apply,
+      plain.params,
+      dataset.to_float(batch["x"]),
+      densities.draw(objective.density, keys[0], 32),
+      losses.noise_like(keys[1], batch["x"]),
+      None,
+    )
+    plain, (state, loss) = step(plain, batch), with_loss(state, batch)
+    np.testing.assert_allclose(loss, terms.loss.mean(), rtol=1e-5)
+  for a, b in zip(
+    *map(jax.tree.leaves, (plain.params, state.params)), strict=True
+  ):
+    assert np.array_equal(a, b)
+
+
 def test_a_new_state_can_be_donated():
   """No two of its arrays share a buffer."""
   step, state, dataset = _parts()

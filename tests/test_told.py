@@ -128,6 +128,20 @@ def test_a_masked_token_has_no_influence_and_order_has_none(name):
   assert _differ(out, run(cond)[0])
 
 
+def test_padding_a_sequence_changes_nothing():
+  _, network, cond = _run("mlp")
+  z, logsnr = jnp.ones((BATCH, 2)), jnp.zeros(BATCH)
+  params = network.init(jax.random.key(0), z, logsnr, cond)
+  params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+  whole = cond["text"]
+  padded = Given(whole.value, whole.mask & (np.arange(4) < 3))
+  short = jax.tree.map(lambda a: a[:, :3], whole)
+  out = network.apply(params, z, logsnr, cond | {"text": padded})
+  got = network.apply(params, z, logsnr, cond | {"text": short})
+  np.testing.assert_allclose(got, out, rtol=1e-5)
+  assert _differ(out, network.apply(params, z, logsnr, cond))
+
+
 @EACH
 def test_every_parameter_gets_a_finite_gradient_nulls_too(name):
   run, network, cond = _run(name)

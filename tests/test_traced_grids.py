@@ -11,7 +11,8 @@ from diffflow_jax.sampling.solvers import coordinates
 from tests.test_solvers import ALL, uneven
 
 QUICK = """ddim_1 heun heun_sigma rk4 dpmpp_2s dpmpp_3s dpmpp_2m unipc_2 deis_3
-ab_2 ddpm_0.3 sde_dpmpp_2m_1 euler_maruyama_1 langevin""".split()
+ab_2 ddpm_0.3 sde_dpmpp_2m_1 euler_maruyama_1 langevin dpm_2_ancestral_1
+dpmpp_sde_0.5 stochastic_heun_1""".split()
 NO_PURE_NOISE = ("sigma", "lms", "dpmpp_3m", "deis_3", "started")
 
 
@@ -24,7 +25,7 @@ CASES = [
   pytest.param(name, clean, marks=() if name in QUICK else pytest.mark.slow)
   for name in ALL
   for clean in (True, False)
-  if not name.startswith("edm") and (clean or name in QUICK)
+  if not name.startswith(("edm", "churned")) and (clean or name in QUICK)
 ]
 
 
@@ -56,7 +57,7 @@ def test_a_traced_grid_gives_the_same_sampler_and_slope(name, clean, x64):
   moved = jax.tree.map(lambda t, d: t + h * d, got, slope)
   again = affine(moved), affine(made(inner + h * along))
   change = [size(m) - size(one) for m in again]
-  assert abs(change[1]) > 1e-9
+  assert abs(change[1]) > 1e-10  # rk38 is that exact
   np.testing.assert_allclose(*change, rtol=5e-3)
 
 

@@ -11,6 +11,7 @@ from diffflow_jax.objective import (
   densities,
   losses,
   objectives,
+  omegas,
   uncertainty,
   weightings,
 )
@@ -116,37 +117,37 @@ IMPLIED = {
     False,
   ),
   "min_snr": (
-    _mse(targets.eps, COSINE, log_omega=weightings.MinSNR(5.0)),
+    _mse(targets.eps, COSINE, log_omega=omegas.MinSNR(5.0)),
     2 * _P * np.minimum(1, 5 * _E),
     False,
   ),
   "soft_min_snr": (
-    _mse(targets.eps, COSINE, log_omega=weightings.soft_min_snr(5.0)),
+    _mse(targets.eps, COSINE, log_omega=omegas.soft_min_snr(5.0)),
     2 * _P * 5 / (5 + 1 / _E),
     False,
   ),
   "soft_min_snr 2": (
-    _mse(targets.eps, COSINE, log_omega=weightings.soft_min_snr(2.0)),
+    _mse(targets.eps, COSINE, log_omega=omegas.soft_min_snr(2.0)),
     2 * _P * 2 / (2 + 1 / _E),
     False,
   ),
   "p2": (
-    _mse(targets.eps, COSINE, log_omega=weightings.P2(1.0, 0.5)),
+    _mse(targets.eps, COSINE, log_omega=omegas.P2(1.0, 0.5)),
     2 * _P * (1 + 1 / _E) ** -0.5,
     False,
   ),
   "p2 of k = 3": (
-    _mse(targets.eps, COSINE, log_omega=weightings.P2(3.0, 0.7)),
+    _mse(targets.eps, COSINE, log_omega=omegas.P2(3.0, 0.7)),
     2 * _P * (3 + 1 / _E) ** -0.7,
     False,
   ),
   "truncated_snr": (
-    _mse(targets.eps, COSINE, log_omega=weightings.TruncatedSNR()),
+    _mse(targets.eps, COSINE, log_omega=omegas.TruncatedSNR()),
     2 * _P * np.maximum(1, _E),
     True,
   ),
   "snr_plus_one": (
-    _mse(targets.eps, COSINE, log_omega=weightings.SNRPlusOne()),
+    _mse(targets.eps, COSINE, log_omega=omegas.SNRPlusOne()),
     2 * _P * (1 + _E),
     True,
   ),
@@ -486,7 +487,7 @@ def test_the_penalty_is_in_the_loss_and_trains():
     ),
     (lambda: weightings.make("p2", FM, k=-1.0), "k must be > 0, not -1.0"),
     (
-      lambda: FM.replace(weighting=weightings.MinSNR(5.0)),
+      lambda: FM.replace(weighting=omegas.MinSNR(5.0)),
       "MinSNR is a factor",
     ),
     (lambda: weightings.make("minsnr"), "unknown weighting 'minsnr': known"),

@@ -9,11 +9,12 @@
       --guidance=3 --guidance_interval=-3,4 --trajectory=way.gif
 
 A solver, grid or clip may have settings, as name:setting=value,setting=value. A
-solver may also be `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of
-the grid) or the .npz file of a learned one, which brings its grid; a grid may
-be table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are
-gone through over and over; all classes by default. An .npz holds `samples` and
-`labels`.
+solver may also be `auto`, which chooses solver and grid for --num_steps
+evaluations, `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of the
+grid) or the .npz file of a learned one, which brings its grid; a grid may be
+table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are gone
+through over and over; all classes by default. An .npz holds `samples`,
+`labels`, and what else the samples were told, by name.
 
 Of data with more than labels, --conditions=FILE.npz gives arrays by name, a row
 for each sample (and <name>_mask, True where something is said); --held_out=0,5
@@ -42,7 +43,8 @@ def main(argv):
   define(values)
   cli.parse(values, argv, __doc__, required=("workdir", "out"))
   check_files(values)
-  how = settings_of(values) | said(values) | {"seed": values.seed}
+  told = said(values)
+  how = settings_of(values) | told | {"seed": values.seed}
 
   import numpy as np
 
@@ -60,7 +62,7 @@ def main(argv):
   bad = int(np.sum(~np.isfinite(samples).reshape(len(samples), -1).all(1)))
   some = values.out.lower().endswith(".npz") and bad < len(samples)
   if some or not bad:
-    _write(values.out, run, samples, labels)
+    _write(values.out, run, samples, labels, told)
   if bad:
     raise Failure(
       f"{bad} of {len(samples)} samples are not finite (NaN or inf): "
@@ -72,8 +74,10 @@ def main(argv):
   )
 
 
-def _write(out, run, samples, labels):
+def _write(out, run, samples, labels, told):
   import numpy as np
+
+  from diffflow_jax.runs.told import as_arrays
 
   if out.lower().endswith(".png"):
     run.save_picture(out, samples, labels)
@@ -81,7 +85,7 @@ def _write(out, run, samples, labels):
     arrays = {"samples": samples}
     if labels is not None:
       arrays["labels"] = labels
-    np.savez(out, **arrays)
+    np.savez(out, **arrays, **as_arrays(run.cond(len(samples), **told)))
 
 
 def _write_way(values, run, how):

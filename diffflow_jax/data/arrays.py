@@ -6,7 +6,8 @@ A dataset has
     conditions                       {name: Condition}, where a batch says more
                                      than labels
     batch(seed, step, size, ...)     dict of NumPy arrays, one process's rows
-    augment(key, x)                  a random version of x, on the device
+    augment(key, x)                  a random version of x, on the device, or it
+                                   and {name: what was done} (`augmentation`)
     to_float(x)                      what the network sees, on the device
 
 and, where it is finite, `len(dataset)` and `take(indices)`, like a batch: by

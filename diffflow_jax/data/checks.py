@@ -5,6 +5,7 @@ import os
 import jax.numpy as jnp
 import numpy as np
 
+from diffflow_jax.process.conditions import Condition
 from diffflow_jax.store import paths
 
 NEEDS = ("shape", "num_classes", "batch", "augment", "to_float")
@@ -52,6 +53,13 @@ def check_dataset(dataset, name):
     raise ValueError(
       f"{name} must be a data set, as dfj.data.Arrays(x, labels) is, not "
       f"{_kind(dataset)}{why}"
+    )
+  known = getattr(dataset, "conditions", None) or {}
+  values = known.values() if hasattr(known, "values") else [known]
+  if not all(isinstance(one, Condition) for one in values):
+    raise ValueError(
+      f"conditions of {name} must be a dict, as "
+      f'{{"text": dfj.conditions.Condition("vector", (8,))}}, not {known!r:.60}'
     )
   return dataset
 

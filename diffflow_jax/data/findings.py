@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffflow_jax.data import augmentation, checks, layout
+from diffflow_jax.data import augmentation, checks, condition_findings, layout
 
 MOST_APART = 1.5  # of the data's std and a recipe's sigma_data
 MOST_DUPLICATES = 0.01
@@ -87,7 +87,8 @@ def broken_batch(dataset, batch):
       f"a batch has {'a' if labelled else 'no'} label, but num_classes is "
       f"{dataset.num_classes}"
     )
-  return _broken_functions(dataset, np.asarray(x)[:2])
+  told = condition_findings.broken(dataset, batch)
+  return told or _broken_functions(dataset, np.asarray(x)[:2])
 
 
 def _broken_functions(dataset, x):

@@ -53,7 +53,7 @@ def check(given, kinds, num, shape):
   """
   if not isinstance(given, Mapping):
     raise ValueError(
-      f"given must be a dict of arrays by name, not {given!r:.60}"
+      f"given must be a dict of arrays by name, not a {type(given).__name__}"
     )
   for name in kinds:
     if name not in given:
@@ -223,7 +223,7 @@ def _check_type(name, value, kind):
   if kind == "image" and value.dtype == np.uint8:
     return
   raise ValueError(
-    f"{name} holds {value.dtype}, and a {kind} is floats: give "
+    f"{name} holds {value.dtype}, but must be floats: give "
     f"{name}.astype(np.float32), about ±1"
   )
 

@@ -15,8 +15,9 @@ import time
 import jax
 import numpy as np
 
-from diffflow_jax.data import augmentation, checks, findings
+from diffflow_jax.data import augmentation, checks, condition_findings, findings
 from diffflow_jax.data.layout import spread_rows
+from diffflow_jax.process import conditions
 
 MOST_VALUES = 2**24  # looked at, of what lies in memory
 MOST_READ = 512  # examples, of what is read from files or drawn
@@ -36,6 +37,7 @@ class Inspection:
     constant, not_finite: how many examples have one value only, or NaN or inf.
     duplicates: share of the examples looked at that equal an earlier one.
     class_counts: {name of the class: examples}, of all or of those looked at.
+    conditions: {name: what it is, and its numbers}, beside the classes.
     made_of: how pictures of other sizes became this shape, or "".
     refusals: what cannot be meant; warnings: what is odd. A sentence each.
   """
@@ -52,6 +54,7 @@ class Inspection:
   not_finite: int
   duplicates: float
   class_counts: dict[str, int]
+  conditions: dict[str, str] = dataclasses.field(default_factory=dict)
   made_of: str = ""
   refusals: tuple[str, ...] = ()
   warnings: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class Inspection:
       f"the network sees {self.low:.3g} to {self.high:.3g}, mean "
       f"{self.mean:.3g}, std {self.std:.3g}",
       _class_summary(self.class_counts),
+      *self.conditions.values(),
     ]
     if self.duplicates:
       parts.append(f"{self.duplicates:.1%} duplicates")
@@ -141,6 +145,7 @@ def inspect(dataset, objective=None):
     sizes=findings.sizes(dataset, index),
     objective=objective,
   )
+  told = condition_findings.told(dataset, batch)
   return Inspection(
     num=_num(dataset),
     looked_at=len(raw),
@@ -154,9 +159,16 @@ def inspect(dataset, objective=None):
     not_finite=int((~finite).sum()),
     duplicates=seen.duplicates,
     class_counts=seen.counts,
+    conditions={one.name: one.summary() for one in told},
     made_of=_made_of(seen),
-    refusals=findings.all_of(findings.REFUSALS, seen),
-    warnings=findings.all_of(findings.WARNINGS, seen),
+    refusals=(
+      *findings.all_of(findings.REFUSALS, seen),
+      *condition_findings.refusals(told, index),
+    ),
+    warnings=(
+      *findings.all_of(findings.WARNINGS, seen),
+      *condition_findings.warnings(told, batch),
+    ),
   )
 
 
@@ -203,7 +215,11 @@ def _look(dataset):
     return _read_in_time(read, range(MOST_READ // CHUNK))[0], None
   num = len(dataset)
   if hasattr(dataset, "x"):  # in memory, or mapped into it
-    most = max(1, MOST_VALUES // max(1, math.prod(dataset.shape)))
+    known = conditions.of(dataset).values()
+    size = math.prod(dataset.shape) + sum(
+      math.prod(c.shape) for c in known if c.shape
+    )
+    most = max(1, MOST_VALUES // size)
     index = spread_rows(num, most)
     return dataset.take(index), index
   index = spread_rows(num, MOST_READ)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffflow_jax.data.layout import spread_rows
+from diffflow_jax.process import conditions
 
 SEED = 0  # of the shuffle that a split cuts: the same for every run
 MOST_EVALUATED = 4096  # of a fraction of a large data set
@@ -150,6 +151,13 @@ def held_out(dataset, settings, make):
     ours, theirs = getattr(dataset, what), getattr(held, what)
     if ours != theirs:
       raise ValueError(f"its {what} is {theirs}, the training data's {ours}")
+  ours, theirs = conditions.of(dataset), conditions.of(held)
+  for name in ours.keys() | theirs.keys():
+    one, other = ours.get(name), theirs.get(name)
+    if one != other:
+      raise ValueError(
+        f"its condition {name} is {other}, the training data's {one}"
+      )
   if hasattr(held, "__len__") and num > len(held):
     raise ValueError(f"num = {num}, but the held-out data has {len(held)}")
   return dataset, (held, num)

@@ -4,6 +4,12 @@ Every metric is a function of features, (num, ...) arrays, samples first and the
 reference second, and returns `Estimate`s: value, standard error, 95 % interval.
 """
 
+from diffflow_jax.evaluation.bits import (
+  decoder_bits,
+  flow_density,
+  truncated_normal_bits,
+  uniform_bits,
+)
 from diffflow_jax.evaluation.classes import (
   inception_score,
   label_agreement,
@@ -50,6 +56,7 @@ from diffflow_jax.evaluation.reference import (
 from diffflow_jax.evaluation.sliced import sliced_wasserstein
 from diffflow_jax.evaluation.streaming import Moments, moments, moments_in_parts
 from diffflow_jax.evaluation.two_sample import classifier_two_sample
+from diffflow_jax.evaluation.variational import variational_bits
 
 __all__ = [
   "Estimate",
@@ -57,12 +64,14 @@ __all__ = [
   "authenticity",
   "classifier_two_sample",
   "dataset_statistics",
+  "decoder_bits",
   "distance_ratio",
   "energy_distance",
   "eps_mse_by_logsnr",
   "expected_coverage",
   "feature_chunks",
   "fingerprint",
+  "flow_density",
   "frechet",
   "frechet_distance",
   "frechet_floor",
@@ -86,5 +95,8 @@ __all__ = [
   "read_images",
   "read_statistics",
   "sliced_wasserstein",
+  "truncated_normal_bits",
+  "uniform_bits",
+  "variational_bits",
   "write_statistics",
 ]

@@ -59,10 +59,18 @@ def decoder_log_prob(x, z, lv, values):
     (batch,) nats.
   """
   snr = jnp.exp(lv.logsnr)
-  logit = lambda value: -0.5 * snr * (z[..., None] / lv.alpha - value) ** 2
-  index = jnp.argmin(jnp.abs(x[..., None] - values), axis=-1)
-  mine = logit(values[index][..., None])[..., 0]  # reductions over K alone
-  return _sum(mine - jax.nn.logsumexp(logit(values), axis=-1))
+  logit = lambda value: -0.5 * snr * (z / lv.alpha - value) ** 2
+
+  def add(carry, value):  # one after the other: K images need no room
+    total, nearest = carry
+    closer = jnp.abs(x - value) < jnp.abs(x - nearest)
+    nearest = jnp.where(closer, value, nearest)
+    return (jnp.logaddexp(total, logit(value)), nearest), None
+
+  values = jnp.asarray(values)
+  first = logit(values[0]), values[0] + jnp.zeros_like(x)
+  (total, nearest), _ = jax.lax.scan(add, first, values[1:])
+  return _sum(logit(nearest) - total)
 
 
 def gaussian_decoder(eps, logsnr):
@@ -91,8 +99,8 @@ def _eps_error(predict, x, eps, logsnr, cond):
 def diffusion_nats(predict, schedule, u, x, eps, cond=None, num_steps=None):
   """One draw of the diffusion term per example at u in (0, 1): (batch,).
 
-  In continuous time u is the schedule's own time. With num_steps, step i =
-  floor(u T) goes from s = (i + 1)/T to t = i/T.
+  In continuous time u is the schedule's own time. With num_steps it is T times
+  `step_nats` of the step i = floor(u T).
   """
   if num_steps is None:
     density = densities.UniformTime(schedule)
@@ -100,9 +108,25 @@ def diffusion_nats(predict, schedule, u, x, eps, cond=None, num_steps=None):
     weight = 0.5 * jnp.exp(-density.log_prob(logsnr))
   else:
     i = jnp.clip(jnp.floor(u * num_steps), 0, num_steps - 1)
-    logsnr = schedule.logsnr((i + 1.0) / num_steps)
-    cleaner = schedule.logsnr(i / num_steps)
-    weight = 0.5 * num_steps * jnp.expm1(cleaner - logsnr)
+    one = step_nats(predict, schedule, i, num_steps, x, eps, cond)
+    return num_steps * one
+  return weight * _eps_error(predict, x, eps, logsnr, cond)
+
+
+def step_nats(predict, schedule, step, num_steps, x, eps, cond=None):
+  """The term of one step of T in discrete time, per example: (batch,) nats.
+
+      ½ expm1(λ_t - λ_s) ‖eps - ε̂(z_s)‖²,   s = (step + 1)/T, t = step/T
+
+  An estimate by one eps of KL(q(z_t | z_s, x) ‖ p(z_t | z_s)); their sum over
+  step = 0 … T - 1 is the diffusion term.
+
+  Args:
+    step: integers in [0, T), (batch,); x, eps: (batch, ...).
+  """
+  logsnr = schedule.logsnr((step + 1) / num_steps)
+  cleaner = schedule.logsnr(step / num_steps)
+  weight = 0.5 * jnp.expm1(cleaner - logsnr)
   return weight * _eps_error(predict, x, eps, logsnr, cond)
 
 

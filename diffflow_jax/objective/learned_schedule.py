@@ -98,7 +98,7 @@ def gradient(objective, apply, params, x, u, eps, cond=None, values=None):
   def drawn(learned):
     schedule = objective.schedule.replace(**learned)
     logsnr, slope = jax.jvp(schedule.logsnr, (u,), (jnp.ones_like(u),))
-    ends = (jnp.broadcast_to(learned[end], u.shape) for end in ENDS)
+    ends = (learned[end] + jnp.zeros_like(u) for end in ENDS)
     return logsnr, -jnp.log(-slope), *ends
 
   def loss(params, logsnr, log_p):

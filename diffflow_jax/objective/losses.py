@@ -37,7 +37,8 @@ def variance(terms):
   The expectation of the loss does not depend on the path between the ends, so
   its second moment is its variance up to a constant (VDM, arXiv:2107.00630,
   appendix). Differentiate it in the leaves between the ends alone; the ends
-  and the network follow `terms.loss.mean()`.
+  and the network follow `terms.loss.mean()`. `learned_schedule.gradient` does
+  so by one backward pass.
   """
   return jnp.mean(terms.loss**2)
 

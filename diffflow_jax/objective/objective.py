@@ -34,7 +34,7 @@ class Objective:
       name = type(self.weighting).__name__
       raise ValueError(
         f"weighting must be w(logsnr), but {name} is a factor omega of an MSE: "
-        f"use weightings.mse(recipe, targets.eps, {name}(...))"
+        f"use weightings.mse(recipe, targets.eps, omegas.{name}(...))"
       )
     nodes.hold_nodes(self, "density", "weighting", "target", "scale")
 

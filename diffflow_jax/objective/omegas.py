@@ -65,13 +65,13 @@ FACTORS = (MinSNR, P2, TruncatedSNR, SNRPlusOne)
 
 @ranges.checked(gamma="> 0")
 def min_snr(gamma=5.0):
-  """MinSNR, checked."""
+  """log omega of min-SNR, `MinSNR`, checked."""
   return MinSNR(gamma)
 
 
 @ranges.checked(gamma="> 0")
 def soft_min_snr(gamma=5.0):
-  """omega = gamma/(gamma + SNR), a smooth min-SNR (arXiv:2401.11605).
+  """log omega of gamma/(gamma + SNR), a smooth min-SNR (arXiv:2401.11605).
 
   Another name for a sigmoid: it is `Sigmoid(log gamma)`.
   """
@@ -80,7 +80,7 @@ def soft_min_snr(gamma=5.0):
 
 @ranges.checked(k="> 0")
 def p2(k=1.0, gamma=1.0):
-  """P2, checked: gamma may be of either sign, 0 is none."""
+  """log omega of P2, checked: gamma may be of either sign, 0 is none."""
   return P2(k, gamma)
 
 

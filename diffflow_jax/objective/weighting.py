@@ -2,9 +2,13 @@
 
     L_w = ½ ∫ w(λ) E‖eps - ε̂‖² dλ        (Kingma & Gao, arXiv:2303.00848 §2)
 
-w = 1 is the ELBO. A weighting is a function logsnr -> **log w**: losses combine
-logs, so that nothing overflows at high or low noise. Papers write another
-thing, "draw t from p and multiply the MSE of y by omega". That implies
+w = 1 is the ELBO, with VDM's ½: L_w is then its diffusion loss in nats. A loss
+that is written without the ½, as SiT's and flow matching's ∫ E‖v̂ - v‖² dt, is
+L_w too: of a w with the factor 2 in it, below.
+
+A weighting is a function logsnr -> **log w**: losses combine logs, so that
+nothing overflows at high or low noise. Papers write another thing, "draw t from
+p and multiply the MSE of y by omega". That implies
 
     w = 2 p omega D²/alpha²,     D = alpha b - sigma a of y = a x + b eps
 

@@ -7,23 +7,15 @@ A weighting is a function logsnr -> **log w**. Your own takes two lines:
     def my_weighting(logsnr):
       return jax.nn.log_sigmoid(2.0 - logsnr)
 
-See `objective.weighting` for the contract, and `objective.omegas` for factors
-such as min-SNR's, which become a w with the density that levels are drawn from.
+See `objective.weighting` for the contract and for the ½, and `omegas` for the
+factors of min-SNR, P2 and soft-min-SNR: they are no weightings, and become one
+by `mse`, with the density that levels are drawn from.
 """
 
 import inspect
 
 from diffflow_jax.objective import objectives
-from diffflow_jax.objective.omegas import (
-  OMEGAS,
-  P2,
-  MinSNR,
-  SNRPlusOne,
-  TruncatedSNR,
-  min_snr,
-  p2,
-  soft_min_snr,
-)
+from diffflow_jax.objective.omegas import OMEGAS
 from diffflow_jax.objective.uncertainty import Uncertainty, uncertainty
 from diffflow_jax.objective.weighting import (
   ELBO,
@@ -38,14 +30,9 @@ from diffflow_jax.process.names import make_from
 
 __all__ = [
   "ELBO",
-  "MinSNR",
   "Monotonic",
-  "OMEGAS",
-  "P2",
-  "SNRPlusOne",
   "Sigmoid",
   "TargetMSE",
-  "TruncatedSNR",
   "Uncertainty",
   "WEIGHTINGS",
   "edm",
@@ -53,11 +40,8 @@ __all__ = [
   "elbo",
   "log_gain",
   "make",
-  "min_snr",
   "mse",
-  "p2",
   "sd3",
-  "soft_min_snr",
   "uncertainty",
 ]
 
@@ -67,9 +51,10 @@ def mse(recipe, target=None, omega=elbo):
 
   The recipe gives schedule, density and scale, and the target if that is None:
   `mse(recipe, targets.v)` is the v-MSE on the recipe's schedule,
-  `mse(recipe, targets.eps, min_snr(5.0))` is min-SNR's. What it draws from
-  later does not change w. "own_mse" is the plain MSE of the network's output,
-  as papers mean it, of a recipe that already has the density it trains with.
+  `mse(recipe, targets.eps, omegas.min_snr(5.0))` is min-SNR's. What it draws
+  from later does not change w. "own_mse" is the plain MSE of the network's
+  output, as papers mean it, of a recipe that already has the density it trains
+  with.
   """
   target = recipe.target if target is None else target
   return TargetMSE(recipe.schedule, recipe.density, target, recipe.scale, omega)

@@ -68,6 +68,23 @@ def check_data(name, x):
     raise ValueError(f"{name} must be a batch (num, ...), not shape {x.shape}")
 
 
+def check_labels(cond, z):
+  """Refuses labels that are not one for each example.
+
+  Raises:
+    ValueError: it says how many there are of each.
+  """
+  label = cond.get("label") if isinstance(cond, dict) else cond
+  if not hasattr(label, "dtype") or not jnp.issubdtype(
+    label.dtype, jnp.integer
+  ):
+    return
+  if jnp.ndim(label) == 1 and label.shape != z.shape[:1]:
+    raise ValueError(
+      f"labels must be one for each example, {z.shape[0]}, not {len(label)}"
+    )
+
+
 def check_apply(apply):
   """Refuses a module, or anything else, in the place of its function.
 

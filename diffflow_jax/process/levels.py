@@ -16,7 +16,13 @@ import numpy as np
 
 from diffflow_jax.process import inputs, nodes, ranges
 from diffflow_jax.process.names import with_numbers
-from diffflow_jax.process.schedule import FAR, unit_pair
+from diffflow_jax.process.schedule import (
+  FAR,
+  LEAST,
+  check_time,
+  lifted,
+  unit_pair,
+)
 
 
 @struct.dataclass
@@ -164,24 +170,23 @@ def level(schedule, scale, t):
   """
   inputs.check_clock(schedule, scale)
   t = jnp.asarray(t, jnp.result_type(float, t))
-  _check_time(t, getattr(schedule, "last", 1.0))
-  (alpha, sigma), (dalpha, dsigma) = jax.jvp(
-    lambda t: scale(*schedule.pair(t)), (t,), (jnp.ones_like(t),)
+  check_time(t, getattr(schedule, "last", 1.0))
+  pair, speed = jax.jvp(schedule.pair, (t,), (jnp.ones_like(t),))
+  alpha, sigma = scale(*pair)
+  # where a root is 0 and its slope capped, their product is in what follows
+  near = tuple(map(lifted, pair, speed))
+  (alpha_near, sigma_near), (dalpha, dsigma) = jax.jvp(scale, near, speed)
+  # and stays so for whoever lifts alpha or sigma in their turn
+  kept = lambda c, near, dc: jnp.where(
+    lifted(c, dc) == c, dc, near / LEAST * dc
   )
-  return Level(schedule.logsnr(t), alpha, sigma, dalpha, dsigma)
-
-
-def _check_time(t, last, slack=1e-6):
-  """Refuses known times outside [0, last], by more than rounding, and NaN."""
-  if not nodes.concrete(t):
-    return
-  times = np.asarray(t)
-  outside = ~((times >= -slack) & (times <= last + slack))
-  if outside.any():
-    raise ValueError(
-      f"t must be in [0, {last:g}], from data to noise, not "
-      f"{times[outside][0] if times.ndim else times:g}"
-    )
+  return Level(
+    schedule.logsnr(t),
+    alpha,
+    sigma,
+    kept(alpha, alpha_near, dalpha),
+    kept(sigma, sigma_near, dsigma),
+  )
 
 
 def at_logsnr(scale, logsnr, schedule=None):

@@ -67,7 +67,10 @@ class Predictor:
       z_own = z rescale(lv, own),  ŷ = apply(z_own),  (x̂, ε̂) from ŷ's row
 
   x̂ and ε̂ do not depend on the scale, so they carry over unchanged. They are of
-  z's dtype; levels and the conversion are of float32 or wider.
+  z's dtype; levels and the conversion are of float32 or wider. At the exact
+  ends of a schedule logsnr is -inf (pure noise) or inf (data), and the network
+  is handed just that: it must map it to numbers, as `networks.logsnr_features`
+  does.
   """
 
   params: Any
@@ -99,6 +102,7 @@ class Predictor:
   def at(self, row, z, cond=None):
     """(x̂, ε̂) of z at the level that row was prepared for."""
     inputs.check_data("z", z)
+    inputs.check_labels(cond, z)
     z = jnp.asarray(z)  # NumPy's float64 is float32, unless JAX has the former
     wide = jnp.promote_types(z.dtype, jnp.float32)
     logsnr, moved, *solution = (jnp.asarray(c, wide) for c in row)
@@ -112,3 +116,59 @@ class Predictor:
     x_z, x_y, eps_z, eps_y = (levels.bcast(c, z) for c in solution)
     both = x_z * z_own + x_y * y, eps_z * z_own + eps_y * y
     return tuple(part.astype(z.dtype) for part in both)
+
+
+@struct.dataclass
+class PredictorOf:
+  """The predictor of a plain function: see `predictor_of`."""
+
+  fn: Any
+  target: Any
+  scale: Any
+
+  def __post_init__(self):
+    inputs.check_predict(self.fn)
+    nodes.hold_nodes(self, "fn", "target", "scale")
+
+  def __call__(self, z, lv, cond=None):
+    inputs.check_level(lv)
+    inputs.check_data("z", z)
+    z = jnp.asarray(z)
+    wide = jnp.promote_types(z.dtype, jnp.float32)
+    own = jax.tree.map(lambda c: jnp.asarray(c, wide), lv)
+    if self.scale is not None:
+      own = levels.at_logsnr(self.scale, own.logsnr)
+    z_own = levels.bcast(levels.rescale(lv, own), z) * z
+    each = jax.tree.map(lambda c: jnp.broadcast_to(c, z.shape[:1]), own)
+    y = self.fn(z_own.astype(z.dtype), each, cond)
+    if jnp.shape(y) != z.shape:
+      raise ValueError(
+        f"fn must return one array of z's shape {z.shape}, not {jnp.shape(y)}"
+      )
+    both = targets.to_x_eps(self.target, y, z_own, own)
+    return tuple(part.astype(z.dtype) for part in both)
+
+
+def predictor_of(fn, target=targets.x, scale=None):
+  """The predictor of a function of one's own, without an objective.
+
+      predictor_of(lambda z, lv, cond: denoise(z, lv.sigma), scale=levels.ve)
+
+  is that of EDM's or k-diffusion's D(z; sigma), and of a network eps(z, t) on
+  the vp scale and a schedule's time
+
+      predictor_of(lambda z, lv, cond: net(z, schedule.t(lv.logsnr)),
+                   targets.eps, levels.vp)
+
+  Args:
+    fn: (z, lv, cond) -> the prediction, of z's shape; z is on `scale`, and lv a
+      Level on it with logsnr, alpha and sigma (batch,) each. What fn holds is
+      a constant of the program, but for the arguments of a
+      jax.tree_util.Partial.
+    target: the row that fn predicts.
+    scale: that fn takes z on; None for the one that the caller's levels are on.
+  Raises:
+    TypeError: fn is no function.
+    ValueError: what it returns is not of z's shape.
+  """
+  return PredictorOf(fn, target, scale)

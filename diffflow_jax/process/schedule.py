@@ -15,6 +15,7 @@ with derivative (-1, 1).
 """
 
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -58,12 +59,16 @@ def pair_logsnr(a, s):
   return 2.0 * (jnp.log(a) - jnp.log(s))
 
 
+LEAST = 1e-15  # the root from which on the slope of `root` is that of LEAST
+
+
 @jax.custom_jvp
 def root(x):
   """√x whose slope at 0 is huge instead of infinite.
 
   For schedules with sigma ~ √t at the data end: their velocity is infinite
-  there, and 0 · inf must not become NaN.
+  there, and 0 · inf must not become NaN. The product is finite, d(√x)²/dt =
+  2 √x d√x/dt: with `lifted` in the place of the root it is what it should be.
   """
   return jnp.sqrt(x)
 
@@ -71,7 +76,12 @@ def root(x):
 @root.defjvp
 def _root_jvp(primals, tangents):
   (x,), (dx,) = primals, tangents
-  return root(x), dx * (0.5 / jnp.sqrt(jnp.maximum(x, 1e-30)))
+  return root(x), dx * (0.5 / jnp.sqrt(jnp.maximum(x, LEAST**2)))
+
+
+def lifted(c, dc):
+  """c, or LEAST where it is 0 with the capped slope of a `root`."""
+  return jnp.where((c == 0.0) & (jnp.abs(dc) > LEAST**-0.5), LEAST, c)
 
 
 def _bisect(self, logsnr):
@@ -145,6 +155,9 @@ def schedule(cls):
     cls.logsnr = lambda self, t: pair_logsnr(*self.pair(t))
   if not hasattr(cls, "t"):
     cls.t = _bisect
+  if "base" in inspect.get_annotations(cls):
+    cls.__post_init__ = lambda self: check_object("base", self.base)
+  cls.logsnr, cls.pair = _in_time(cls.logsnr), _in_time(cls.pair)
   fields = inspect.get_annotations(cls)
   allowed = dict(getattr(cls, "_allowed", {}))
   for low, high in BOUNDS:
@@ -153,6 +166,44 @@ def schedule(cls):
       allowed |= {low: [mine, f"< {high}"], high: allowed.get(high, "finite")}
   cls._allowed = allowed
   return ranges.node(cls)
+
+
+def _in_time(method):
+  @functools.wraps(method)
+  def of_time(self, t):
+    check_time(t, getattr(self, "last", 1.0))
+    return method(self, t)
+
+  return of_time
+
+
+def check_time(t, last=1.0, slack=1e-6):
+  """Refuses known times outside [0, last], by more than rounding, and NaN.
+
+  Raises:
+    ValueError: it says which.
+  """
+  if not concrete(t):
+    return
+  times = np.asarray(t)
+  outside = ~((times >= -slack) & (times <= last + slack))
+  if outside.any():
+    raise ValueError(
+      f"t must be in [0, {last:g}], from data to noise, not "
+      f"{times[outside][0] if times.ndim else times:g}"
+    )
+
+
+def check_object(name, schedule):
+  """Refuses what is no schedule: a number, a name, or the class of one.
+
+  Raises:
+    ValueError: it says which.
+  """
+  if isinstance(schedule, type) or not hasattr(schedule, "logsnr"):
+    raise ValueError(
+      f"{name} must be an object with logsnr(t), as Flow() is, not {schedule!r}"
+    )
 
 
 def check(schedule, num=1001):
@@ -165,11 +216,7 @@ def check(schedule, num=1001):
     ValueError: no schedule at all, a number out of its range, inverted bounds,
       NaN, the wrong shape, logsnr not decreasing.
   """
-  if isinstance(schedule, type) or not hasattr(schedule, "logsnr"):
-    raise ValueError(
-      f"a schedule must be an object with logsnr(t), as Flow() is, "
-      f"not {schedule!r}"
-    )
+  check_object("a schedule", schedule)
   if not concrete(schedule):
     return schedule
   if dataclasses.is_dataclass(schedule):

@@ -28,14 +28,16 @@ import numpy as np
 
 from diffflow_jax.process import levels, targets
 from diffflow_jax.process.levels import bcast
+from diffflow_jax.process.schedule import lifted
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
 def drift_diffusion(lv):
   """(f, g²) of eq. 1 at a Level with a clock; infinite where alpha = 0."""
-  delta = targets.determinant(targets.u, lv)
-  return lv.dalpha / lv.alpha, 2.0 * lv.sigma * delta / lv.alpha
+  sigma = lifted(lv.sigma, lv.dsigma)
+  delta = lv.alpha * lv.dsigma - sigma * lv.dalpha
+  return lv.dalpha / lv.alpha, 2.0 * sigma * delta / lv.alpha
 
 
 def noise_rate(lv, eta):

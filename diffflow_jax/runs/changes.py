@@ -1,15 +1,17 @@
 """What of a run's config may change between its starts.
 
 How long it is, how it is watched and where it runs: with any of these it takes
-the same steps. Another batch, network or rate would be another run, which can
-start from this one's parameters (`runs.transfer`).
+the same steps. How often conditions are dropped, too: the steps that are to
+come are then others, and config_history.jsonl says from where on. Another
+batch, network or learning rate would be another run, which can start from this
+one's parameters (`runs.transfer`).
 """
 
 from diffflow_jax.cli import Refusal
 
 MAY_CHANGE = (
   "num_steps", "mesh", "log_every", "sample_every", "checkpoint_every", "keep",
-  "sampler",
+  "sampler", "label_dropout", "drop_all",
 )  # fmt: skip
 SHOWN = 3  # of the fields that are refused
 
@@ -27,9 +29,7 @@ def between(workdir, before, now):
     if before.get(field) != now.get(field)
   }
   refused = {
-    field: values
-    for field, values in changed.items()
-    if field.partition(".")[0] not in MAY_CHANGE
+    field: values for field, values in changed.items() if not _may_change(field)
   }
   if refused:
     rated = all(field.startswith("learning_rate.") for field in refused)
@@ -42,6 +42,12 @@ def between(workdir, before, now):
       "from this run's parameters"
     )
   return changed
+
+
+def _may_change(field):
+  section, *path = field.split(".")
+  drops = section == "conditions" and path[1:] == ["dropout"]
+  return section in MAY_CHANGE or drops
 
 
 def _differences(refused):

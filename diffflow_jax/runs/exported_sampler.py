@@ -5,8 +5,10 @@ Network, parameters, guidance and table become one StableHLO program by
 
     (key, labels) -> samples (batch, ...)    key (2,) uint32, labels (batch,)
 
-and (key) -> samples where the run has no classes. Needs flatbuffers to be
-written and to be read.
+(key) -> samples where the run has no classes, and (key, told) where its data
+say more than labels: told is a dict of plain arrays, labels under "label" and
+every other condition as <name> and <name>_mask. Needs flatbuffers to be written
+and to be read.
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.process import conditions
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.tableau import Tableau, sample
 from diffflow_jax.store import paths
@@ -41,31 +44,50 @@ class Sampler:
   how: Any
   batch: int
 
-  def __call__(self, key, labels=None):
+  def __call__(self, key, told=None):
     """Samples (batch, ...), those of `Run.sample` with the key's seed.
 
     A label that is no class gives NaN.
+
+    Args:
+      told: labels, or the dict of arrays.
     """
-    card = self.recipe.card
+    card, cond, labels = self.recipe.card, told, told
+    if isinstance(told, dict):
+      cond = conditions.from_batch(card.conditions, told)
+      labels = told.get(conditions.LABEL)
     x = sample(
       self.predict,
       self.tableau,
       jax.random.wrap_key_data(key, impl=KEYS),
       (self.batch, *card.shape),
-      cond=labels,
+      cond=cond,
     )
     if labels is None:
       return x
     ok = (labels >= 0) & (labels < card.num_classes)
     return jnp.where(bcast(ok, x), x, jnp.nan)
 
+  def told(self):
+    """[what a caller has to say], as abstract arrays, or []."""
+    known = self.recipe.card.conditions
+    cond = jax.eval_shape(lambda: conditions.zeros(known, self.batch))
+    if cond is None or conditions.is_label_only(known):
+      return [] if cond is None else [cond]
+    arrays = {}
+    for name in conditions.asked(known):
+      entry = cond[name]
+      if isinstance(entry, conditions.Given):
+        arrays |= {name: entry.value, conditions.mask_name(name): entry.mask}
+      else:
+        arrays[name] = entry
+    return [arrays]
+
   def serialized(self):
     """The program as bytes, parameters included."""
     from jax import export
 
-    inputs = [jax.ShapeDtypeStruct((2,), jnp.uint32)]
-    if self.recipe.card.num_classes:
-      inputs.append(jax.ShapeDtypeStruct((self.batch,), jnp.int32))
+    inputs = [jax.ShapeDtypeStruct((2,), jnp.uint32), *self.told()]
     program = export.export(jax.jit(self.__call__), platforms=PLATFORMS)
     try:
       return bytes(program(*inputs).serialize())
@@ -82,7 +104,7 @@ def check(tableau, name):
 
 
 def load_exported(path):
-  """The sampler in a file that `export` wrote: (key, labels) -> samples.
+  """The sampler in a file that `export` wrote: (key, told) -> samples.
 
       draw = dfj.load_exported("digits/sampler.jaxexport")
       samples = draw(jax.random.key(0), labels)
@@ -94,8 +116,9 @@ def load_exported(path):
     path: of the file; may be a URL.
   Returns:
     A function of a key and of labels (batch,), of the key alone for a run
-    without classes; it returns float32 NumPy samples (batch, ...), and raises a
-    ValueError for a key or labels that do not fit.
+    without classes, or of a key and {name: array or (array, mask)} for a run of
+    more conditions, where what is left out is not said; it returns float32
+    NumPy samples (batch, ...), and raises a ValueError for what does not fit.
   Raises:
     Refusal: there is no such file, or it is no exported sampler.
   """
@@ -115,10 +138,16 @@ def load_exported(path):
   except Exception as error:  # whatever flatbuffers and MLIR find wrong with it
     raise Refusal(f"{file} is no exported sampler, or is damaged") from error
 
-  def draw(key, labels=None):
-    key = _key_data(key)
-    inputs = (key, *_labels(labels, program.in_avals[1:]))
-    x = np.asarray(program.call(*inputs))
+  (_, *wanted), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+
+  def draw(key, told=None):
+    key, labels = _key_data(key), told
+    if wanted and isinstance(wanted[0], dict):
+      rest = [_arrays(told, wanted[0])]
+      labels = told.get(conditions.LABEL)
+    else:
+      rest = _labels(told, wanted)
+    x = np.asarray(program.call(key, *rest))
     odd = np.isnan(x).all(axis=tuple(range(1, x.ndim)))
     if labels is not None and odd.any():
       i = int(odd.argmax())
@@ -138,6 +167,47 @@ def _key_data(key):
       f"key must be a {KEYS} key, as jax.random.key(0), not {key!r}"
     )
   return data
+
+
+def _arrays(told, wanted):
+  """{name: array} as the program takes them, of values and masks by name."""
+  of_mask = {conditions.mask_name(name): name for name in wanted}
+  names = [name for name in wanted if name not in of_mask]
+  if not isinstance(told, dict):
+    raise ValueError(
+      f"conditions must be a dict of {', '.join(names)}, not "
+      f"{type(told).__name__}"
+    )
+  for name in told:
+    if name not in names:
+      raise ValueError(
+        f"there is no condition {name!r}, only {', '.join(names)}"
+      )
+  arrays = {}
+  for name in names:
+    masked = conditions.mask_name(name)
+    if masked not in wanted:  # a label
+      arrays[name] = _labels(told.get(name), [wanted[name]])[0]
+      continue
+    value, mask = _value_and_mask(
+      told.get(name), wanted[name].shape, wanted[masked].shape
+    )
+    arrays |= {name: value, masked: mask}
+  for name, array in arrays.items():
+    if array.shape != wanted[name].shape:
+      raise ValueError(
+        f"{name} must have shape {wanted[name].shape}, not {array.shape}"
+      )
+  return arrays
+
+
+def _value_and_mask(entry, shape, mask_shape):
+  """(value, mask) of an entry; of None, what is not said."""
+  if entry is None:
+    return np.zeros(shape, np.float32), np.zeros(mask_shape, bool)
+  value, mask = entry if isinstance(entry, tuple) else (entry, None)
+  mask = np.ones(mask_shape, bool) if mask is None else np.asarray(mask, bool)
+  return np.asarray(value, np.float32), mask
 
 
 def _labels(labels, wanted):

@@ -132,7 +132,11 @@ def evaluated(
     counts.append(_to_host(jnp.asarray(count)))
     drawn(min(first + size, num_samples))
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
-  return samples, told.labels_of(cond), float(counts.mean())
+  return (
+    samples,
+    told.labels_of(cond, run.card.num_classes),
+    float(counts.mean()),
+  )
 
 
 def _adaptively(predict, how, key, shape, **settings):
@@ -189,7 +193,10 @@ def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
   )
   ended = lambda way: np.concatenate([way, np.asarray(samples)[None]])
   frames = Frames(
-    ended(z), ended(x_hat), told.labels_of(cond), run.card.class_names
+    ended(z),
+    ended(x_hat),
+    told.labels_of(cond, run.card.num_classes),
+    run.card.class_names,
   )
   return frames, [*(f"logsnr {l:.1f}" for l in np.asarray(logsnr)), "sample"]
 

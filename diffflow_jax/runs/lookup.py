@@ -6,7 +6,7 @@ import inspect
 from diffflow_jax.cli import Refusal, unknown
 
 
-def choose(field, spec, table, *, also=(), **given):
+def choose(field, spec, table, *, also=(), adapted=None, **given):
   """Calls table[spec.name] with the other entries of spec as arguments.
 
   A name "module:attribute" is imported: that is how a user's own dataset or
@@ -14,18 +14,21 @@ def choose(field, spec, table, *, also=(), **given):
 
   Args:
     also: fields of spec that are taken already, for the message.
+    adapted: None, or what makes ours of something imported.
   """
   spec = dict(spec)
   name = spec.pop("name", None)
   if name is None:
     raise Refusal(f"config.{field}.name is missing; {unknown('', table)}")
-  make = _imported(field, name) if ":" in str(name) else _in(table, name)
+  own = ":" in str(name)
+  make = _imported(field, name) if own else _in(table, name)
   if make is None:
     raise Refusal(
       f"config.{field}.name is {name!r}; "
       f"{unknown(name, table, 'or module:attribute')}"
     )
   try:
+    make = adapted(make) if own and adapted else make
     parameters = inspect.signature(make).parameters
   except (TypeError, ValueError) as error:  # no function, or one of C
     raise Refusal(

@@ -25,6 +25,13 @@ def differences(source, known, run):
       f"output in another way than {json.dumps(theirs['objective'])}, with "
       f"which {source} was trained: training has to turn it"
     )
+  one, two = known.card.conditions, run.card.conditions
+  for name in one.keys() & two.keys():
+    if one[name] != two[name]:
+      yield (
+        f"the condition {name} is {two[name]}, and in {source} it was "
+        f"{one[name]}"
+      )
   theirs, ours = theirs["network"], ours["network"]
   other = [
     f"{key} {theirs.get(key)} -> {ours.get(key)}"

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from diffflow_jax.objective.densities import Adaptive
-from diffflow_jax.runs import params_file, settings
+from diffflow_jax.process import conditions
+from diffflow_jax.runs import conditioning, params_file, settings
 from diffflow_jax.store import history
 
 _HEAD = """\
@@ -96,6 +97,7 @@ def _spec(value):
 def _recipe(run):
   """(what, how) of the recipe."""
   config, card = run.config, run.card
+  rates, together = conditioning.rates(config, card.conditions)
   yield "objective", _spec(config.objective)
   yield "noise levels", _levels(run.objective.density)
   count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
@@ -108,7 +110,13 @@ def _recipe(run):
   if card.num_classes:
     names = ", ".join(map(str, card.class_names))
     yield "classes", f"{card.num_classes}{names and f': {names}'}"
-    yield "label dropout", f"{config.get('label_dropout', 0.0):g}"
+    yield "label dropout", f"{rates[conditions.LABEL]:g}"
+  for condition, one in card.conditions.items():
+    if condition != conditions.LABEL:
+      rate = f", dropout {rates.get(condition, 0.0):g}"
+      yield f"told: {condition}", f"{one.kind} {one.shape}{rate}"
+  if together:
+    yield "dropout of all that is told", f"{together:g}"
   yield "optimiser", _spec(config.optimizer)
   yield "learning rate", _spec(config.learning_rate)
   yield "steps", f"{config.num_steps} of {config.batch_size} examples"
@@ -120,7 +128,9 @@ def _recipe(run):
 def _drawn(how):
   """A config's sampler, or `Settings`, in words."""
   words = how.solver
-  if not how.solver.endswith(".npz"):  # which brings its grid
+  if how.solver == "auto":  # which brings its grid
+    words += f", {how.num_steps} evaluations"
+  elif not how.solver.endswith(".npz"):  # which does, too
     words += f" on {how.grid}, {how.num_steps} steps"
   words += f", guidance {how.guidance:g}"
   for name, default in settings.DEFAULTS.items():
@@ -162,11 +172,25 @@ def _table(rows):
 
 
 def _of_sampler(sampler):
-  num_classes, how = sampler.recipe.card.num_classes, sampler.how
-  labels = f"np.arange({sampler.batch}, dtype=np.int32) % {num_classes}"
+  card, batch = sampler.recipe.card, sampler.batch
+  labels = f"np.arange({batch}, dtype=np.int32) % {card.num_classes}"
+  under = f" of labels 0 to {card.num_classes - 1}" if card.num_classes else ""
+  told = [labels] if card.num_classes else []
+  if card.conditions and not conditions.is_label_only(card.conditions):
+    under = f" under {', '.join(conditions.asked(card.conditions))}"
+    told = [_dict_of_arrays(sampler.told()[0])]
   return _SAMPLER.format(
-    batch=sampler.batch,
-    how=_drawn(how),
-    labels=f" of labels 0 to {num_classes - 1}" if num_classes else "",
-    call="jax.random.PRNGKey(0)" + (f", {labels}" if num_classes else ""),
+    batch=batch,
+    how=_drawn(sampler.how),
+    labels=under,
+    call=", ".join(["jax.random.PRNGKey(0)", *told]),
   )
+
+
+def _dict_of_arrays(arrays):
+  """Python for a dict of arrays of these shapes and types, that say nothing."""
+  inside = ", ".join(
+    f'"{name}": np.zeros({a.shape}, np.{a.dtype.name})'
+    for name, a in arrays.items()
+  )
+  return f"{{{inside}}}".replace("np.bool)", "bool)")

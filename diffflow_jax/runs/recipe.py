@@ -42,9 +42,18 @@ def resolve(config, card):
   told = {"num_classes": card.num_classes}
   if any(name != conditions.LABEL for name in card.conditions):
     told["conditions"] = card.conditions
-  network = choose("network", config.network, NETWORKS, **told)
+  network = choose(
+    "network", config.network, NETWORKS, adapted=_adapted, **told
+  )
   checks.check_network(network, card)
   return Recipe(config, card, made, network)
+
+
+def _adapted(make):
+  """make, which then gives a network where it gives an nnx module."""
+  from diffflow_jax import networks
+
+  return networks.adapted(make)
 
 
 def init(objective, network, data, seed):

@@ -114,7 +114,8 @@ class Run:
         None all classes in turn, or those of the conditions that `sample` has
         by itself.
     """
-    return told.labels_of(self.cond(num_samples, labels=labels))
+    cond = self.cond(num_samples, labels=labels)
+    return told.labels_of(cond, self.card.num_classes)
 
   def cond(self, num_samples, *, conditions=None, labels=None, held_out=None):
     """What num_samples samples are drawn under: `predict`'s cond, or None.
@@ -425,5 +426,11 @@ class Run:
       raise Refusal(
         f"{self.say('weak')}: {other.path} has {theirs.num_classes} classes, "
         f"and {self.path} {ours.num_classes}"
+      )
+    told, also = (list(c.conditions) for c in (ours, theirs))
+    if theirs.conditions and told != also:
+      raise Refusal(
+        f"{self.say('weak')}: {other.path} is told {', '.join(also)}, and "
+        f"{self.path} {', '.join(told) or 'nothing'}"
       )
     return other.predict

@@ -232,14 +232,38 @@ def cond(conditions, settled, num_samples, name):
         f"{name} has {_length(entry)} rows of {one} for {num_samples} samples"
       )
   repeated = lambda a: a[np.arange(num_samples) % len(a)]
-  whole = jax.tree.map(repeated, settled)
+  whole = {
+    one: jax.tree.map(repeated, settled[one])
+    if one in settled
+    else _not_said(condition, num_samples)
+    for one, condition in conditions_lib.asked(conditions).items()
+  }
   if conditions_lib.is_label_only(conditions):
     return whole[conditions_lib.LABEL]
   return whole or None
 
 
-def labels_of(cond):
-  """The labels in a cond, or None."""
-  if isinstance(cond, dict):
-    return cond.get(conditions_lib.LABEL)
-  return cond
+def _not_said(condition, num):
+  """The entry of a cond of num samples that says nothing."""
+  if condition.kind == "label":
+    return np.full(num, condition.num_classes, np.int32)
+  mask = np.zeros((num, *mask_shape(condition)), bool)
+  return Given(np.zeros((num, *condition.shape), np.float32), mask)
+
+
+def as_arrays(cond):
+  """{name: array} of a dict's cond, masks by names of their own; no label."""
+  arrays = {}
+  for name, entry in (cond if isinstance(cond, dict) else {}).items():
+    if isinstance(entry, Given):
+      arrays |= {name: entry.value, mask_name(name): entry.mask}
+    elif name != conditions_lib.LABEL:
+      arrays[name] = entry
+  return arrays
+
+
+def labels_of(cond, num_classes):
+  """The labels in a cond; None where it has none, or says none."""
+  labels = cond.get(conditions_lib.LABEL) if isinstance(cond, dict) else cond
+  said = labels is not None and np.any(labels != num_classes)
+  return labels if said else None

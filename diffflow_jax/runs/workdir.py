@@ -144,12 +144,24 @@ def _describe(workdir, card):
   """Writes what the run knows of its data, unless it is there."""
   path = paths.join(workdir, card_lib.DATA)
   try:
-    if card_lib.read(workdir) is not None:
-      return
+    known = card_lib.read(workdir)
   except Refusal as error:
     log.warning("%s; it is set aside and written anew", error)
     set_aside(path, workdir)
-  paths.write(path, card.to_json())
+    known = None
+  if known is None:
+    paths.write(path, card.to_json())
+  elif known.conditions != card.conditions:
+    raise Refusal(
+      f"{workdir} holds a run whose data says {_said(known)}, not "
+      f"{_said(card)}: take another --workdir"
+    )
+
+
+def _said(card):
+  """The conditions of a card in a few words."""
+  parts = [f"{n}: {c.kind} {c.shape}" for n, c in card.conditions.items()]
+  return "; ".join(parts) or "nothing but x"
 
 
 def _keep_conditions(workdir, told):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import levels as levels_lib
+from diffflow_jax.process import host, levels as levels_lib
 from diffflow_jax.process.names import check_classes
 
 MOST_APART = 2.0  # the spread of an initial state and that of its level
@@ -119,6 +119,20 @@ def grid(levels, backwards=False):
   return levels
 
 
+def on_scale(levels, scale):
+  """Refuses a grid whose alpha and sigma are not those of the scale."""
+  if is_traced(levels):
+    return
+  alpha, sigma = (np.asarray(c) for c in (levels.alpha, levels.sigma))
+  own = host.evaluate64(lambda a, s: scale(a, s), alpha, sigma)
+  if not np.allclose(own, (alpha, sigma), rtol=1e-5, atol=0.0):
+    raise ValueError(
+      "the grid is on another scale than the one given: scale must be that of "
+      f"the grid, whose first level has alpha = {alpha[0]:g} and sigma = "
+      f"{sigma[0]:g}"
+    )
+
+
 def shape_of(shape):
   """Refuses a shape of samples with a side that is no integer >= 1."""
   for side in shape:
@@ -154,7 +168,9 @@ def _spread(z, level):
   At noise its spread is sigma, and at no level is it less: z = alpha x + sigma
   eps. Above it depends on the data.
   """
-  if is_traced((z, level)) or z.size < ENOUGH or not z.is_fully_addressable:
+  if is_traced((z, level)) or z.size < ENOUGH:
+    return
+  if not getattr(z, "is_fully_addressable", True):  # NumPy's are
     return
   alpha, sigma = float(level.alpha), float(level.sigma)
   spread = float(jnp.sqrt(jnp.mean(jnp.square(z.astype(jnp.float32)))))
@@ -216,6 +232,24 @@ def prediction(out, z):
       f"predict must return (x̂, ε̂), each of shape {z.shape}, not {got}"
     )
   return out
+
+
+def numbers_at_pure_noise(predict, table, out, z, cond):
+  """Refuses samples that are NaN because predict is, at alpha = 0 alone."""
+  if is_traced((out, table)) or not out.is_fully_addressable:
+    return
+  # on the host: a look at the samples is no program of its own
+  if not np.isneginf(table.levels.logsnr[0]) or not np.isnan(out).any():
+    return
+  first = jax.tree.map(jnp.asarray, table.levels[0])
+  near = levels_lib.Level(-30.0, first.sigma * np.exp(-15.0), first.sigma)
+  lost = lambda lv: bool(jnp.isnan(predict(z, lv, cond)[1]).any())
+  if lost(first) and not lost(near):
+    raise ValueError(
+      "the samples are NaN, because predict is NaN at pure noise, logsnr = "
+      "-inf: its network must map -inf to numbers, as networks.logsnr_features "
+      "and jnp.tanh do, or the grid must start at a finite logsnr"
+    )
 
 
 def no_noise_backwards(levels, noisy):

@@ -38,46 +38,97 @@ def from_logsnr(logsnr, scale=levels_lib.vp):
   )
 
 
-def to_data(logsnr, scale=levels_lib.vp):
-  """A grid at these logsnr, (N,), and a last step to the data, sigma = 0."""
-  xp = jnp if is_traced(logsnr) else np
-  return from_logsnr(xp.append(xp.asarray(logsnr), xp.inf), scale)
+def to_data(levels, scale=levels_lib.vp):
+  """A grid at these levels, (N,), and a last step to the data, sigma = 0.
 
-
-def uniform_t(schedule, scale, num_steps, t_start=1.0, t_end=0.0):
-  """num_steps equal steps in the schedule's time: t_i = t_start … t_end."""
-  checks.integer("num_steps", num_steps, 1)
-  return from_t(schedule, scale, np.linspace(t_start, t_end, num_steps + 1))
-
-
-def uniform_logsnr(logsnr_start, logsnr_end, num_steps, scale=levels_lib.vp):
-  """num_steps equal steps in logsnr between two finite levels."""
-  checks.integer("num_steps", num_steps, 1)
-  return from_logsnr(
-    np.linspace(logsnr_start, logsnr_end, num_steps + 1), scale
+  Args:
+    levels: logsnr, or a grid on that scale.
+  """
+  if not hasattr(levels, "logsnr"):
+    xp = jnp if is_traced(levels) else np
+    return from_logsnr(xp.append(xp.asarray(levels), xp.inf), scale)
+  checks.on_scale(levels, scale)
+  xp = jnp if is_traced(levels) else np
+  clean = on_host(lambda l: levels_lib.at_logsnr(scale, l), np.inf)
+  join = lambda field: xp.append(getattr(levels, field), getattr(clean, field))
+  return checks.grid(
+    levels_lib.Level(join("logsnr"), join("alpha"), join("sigma"))
   )
 
 
-def quadratic_t(schedule, scale, num_steps, t_start=1.0, t_end=0.0):
+def uniform_t(
+  schedule, scale, num_steps, t_start=1.0, t_end=0.0, to_zero=False
+):
+  """num_steps equal steps in the schedule's time: t_i = t_start … t_end.
+
+  With to_zero N times from t_start to t_end, and then the data.
+  """
+  r = _fractions(num_steps, to_zero)
+  t = t_start * (1.0 - r) + t_end * r
+  return _in_time(schedule, scale, t, to_zero)
+
+
+def uniform_logsnr(
+  logsnr_start, logsnr_end, num_steps, scale=levels_lib.vp, to_zero=False
+):
+  """num_steps equal steps in logsnr between two finite levels.
+
+  With to_zero N levels between them, and then the data.
+  """
+  r = _fractions(num_steps, to_zero)
+  logsnr = logsnr_start * (1.0 - r) + logsnr_end * r
+  return (to_data if to_zero else from_logsnr)(logsnr, scale)
+
+
+def quadratic_t(
+  schedule, scale, num_steps, t_start=1.0, t_end=0.0, to_zero=False
+):
   """Steps that shorten towards the data: t_i = t_end + (…)(1 - i/N)².
 
-  arXiv:2010.02502 app. D.2, on any schedule.
+  arXiv:2010.02502 app. D.2, on any schedule. to_zero is as of `uniform_t`.
   """
+  r = (1.0 - _fractions(num_steps, to_zero)) ** 2
+  t = t_start * r + t_end * (1.0 - r)
+  return _in_time(schedule, scale, t, to_zero)
+
+
+def _fractions(num_steps, to_zero):
+  """0 … 1 in the grid's own coordinate; a last step to the data is apart."""
   checks.integer("num_steps", num_steps, 1)
-  r = np.linspace(1.0, 0.0, num_steps + 1) ** 2
-  return from_t(schedule, scale, t_end + (t_start - t_end) * r)
+  return np.linspace(0.0, 1.0, num_steps if to_zero else num_steps + 1)
 
 
-def shifted_flow(num_steps, shift=3.0, scale=levels_lib.linear):
+def _in_time(schedule, scale, t, to_zero):
+  if not to_zero:
+    return from_t(schedule, scale, t)
+  if not is_traced(t) and t[-1] == 0.0:
+    raise ValueError(
+      "to_zero adds a step to the data after t_end: t_end must be > 0, not 0"
+    )
+  at = lambda s, t: levels_lib.level(s, scale, t)
+  return to_data(on_host(at, schedule, t), scale)
+
+
+def shifted_flow(
+  num_steps, shift=3.0, scale=levels_lib.linear, power=1.0, stretch=1.0
+):
   """Flow time t = k r/(1 + (k-1) r), r = 1 - i/N, arXiv:2403.03206 eq. 23.
 
-  k = 1 is uniform flow time; k > 1 takes more steps at high noise.
+  k = 1 is uniform flow time; k > 1 takes more steps at high noise. Not the
+  paper's: r is taken to a power first, so that p > 1 takes more steps at low
+  noise, and a stretch of every log-SNR by s > 1 takes more at both ends,
+
+      t/(1 - t) = k (r/(1 - r))^s,   r = (1 - i/N)^p
+
+  Raises:
+    ValueError: num_steps < 1, or another is not in (0, inf).
   """
   checks.integer("num_steps", num_steps, 1)
-  checks.number("shift", shift, "> 0", lambda k: 0 < k < np.inf)
-  r = np.linspace(1.0, 0.0, num_steps + 1)
-  t = shift * r / (1.0 + (shift - 1.0) * r)
-  return from_t(Flow(), scale, t)
+  for name, value in dict(shift=shift, power=power, stretch=stretch).items():
+    checks.number(name, value, "> 0", lambda k: 0 < k < np.inf)
+  r = np.linspace(1.0, 0.0, num_steps + 1) ** power
+  noise, clean = shift * r**stretch, (1.0 - r) ** stretch
+  return from_t(Flow(), scale, noise / (noise + clean))
 
 
 def karras(
@@ -100,12 +151,15 @@ def karras(
     ("sigma_max", sigma_max),
   ):
     checks.number(name, value, "> 0", lambda v: 0 < v < np.inf)
-  num = num_steps if to_zero else num_steps + 1
-  root = lambda s: s ** (1.0 / rho)
-  r = np.linspace(0.0, 1.0, num)
-  sigma = (root(sigma_max) + r * (root(sigma_min) - root(sigma_max))) ** rho
+  xp = jnp if is_traced((sigma_min, sigma_max, rho)) else np
+  r = _fractions(num_steps, to_zero)
+  # (sigma/sigma_max)^(1/rho) - 1 = r (…): no digits cancel, however large rho
+  with np.errstate(over="ignore"):
+    last = xp.expm1(xp.log(sigma_min / sigma_max) / rho)
+  inside = xp.where((0.0 < r) & (r < 1.0), r, 0.0)
+  sigma = sigma_max * xp.exp(rho * xp.log1p(inside * last))
+  sigma = xp.where(r == 1.0, sigma_min, sigma)
   if to_zero:
-    xp = jnp if is_traced(sigma) else np
     sigma = xp.concatenate([sigma, xp.zeros(1)])
   return from_sigma(sigma, scale)
 
@@ -117,7 +171,9 @@ def from_sigma(sigma, scale=levels_lib.ve):
   xp = jnp if is_traced(sigma) else np
   positive = sigma > 0
   log_sigma = xp.log(xp.where(positive, sigma, 1.0))
-  return from_logsnr(xp.where(positive, -2.0 * log_sigma, xp.inf), scale)
+  logsnr = xp.where(positive, -2.0 * log_sigma, xp.inf)
+  pair = on_host(lambda s: scale(jnp.ones_like(s), s), sigma)
+  return checks.grid(levels_lib.Level(logsnr, *pair))
 
 
 def table_rows(

@@ -4,43 +4,63 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffflow_jax.process import ranges
+from diffflow_jax.process.levels import Level
 from diffflow_jax.sampling.ode import flow_time, solve, velocity
 from diffflow_jax.sampling.tableau import as_pytree
+
+DATA, PURE = Level(np.inf, 1.0, 0.0), Level(-np.inf, 0.0, 1.0)
 
 
 def _divergence(field, z, probes):
   """(u, tr du/dz) of one sample: exact, or the mean of probeᵀ J probe."""
-  if probes is None:
-    flat = lambda v: field(v.reshape(z.shape)).reshape(-1)
-    u, push = jax.linearize(flat, z.reshape(-1))
-    jac = jax.vmap(push)(jnp.eye(z.size, dtype=z.dtype))
-    return u.reshape(z.shape), jnp.trace(jac)
-  u, push = jax.linearize(field, z)
-  each = jax.vmap(lambda p: jnp.vdot(p, push(p)))(probes)
-  return u, jnp.mean(each)
+  exact = probes is None
+  basis = jnp.eye(z.size, dtype=z.dtype).reshape(-1, *z.shape)
+  along = basis if exact else probes
+  push = lambda p: jax.jvp(field, (z,), (p,))
+  u, pushed = jax.vmap(push, out_axes=(None, 0))(along)
+  each = jnp.sum(along * pushed, range(1, along.ndim))
+  return u, jnp.sum(each) if exact else jnp.mean(each)
 
 
-@jax.jit
-def _log_likelihood(predict, z, t0, t1, cond, probes, rtol, atol):
-  def one(z, cond, probes):
+@jax.jit(static_argnames="per_sample")
+def _log_likelihood(
+  predict, z, start, end, cond, probes, rtol, atol, per_sample
+):
+  """(z on the scale of end, what log p gains, log N(0, sigma²), evaluations)"""
+
+  def field(t, state, args):
+    cond, probes = args
     lift = lambda tree: jax.tree.map(lambda c: c[None], tree)
+    u = lambda z: velocity(predict, t, z[None], lift(cond))[0]
+    return _divergence(u, state[0], probes)
 
-    def field(t, state, cond):
-      u = lambda z: velocity(predict, t, z[None], lift(cond))[0]
-      return _divergence(u, state[0], probes)
-
-    state = (z, jnp.zeros((), z.dtype))
-    return solve(field, state, t0, t1, rtol, atol, cond)
-
-  return jax.vmap(one)(z, cond, probes)
+  (t0, norm0), (t1, norm1) = (
+    tuple(c.astype(z.dtype) for c in flow_time(lv)) for lv in (start, end)
+  )
+  first = z / norm0
+  if per_sample:
+    one = lambda z, *args: solve(
+      field, (z, jnp.zeros((), z.dtype)), t0, t1, rtol, atol, args
+    )
+    (last, gained), nfe = jax.vmap(one)(first, cond, probes)
+  else:
+    together = jax.vmap(field, (None, 0, 0))
+    state = (first, jnp.zeros(z.shape[0], z.dtype))
+    args = (cond, probes)
+    (last, gained), nfe = solve(together, state, t0, t1, rtol, atol, args)
+  gained += math.prod(z.shape[1:]) * (jnp.log(norm1) - jnp.log(norm0))
+  normal = jax.scipy.stats.norm.logpdf(last, scale=t1)
+  normal = jnp.sum(normal - jnp.log(norm1), range(1, z.ndim))
+  return last * norm1, gained, normal, nfe
 
 
 @ranges.checked(rtol="> 0", atol="> 0", num_probes="an integer >= 1")
 def log_likelihood(
   predict,
-  x,
+  z,
   *,
   cond=None,
   start=None,
@@ -50,55 +70,51 @@ def log_likelihood(
   log_prior=None,
   rtol=1e-6,
   atol=1e-6,
+  per_sample=False,
 ):
-  """log p(x) in nats by the probability-flow ODE, arXiv:2011.13456 eq. 39.
+  """log p(z) in nats by the probability-flow ODE, arXiv:2011.13456 eq. 39.
 
-      log p(x) = log p_1(z_1) + ∫₀¹ ∇·(ε̂ - x̂) dt
+      log p(z) = log p_1(z_1) + ∫ ∇·(ε̂ - x̂) dt    on alpha + sigma = 1
 
-  Differentiable in x and in predict's leaves. Guided predictions are no density
+  Differentiable in z and in predict's leaves. Guided predictions are no density
   (they are not the score of anything): use it with strength 1.
 
   Args:
-    predict: (z, lv, cond) -> (x̂, ε̂); x: (batch, ...) clean data.
-    start: Level () to start from, sigma = 0 if None. With sigma > 0 the result
-      is the density of x + (sigma/alpha) eps at x, the correction d log alpha
-      for the scale included.
+    predict: (z, lv, cond) -> (x̂, ε̂).
+    z: (batch, ...) on the scale of `start`, as of `flow`: clean data if None.
+    start: Level () of z, the data (sigma = 0, alpha = 1) if None. With
+      sigma > 0 the result is the density of alpha x + sigma eps.
     end: Level () of the prior, alpha = 0 if None.
     key, num_probes: None for the exact trace (as many products as dimensions),
       or the number of Rademacher probes of Hutchinson's estimate, fixed along a
       trajectory and drawn per sample.
-    log_prior: z (…) -> log p of one state at `end` on alpha + sigma = 1; the
-      default is N(0, sigma² I).
-    rtol, atol: of a step.
+    log_prior: z (…) -> log p of one state on the scale of `end`; the default is
+      N(0, sigma² I).
+    rtol, atol: of a step, error norm rms.
+    per_sample: one step for all with the rms over the batch, which is faster,
+      or every sample its own step size and error norm, whatever its batch.
   Returns:
-    (log p (batch,), evaluations (batch,)).
+    (log p (batch,), evaluations: (), or (batch,) if per_sample).
   Raises:
     ValueError: num_probes < 1, probes without a key, or a tolerance that is not
       > 0.
   """
-  if num_probes is not None:
-    if key is None:
-      raise ValueError("num_probes needs a key: key is None")
+  if num_probes is not None and key is None:
+    raise ValueError("num_probes needs a key: key is None")
   predict = as_pytree(predict)
-  x = jnp.asarray(x, jnp.result_type(float, x))
-  t0 = jnp.zeros(()) if start is None else flow_time(start)[0]
-  t1 = jnp.ones(()) if end is None else flow_time(end)[0]
+  z = jnp.asarray(z, jnp.result_type(float, z))
+  start, end = DATA if start is None else start, PURE if end is None else end
   probes = None
   if num_probes is not None:
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(x)))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(z)))
     probes = jax.vmap(
-      lambda k: jax.random.rademacher(k, (num_probes, *x.shape[1:]), x.dtype)
+      lambda k: jax.random.rademacher(k, (num_probes, *z.shape[1:]), z.dtype)
     )(keys)
-  alpha = (1.0 - t0).astype(x.dtype)
-  times = (t.astype(x.dtype) for t in (t0, t1))
-  (z, gained), nfe = _log_likelihood(
-    predict, alpha * x, *times, cond, probes, rtol, atol
+  last, gained, normal, nfe = _log_likelihood(
+    predict, z, start, end, cond, probes, rtol, atol, per_sample
   )
-  if log_prior is None:
-    sigma = t1.astype(x.dtype)
-    log_prior = lambda z: jnp.sum(jax.scipy.stats.norm.logpdf(z, scale=sigma))
-  size = math.prod(x.shape[1:])
-  return jax.vmap(log_prior)(z) + gained + size * jnp.log(alpha), nfe
+  prior = normal if log_prior is None else jax.vmap(log_prior)(last)
+  return prior + gained, nfe
 
 
 @ranges.checked(size="an integer >= 1", bins_per_unit="> 0")

@@ -44,17 +44,21 @@ def of(table):
   if checks.is_traced(table.mix) or table.length is not None:
     return Structure(2, True, True, depth, True, SOMETIMES, SOMETIMES)
   mix = np.asarray(table.mix)
-  one = np.array_equal(*_with_one_state(mix[:-1]).swapaxes(0, 1))
-  rows = _with_one_state(mix[1:])[:, :1] if one else mix[1:]
-  used = (rows != 0.0).any((0, 1))
-  start, drawn = _with_one_state(mix[0]), (rows[..., -1] != 0.0).any(1)
+  read = mix != 0.0
+  # where the anchor is z, all along, its column is z's
+  both = mix[..., ANCHOR] + mix[..., Z]
+  one = (both[:-1, 0] == both[:-1, 1]).all() and (
+    mix[:-1, 0, H:] == mix[:-1, 1, H:]
+  ).all()
+  rows = read[1:, :1] if one else read[1:]
+  used, drawn = rows.any((0, 1)), rows[..., -1].any(1)
   return Structure(
     states=1 if one else 2,
-    anchor=bool(used[ANCHOR]),
-    z=bool(used[Z]),
+    anchor=bool(used[ANCHOR] and not one),
+    z=bool((both[1:, 0] != 0.0).any() if one else used[Z]),
     depth=int(used[H:-1].nonzero()[0].max(initial=0)) + 1,
-    starts=bool((start[:, Z] != 1.0).any() or start[:, -1].any()),
-    first=ALWAYS if start[:, -1].any() else NEVER,
+    starts=bool((both[0] != 1.0).any() or read[0, :, -1].any()),
+    first=ALWAYS if read[0, :, -1].any() else NEVER,
     draws=ALWAYS if drawn.all() else SOMETIMES if drawn.any() else NEVER,
   )
 
@@ -62,11 +66,3 @@ def of(table):
 def ever_draws(structure):
   """Whether any row may draw noise: else no key is needed."""
   return structure.first != NEVER or structure.draws != NEVER
-
-
-def _with_one_state(mix):
-  """The rows where the anchor is z: its column is added to z's."""
-  mix = np.array(mix)
-  mix[..., Z] += mix[..., ANCHOR]
-  mix[..., ANCHOR] = 0.0
-  return mix

@@ -52,9 +52,12 @@ class TrainState:
 
 
 def create(objective, network, tx, dataset, averages, seed, given=None):
-  """The state at step 0: a function of the seed.
+  """The state at step 0: a function of the seed. `dfj.train_state`.
 
   Args:
+    network: has init and apply; tx: an optax transformation.
+    dataset: the shape of its examples and its conditions.
+    averages: one EMA for each of them, () for none.
     given: {name: array} of parameters that start elsewhere, as another run's.
   """
   params = recipe.init(objective, network, dataset, seed)
@@ -91,6 +94,8 @@ def make_train_step(
   accumulation=1, spread=lambda gradient: gradient,
 ):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
+
+  `with_loss` of it gives the loss, too.
 
   Args:
     objective: what is minimised; apply: (params, z, logsnr, cond) -> output.
@@ -179,6 +184,19 @@ def make_train_step(
     )
 
   return step
+
+
+def with_loss(step):
+  """(state, batch) -> (state, loss) of a train step: for a loop of one's own.
+
+  The state's sums are then of this step alone.
+  """
+
+  def one(state, batch):
+    state = step(state.replace(sums=numbers.no_sums()), batch)
+    return state, state.sums.loss
+
+  return one
 
 
 def _accumulate(gradient, params, whole, num_parts):

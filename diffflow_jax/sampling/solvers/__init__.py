@@ -5,9 +5,25 @@ A solver of one's own is such a function; nothing has to be registered.
 
 import pathlib
 
-from diffflow_jax.sampling.solvers.adams import adams_bashforth, deis
+from diffflow_jax.sampling.solvers.adams import (
+  adams_bashforth,
+  deis,
+  dpm_solver_2m,
+  dpm_solver_2m_heun,
+)
+from diffflow_jax.sampling.solvers.ancestral import (
+  dpm_2,
+  dpm_2_ancestral,
+  dpmpp_2s_ancestral,
+  dpmpp_sde,
+)
 from diffflow_jax.sampling.solvers.churn import churned, edm
-from diffflow_jax.sampling.solvers.exponential import dpmpp_2s, dpmpp_3s
+from diffflow_jax.sampling.solvers.exponential import (
+  dpmpp_2s,
+  dpmpp_2s_heun,
+  dpmpp_3s,
+  dpmpp_3s_heun,
+)
 from diffflow_jax.sampling.solvers.multistep import (
   dpmpp_2m,
   dpmpp_2m_heun,
@@ -27,6 +43,7 @@ from diffflow_jax.sampling.solvers.rk import (
 from diffflow_jax.sampling.solvers.sde_exponential import (
   sde_dpmpp_1,
   sde_dpmpp_2m,
+  sde_dpmpp_2m_heun,
   sde_dpmpp_3m,
 )
 from diffflow_jax.sampling.solvers.sde_solvers import (
@@ -36,7 +53,11 @@ from diffflow_jax.sampling.solvers.sde_solvers import (
   ddpm,
   euler_ancestral,
 )
-from diffflow_jax.sampling.solvers.sde_steps import euler_maruyama, langevin
+from diffflow_jax.sampling.solvers.sde_steps import (
+  euler_maruyama,
+  langevin,
+  stochastic_heun,
+)
 from diffflow_jax.sampling.solvers.unipc import unip, unipc
 
 SOLVERS = {
@@ -55,19 +76,29 @@ SOLVERS = {
     edm,
     churned,
     dpmpp_2s,
+    dpmpp_2s_heun,
     dpmpp_3s,
+    dpmpp_3s_heun,
     dpmpp_2m,
     dpmpp_2m_heun,
     dpmpp_3m,
     dpmpp_3m_half,
     unip,
     unipc,
+    dpm_solver_2m,
+    dpm_solver_2m_heun,
     deis,
     adams_bashforth,
+    dpm_2,
+    dpm_2_ancestral,
+    dpmpp_2s_ancestral,
+    dpmpp_sde,
     sde_dpmpp_1,
     sde_dpmpp_2m,
+    sde_dpmpp_2m_heun,
     sde_dpmpp_3m,
     euler_maruyama,
+    stochastic_heun,
     consistency,
     adjusted_ddim,
     langevin,

@@ -15,6 +15,7 @@ from diffflow_jax.sampling.solvers import (
   per_step,
 )
 from diffflow_jax.sampling.solvers.multistep import (
+  half_slope,
   insert,
   leave_from,
   rows,
@@ -77,10 +78,22 @@ def deis(
       that do not fit.
   """
   checks.order(order)
+  limits = orders, lower_order_final
+  return _noise_form(levels, order, two_stage_start, limits, coordinate)
+
+
+def _noise_form(
+  levels, order, two_stage_start, limits, coordinate=None, midpoint=False
+):
+  """z_t = (alpha_t/alpha_s) z_s + alpha_t ∫ ε̂ d(sigma/alpha), `deis`.
+
+  Args:
+    midpoint: the line's slope gets half the weight of ε̂, instead of its own.
+  """
   xp = co.namespace(levels)
   points = start_inside(levels) if two_stage_start else levels
   at, t = co.steps(points)
-  step, most = _steps(levels, order, two_stage_start, orders, lower_order_final)
+  step, most = _steps(levels, order, two_stage_start, *limits)
   s = leave_from(at, two_stage_start)
   pure = s.alpha == 0.0
   keep = t.alpha / xp.where(pure, 1.0, s.alpha)
@@ -98,12 +111,60 @@ def deis(
     count = xp.where(pure, 1, count)
     inside = xp.where(pure, time(t), time(s))
     goal = t.alpha * _powers(xp, inside, time(t), coordinate, order)
-  weights = co.fit_weights(
-    xp, nodes, xp.concatenate([b[None], goal[1:]]), count
+  weights = (
+    half_slope(xp, b, b, nodes, count)
+    if midpoint
+    else co.fit_weights(xp, nodes, xp.concatenate([b[None], goal[1:]]), count)
   )
   mix = rows(xp, order, a, list(weights), two_stage_start)
   kept_x = xp.where(at.alpha == 0.0, 1.0, 0.0)
   return co.tableau(levels, mix, (kept_x, 1.0 - kept_x), at, step)
+
+
+def dpm_solver_2m(
+  levels, two_stage_start=False, *, orders=None, lower_order_final=False
+):
+  """DPM-Solver of two steps, in ε̂, midpoint, arXiv:2206.00927; order 2.
+
+      z_t = (alpha_t/alpha_s) z_s - sigma_t (e^h - 1) (ε̂_s + ½ D)
+      D = (h/h_prev) (ε̂_s - ε̂_prev)
+
+  "dpmsolver" of type "midpoint" in diffusers, and the authors' multistep solver
+  of order 2 in ε̂. A step from alpha = 0, which keeps x̂, or to sigma = 0 is
+  DDIM's.
+
+  Args:
+    levels: grid from noise to data, (N+1,).
+    two_stage_start, orders, lower_order_final: as of `dpmpp_2m`.
+  Returns:
+    Tableau of N evaluations that keeps 2 predictions.
+  Raises:
+    ValueError: as `dpmpp_2m`.
+  """
+  limits = orders, lower_order_final
+  return _noise_form(levels, 2, two_stage_start, limits, midpoint=True)
+
+
+def dpm_solver_2m_heun(
+  levels, two_stage_start=False, *, orders=None, lower_order_final=False
+):
+  """DPM-Solver of two steps, in ε̂, with the line's exact integral; order 2.
+
+      z_t = (alpha_t/alpha_s) z_s
+            - sigma_t [(e^h - 1) ε̂_s + ((e^h - 1)/h - 1) D]
+
+  which is `deis` of order 2; D as of `dpm_solver_2m`. "heun" in diffusers,
+  "taylor" in the authors' code.
+
+  Args:
+    levels, two_stage_start, orders, lower_order_final: as of `dpm_solver_2m`.
+  Returns:
+    Tableau of N evaluations that keeps 2 predictions.
+  Raises:
+    ValueError: as `dpmpp_2m`.
+  """
+  limits = orders, lower_order_final
+  return _noise_form(levels, 2, two_stage_start, limits)
 
 
 def adams_bashforth(

@@ -8,7 +8,7 @@ arXiv:2211.01095 §6). k-diffusion's `eta` of these samplers is our eta².
 """
 
 from diffflow_jax.sampling import checks
-from diffflow_jax.sampling.solvers import coefficients as co
+from diffflow_jax.sampling.solvers import coefficients as co, per_step
 from diffflow_jax.sampling.solvers.multistep import half_slope
 
 
@@ -19,17 +19,20 @@ def _kappa(xp, h, eta):
   return xp.where(finite, kappa, xp.where(eta > 0, xp.inf, 0.0))
 
 
-def _sde_dpmpp(levels, order, eta, midpoint):
+def _sde_dpmpp(
+  levels, order, eta, midpoint=False, orders=None, lower_order_final=False
+):
   """z_t = A z_s + alpha_t ∫ H e^{-H(1-r)} x̂ dr + noise, H = (1 + eta²) h."""
-  xp = co.namespace((levels, eta))
-  checks.number("eta", eta, "finite and >= 0", lambda e: 0 <= e < xp.inf)
   s, t = co.steps(levels)
+  eta = per_step.numbers("eta", eta, levels)
+  xp = co.namespace((levels, eta))
   checks.no_noise_backwards(levels, eta)
   h = co.step_size(s, t)
   kappa = _kappa(xp, h, eta)
   a, b = co.exact_step(s, t, xp.exp(-kappa))
   ell = 0.5 * s.logsnr, 0.5 * t.logsnr
-  nodes, count = co.history(xp, ell[0], *ell, order)
+  most = per_step.orders(order, h.shape[0], orders, lower_order_final)
+  nodes, count = co.history(xp, ell[0], *ell, order, most)
   goal = t.alpha * co.moments(xp, h + kappa, order)
   goal = xp.concatenate([b[None], goal[1:]])
   if midpoint:
@@ -47,45 +50,71 @@ def sde_dpmpp_1(levels, eta=1.0):
       z_t = (sigma_t/sigma_s) e^{-eta² h} z_s + alpha_t (1 - e^{-(1+eta²)h}) x̂
             + sigma_t √(1 - e^{-2 eta² h}) xi
 
-  Exact if x̂ is constant; eta = 1 is the paper's, 0 is DDIM.
+  Exact if x̂ is constant; eta = 1 is the paper's, 0 is DDIM. k-diffusion's `eta`
+  here is our eta².
 
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
-    eta: share of the reverse SDE's noise, >= 0.
+    eta: share of the reverse SDE's noise, >= 0; one number, one for each step,
+      or a function of the level that a step leaves from.
   Returns:
     Tableau of N evaluations that keeps 1 prediction.
   Raises:
     ValueError: eta is negative, or there is noise on a grid from data to noise.
   """
-  return _sde_dpmpp(levels, 1, eta, midpoint=False)
+  return _sde_dpmpp(levels, 1, eta)
 
 
-def sde_dpmpp_2m(levels, eta=1.0):
+def sde_dpmpp_2m(levels, eta=1.0, *, orders=None, lower_order_final=False):
   """SDE-DPM-Solver++(2M), midpoint, as `sde_dpmpp_1`; variance order 2.
 
   Adds ½ alpha_t (1 - e^{-(1+eta²)h}) (h/h_prev) (x̂_s - x̂_prev); with eta = 0 it
-  is `dpmpp_2m`.
+  is `dpmpp_2m`. k-diffusion's `eta` here is our eta².
 
   Args:
     levels, eta: as of `sde_dpmpp_1`.
+    orders, lower_order_final: as of `dpmpp_2m`.
   Returns:
     Tableau of N evaluations that keeps 2 predictions.
   Raises:
-    ValueError: as `sde_dpmpp_1`.
+    ValueError: as `sde_dpmpp_1`, or orders that do not fit.
   """
-  return _sde_dpmpp(levels, 2, eta, midpoint=True)
+  return _sde_dpmpp(levels, 2, eta, True, orders, lower_order_final)
 
 
-def sde_dpmpp_3m(levels, eta=1.0):
-  """SDE-DPM-Solver++(3M): the parabola's exact integral; variance order 2.
+def sde_dpmpp_2m_heun(levels, eta=1.0, *, orders=None, lower_order_final=False):
+  """SDE-DPM-Solver++(2M) with the line's exact integral; variance order 2.
 
-  With eta = 0 it is `dpmpp_3m`.
+  As `sde_dpmpp_2m`, but with H = (1 + eta²) h it adds
+
+      alpha_t (1 - (1 - e^-H)/H) (h/h_prev) (x̂_s - x̂_prev)
+
+  which is diffusers' "sde-dpmsolver++" of type "heun" for eta = 1; with eta = 0
+  it is `dpmpp_2m_heun`. k-diffusion's `eta` here is our eta².
 
   Args:
     levels, eta: as of `sde_dpmpp_1`.
+    orders, lower_order_final: as of `dpmpp_2m`.
+  Returns:
+    Tableau of N evaluations that keeps 2 predictions.
+  Raises:
+    ValueError: as `sde_dpmpp_2m`.
+  """
+  return _sde_dpmpp(levels, 2, eta, False, orders, lower_order_final)
+
+
+def sde_dpmpp_3m(levels, eta=1.0, *, orders=None, lower_order_final=False):
+  """SDE-DPM-Solver++(3M): the parabola's exact integral; variance order 2.
+
+  With eta = 0 it is `dpmpp_3m`. k-diffusion's `eta` here is our eta², and its
+  weight of the second difference half of what is due, as of `dpmpp_3m_half`.
+
+  Args:
+    levels, eta: as of `sde_dpmpp_1`.
+    orders, lower_order_final: as of `dpmpp_2m`.
   Returns:
     Tableau of N evaluations that keeps 3 predictions.
   Raises:
-    ValueError: as `sde_dpmpp_1`.
+    ValueError: as `sde_dpmpp_2m`.
   """
-  return _sde_dpmpp(levels, 3, eta, midpoint=False)
+  return _sde_dpmpp(levels, 3, eta, False, orders, lower_order_final)

@@ -18,8 +18,10 @@ takes a fixed interpolation. Adjusted DDIM's norm is in `adjusted_ddim`.
 SDE-DPM-Solver++ is in `sde_exponential`, steps of an SDE in `sde_steps`.
 """
 
+import numpy as np
+
 from diffflow_jax.sampling import checks
-from diffflow_jax.sampling.solvers import coefficients as co
+from diffflow_jax.sampling.solvers import coefficients as co, per_step
 
 EPS_AS_IT_COMES = (  # use ε̂ itself, so CFG++'s own one
   "adjusted_ddim", "ddim", "ddpm", "dpmpp_1", "euler_ancestral",
@@ -39,6 +41,32 @@ def _overshoot(levels, keep, noise):
   return co.tableau(levels, mix, (t.alpha, t.sigma * keep), s)
 
 
+def ancestral(s, t, eta):
+  """(e^-kappa, the noise) of DDIM(eta): √(1 - eta² f) and eta sigma_t √f.
+
+  f = 1 - e^-2h with h of the step s -> t; no noise on the way to noise.
+
+  Raises:
+    ValueError: a variance would be negative.
+  """
+  xp = co.namespace((s, t, eta))
+  forward = xp.maximum(co.step_size(s, t), 0.0)  # 0 on the way to noise
+  fresh = -xp.expm1(-2.0 * forward)
+  left = 1.0 - eta**2 * fresh
+  if not checks.is_traced(left) and not (left >= 0).all():
+    i = int(np.argmin(left))
+    most, found = fresh[i] ** -0.5, np.broadcast_to(eta, left.shape)[i]
+    raise ValueError(
+      f"eta must be between 0 and {most:g} on this grid in step {i}, "
+      f"not {found}"
+    )
+  # √left where left may be 0 (eta = 1 into sigma = 0): no infinite slope
+  keep = xp.where(left > 0, xp.sqrt(xp.where(left > 0, left, 1.0)), 0.0)
+  # √fresh where fresh may be 0: the same
+  root = xp.sqrt(xp.where(fresh > 0, fresh, 1.0))
+  return keep, xp.where(fresh > 0, t.sigma * eta * root, 0.0)
+
+
 def ddim(levels, eta=0.0):
   """DDIM, arXiv:2010.02502 eq. 12 and 16; eta = 1 is DDPM on vp.
 
@@ -51,30 +79,18 @@ def ddim(levels, eta=0.0):
 
   Args:
     levels: grid from noise to data, (N+1,); alpha[0] and sigma[-1] may be 0.
-    eta: 0 deterministic; up to 1/√(1 - e^-2h) for the largest step.
+    eta: 0 deterministic; up to 1/√(1 - e^-2h) for the largest step. One number,
+      one for each step, or a function of the level that a step leaves from.
   Returns:
     Tableau of N evaluations that keeps 1 prediction.
   Raises:
     ValueError: eta is negative, or so large that a variance would be, or there
       is noise on a grid from data to noise.
   """
-  xp = co.namespace((levels, eta))
   s, t = co.steps(levels)
-  checks.number("eta", eta, "finite and >= 0", lambda e: 0 <= e < xp.inf)
+  eta = per_step.numbers("eta", eta, levels)
   checks.no_noise_backwards(levels, eta)
-  forward = xp.maximum(co.step_size(s, t), 0.0)  # 0 on the way to noise
-  fresh = -xp.expm1(-2.0 * forward)
-  left = 1.0 - eta**2 * fresh
-  if not checks.is_traced(left) and not (left >= 0).all():
-    raise ValueError(
-      f"eta must be between 0 and {fresh.max() ** -0.5:g} on this grid, "
-      f"not {eta}"
-    )
-  # √left where left may be 0 (eta = 1 into sigma = 0): no infinite slope
-  keep = xp.where(left > 0, xp.sqrt(xp.where(left > 0, left, 1.0)), 0.0)
-  # √fresh where fresh may be 0: the same
-  root = xp.sqrt(xp.where(fresh > 0, fresh, 1.0))
-  noise = xp.where(fresh > 0, t.sigma * eta * root, 0.0)
+  keep, noise = ancestral(s, t, eta)
   return _overshoot(levels, keep, noise)
 
 
@@ -102,15 +118,18 @@ def ddpm(levels, variance=0.0):
   vp large is beta. The step to sigma = 0 draws no noise.
 
   Args:
-    levels: grid from noise to data, (N+1,); variance: v in [0, 1].
+    levels: grid from noise to data, (N+1,).
+    variance: v in [0, 1]; may differ by step, as eta of `ddim`.
   Returns:
     Tableau of N evaluations that keeps 1 prediction.
   Raises:
     ValueError: variance is outside [0, 1], or the grid is from data to noise.
   """
-  xp = co.namespace((levels, variance))
-  checks.number("variance", variance, "between 0 and 1", lambda v: 0 <= v <= 1)
   s, t = co.steps(levels)
+  variance = per_step.numbers(
+    "variance", variance, levels, "between 0 and 1", lambda v: 0 <= v <= 1
+  )
+  xp = co.namespace((levels, variance))
   checks.no_noise_backwards(levels, True)
   h = co.step_size(s, t)
   norm = lambda lv: xp.hypot(lv.alpha, lv.sigma)
