@@ -95,4 +95,4 @@ def test_a_video_has_the_spectrum_of_a_moving_square():
   real = np.einsum("ntij,nsij->tsij", real, real.conj()) / num
   real[:, :, 0, 0] = 0.0
   print(off, np.linalg.norm(real - true) / np.linalg.norm(true))
-  assert off < 0.2
+  assert off < 0.3  # 0.5 where pixels are learned and the motion is not
