@@ -76,7 +76,7 @@ def main(argv):
 def _write(out, run, samples, labels, told):
   import numpy as np
 
-  from diffflow_jax.runs.told import as_arrays
+  from diffflow_jax.runs.prompts import as_arrays
 
   if out.lower().endswith(".png"):
     run.save_picture(out, samples, labels)

@@ -9,7 +9,7 @@ from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import sharding, told
+from diffflow_jax.runs import prompts, sharding
 from diffflow_jax.runs.samplers import (
   GRIDS,
   Adaptive,
@@ -122,7 +122,7 @@ def evaluated(
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
     shape, key = (size, *run.card.shape), jax.random.key(seed)
-    how = dict(cond=told.rows(cond, index), first=first)
+    how = dict(cond=prompts.rows(cond, index), first=first)
     if isinstance(tableau, Adaptive):
       x, count = _adaptively(predict, tableau, key, shape, **how)
     else:
@@ -134,7 +134,7 @@ def evaluated(
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
   return (
     samples,
-    told.labels_of(cond, run.card.num_classes),
+    prompts.labels_of(cond, run.card.num_classes),
     float(counts.mean()),
   )
 
@@ -183,7 +183,7 @@ def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
     tableau,
     jax.random.key(seed),
     (num_samples, *run.card.shape),
-    cond=told.rows(cond, np.arange(num_samples)),
+    cond=prompts.rows(cond, np.arange(num_samples)),
     trajectory=lambda z, x_hat, eps_hat, lv: (
       z / jnp.hypot(lv.alpha, lv.sigma),
       x_hat,
@@ -195,7 +195,7 @@ def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
   frames = Frames(
     ended(z),
     ended(x_hat),
-    told.labels_of(cond, run.card.num_classes),
+    prompts.labels_of(cond, run.card.num_classes),
     run.card.class_names,
   )
   return frames, [*(f"logsnr {l:.1f}" for l in np.asarray(logsnr)), "sample"]
