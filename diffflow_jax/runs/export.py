@@ -52,7 +52,7 @@ def write(run, out, sampler=None):
   samples, labels, _ = run.draw()
   with tempfile.TemporaryDirectory() as scratch:
     local = os.path.join(scratch, PICTURE)
-    run.save_picture(local, samples, labels)
+    run.save_picture(local, samples, labels, run.cond(len(samples)))
     with open(local, "rb") as file:
       picture = file.read()
   files = {PARAMS: params, PICTURE: picture}

@@ -243,13 +243,15 @@ class Run:
     """How many samples a figure of the way has room for."""
     return 2000 if len(self.card.shape) == 1 else 25
 
-  def save_picture(self, path, samples, labels=None):
-    """A PNG of samples: a grid of images, or points beside some of the data.
+  def save_picture(self, path, samples, labels=None, cond=None):
+    """A PNG of samples: a grid of images, points beside some data, or lines.
 
-    samples are (num, *card.shape), labels (num,) integers or None; what is not
-    is refused.
+    samples are (num, *card.shape), labels (num,) integers or None, cond None or
+    that of `cond`, whose images stand before the samples; what is not is
+    refused.
     """
-    generate.save_picture(path, self.recipe, np.asarray(samples), labels)
+    samples = np.asarray(samples)
+    generate.save_picture(path, self.recipe, samples, labels, cond)
 
   def export(self, out, *, batch=None, **settings):
     """Writes a small folder to share; see `runs.export`.
