@@ -203,10 +203,10 @@ def exit_status(error):
 
 
 def parse_spec(text, name):
-  """ "dpm:order=3,kind=a" -> ("dpm", {"order": 3, "kind": "a"})."""
+  """ "dpm:order=3,eta=(0,1)" -> ("dpm", {"order": 3, "eta": (0, 1)})."""
   head, _, rest = text.partition(":")
   settings = {}
-  for part in filter(None, rest.split(",")):
+  for part in filter(None, re.split(r",(?![^(]*\))", rest)):  # none in brackets
     key, equals, value = part.partition("=")
     if not equals or not key:
       raise Refusal(f"{name}: {part!r} in {text!r} is not setting=value")
@@ -218,7 +218,7 @@ def parse_spec(text, name):
       try:
         settings[key] = float(value)  # nan and inf, which are no literals
       except ValueError:
-        settings[key] = value
+        settings[key] = {"true": True, "false": False}.get(value, value)
   return head, settings
 
 

@@ -149,7 +149,7 @@ def test_a_prediction_that_is_no_pair_is_refused(predict, message):
     (lambda l: so.adjusted_ddim(l, -1.0), "v must be finite and >= 0, not -1"),
     (lambda l: so.dpmpp_2s(l, 0.0), r"r must be in \(0, 1\], not 0.0"),
     (lambda l: so.dpmpp_2s(l, 2.0), r"r must be in \(0, 1\], not 2.0"),
-    (lambda l: so.ddim(l, np.zeros(3)), "eta must be one number, finite and"),
+    (lambda l: so.ddim(l, np.zeros(3)), "eta must be one number, a function"),
     (lambda l: so.ddim(l, "1"), "eta must be one number, .* not '1'"),
     (lambda l: so.heun(l, 3), "coordinate must be one of .* not 3"),
     (lambda l: so.heun(l, (1,)), "coordinate must be one of"),

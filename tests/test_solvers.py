@@ -145,7 +145,7 @@ STOCHASTIC = {
   "ddpm": (lambda l, v: so.ddpm(l, v), (0.0, 0.3, 1.0), 1),
   "edm": (lambda l, c: so.edm(l, s_churn=c), (1.0, 10.0), 2),
   "churned": (
-    lambda l, c: so.churned(l, so.midpoint, s_churn=c),
+    lambda l, c: so.churned(l, so.dpm_2, s_churn=c),
     (1.0, 10.0),
     2,
   ),

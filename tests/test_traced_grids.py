@@ -57,7 +57,7 @@ def test_a_traced_grid_gives_the_same_sampler_and_slope(name, clean, x64):
   moved = jax.tree.map(lambda t, d: t + h * d, got, slope)
   again = affine(moved), affine(made(inner + h * along))
   change = [size(m) - size(one) for m in again]
-  assert abs(change[1]) > 1e-9
+  assert abs(change[1]) > 1e-10  # rk38 is that exact
   np.testing.assert_allclose(*change, rtol=5e-3)
 
 

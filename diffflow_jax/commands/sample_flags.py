@@ -14,7 +14,7 @@ def define(values):
     (flags.DEFINE_string, "workdir", None, "Directory of a trained run."),
     (flags.DEFINE_string, "out", None, "File to write, .png or .npz."),
     (flags.DEFINE_integer, "num_samples", None, "How many samples."),
-    (flags.DEFINE_string, "solver", None, "Solver, as unipc or ddim:eta=1."),
+    (flags.DEFINE_string, "solver", None, "Solver, as auto or ddim:eta=1."),
     (flags.DEFINE_string, "grid", None, "Grid, as uniform_t or karras:rho=5."),
     (flags.DEFINE_integer, "num_steps", None, "Steps from noise to data."),
     (flags.DEFINE_string, "restart", None, "Restart: levels HIGH,LOW,TIMES."),

@@ -238,9 +238,10 @@ def numbers_at_pure_noise(predict, table, out, z, cond):
   """Refuses samples that are NaN because predict is, at alpha = 0 alone."""
   if is_traced((out, table)) or not out.is_fully_addressable:
     return
-  first = jax.tree.map(jnp.asarray, table.levels[0])
-  if not np.isneginf(first.logsnr) or not bool(jnp.isnan(out).any()):
+  # on the host: a look at the samples is no program of its own
+  if not np.isneginf(table.levels.logsnr[0]) or not np.isnan(out).any():
     return
+  first = jax.tree.map(jnp.asarray, table.levels[0])
   near = levels_lib.Level(-30.0, first.sigma * np.exp(-15.0), first.sigma)
   lost = lambda lv: bool(jnp.isnan(predict(z, lv, cond)[1]).any())
   if lost(first) and not lost(near):

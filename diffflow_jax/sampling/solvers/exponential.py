@@ -60,6 +60,7 @@ def staged(levels, alone, inside, rows, short, target=co.X):
     step += [i] * (1 if alone[i] else k)
   gather = lambda field: xp.stack([getattr(lv, field) for lv in where])
   at = co.Level(*(gather(f) for f in ("logsnr", "alpha", "sigma")))
+  step = co.np.array(step)
   kept = (xp.broadcast_to(xp.asarray(c, float), (n,)) for c in target)
   kept = [xp.where(alone, x, c)[step] for x, c in zip(co.X, kept, strict=True)]
   mix = xp.stack([xp.asarray(co.identity_row(k)), *mix])

@@ -160,16 +160,16 @@ def stochastic_heun(
   target, step = (both(a, a_t), both(b, b_t)), np.repeat(np.arange(n), 2)
   first = xp.asarray(co.identity_row(2))[None]
   mix = xp.concatenate([first, rows.reshape(2 * n, 2, -1)])
-  noise = xp.stack([sde.noise, 0.0 * sde.noise], 1).reshape(2 * n)
-  noise = xp.concatenate([noise, xp.zeros(1)])
-  mix = xp.concatenate(
-    [mix[..., :-1], xp.stack([noise, noise], 1)[..., None]], -1
-  )
   if xp is np and clean[-1]:
     last = co.columns(np, 2, anchor=z[-1:], h=[h[-1:]])
     mix = np.concatenate([mix[:-2], np.stack([last, last], 1)])
     target, at, step = [c[:-1] for c in target], at[:-1], step[:-1]
   mix = coordinates.on_path(levels, sde.path, mix)
+  # a step's noise is in the row before its first evaluation
+  noise = xp.stack([sde.noise, 0.0 * sde.noise], 1).reshape(2 * n)
+  noise = xp.concatenate([noise, xp.zeros(1)])[: mix.shape[0]]
+  noise = xp.stack([noise, noise], 1)[..., None]
+  mix = xp.concatenate([mix[..., :-1], noise], -1)
   return co.tableau(levels, mix, target, at, step)
 
 
