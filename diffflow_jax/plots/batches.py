@@ -23,14 +23,17 @@ def save_batch(path, x, labels=None, class_names=(), title=None, beside=None):
     x: (n, ...) floats as the network gets them; labels: (n,), or None.
     class_names: of the labels; their numbers if ().
     title: one line, or None.
-    beside: {name: images on x's grid} that come with pictures, before them.
+    beside: {name: images on x's grid} that come with x, before its pictures;
+      dashed where x is lines.
   """
   x = np.asarray(x, np.float32)
   figure, (left, right) = subplots(1, 2, figsize=(10, 6.5), width_ratios=(3, 1))
   if x.ndim == 2 and x.shape[1] == 2:
     _points(left, x, labels, class_names)
   elif x.ndim in (2, 3):
-    series.overlaid(left, x)
+    series.overlaid(left, x, beside)
+    if beside:
+      left.set_title(f"dashed: {', '.join(beside)}", fontsize=9)
     some = min(series.OVERLAID, len(x))
     left.set(xlabel="index", ylabel=f"value, {some} examples")
   else:

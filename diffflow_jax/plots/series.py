@@ -54,9 +54,11 @@ def save_series(path, x, labels=None, names=(), beside=None):
   figure.savefig(path, dpi=100)
 
 
-def overlaid(ax, x):
+def overlaid(ax, x, beside=None):
   """The first examples of (n, length, channels) or (n, d) in one panel."""
   x = x if x.ndim == 3 else x[..., None]
   marker = "." if x.shape[1] == 1 else None
   for i, example in enumerate(x[:OVERLAID]):
     ax.plot(example, color=f"C{i}", lw=1, marker=marker)
+    for value in (beside or {}).values():
+      ax.plot(value[i], color=f"C{i}", lw=1, ls="--")
