@@ -43,8 +43,12 @@ def test_each_sample_stands_right_of_what_it_was_told(num, classes):
     assert mask.sum() == told.sum() == (x[1] - x[0] + 1) ** 2
     assert y == y_told
     sides.add((x[0] - x_told[0], mask.sum()))
-    # nothing lies between them, and the next is further away
-    assert 0 < x[0] - x_told[1] - 1 <= (x[1] - x[0]) // 8
+    within = x[0] - x_told[1] - 1
+    assert 0 < within <= (x[1] - x[0]) // 8
+    for other in index:  # what belongs to another is further away
+      _, x_other, y_other = place(picture, other)
+      if y_other == y and x_other[1] < x_told[0]:
+        assert x_told[0] - x_other[1] - 1 > within
   assert len(sides) == 1
 
 
