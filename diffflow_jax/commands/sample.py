@@ -77,15 +77,16 @@ def main(argv):
 def _write(out, run, samples, labels, told):
   import numpy as np
 
-  from diffflow_jax.runs.told import as_arrays
+  from diffflow_jax.runs.prompts import as_arrays
 
+  cond = run.cond(len(samples), **told)
   if out.lower().endswith(".png"):
-    run.save_picture(out, samples, labels)
+    run.save_picture(out, samples, labels, cond)
   else:
     arrays = {"samples": samples}
     if labels is not None:
       arrays["labels"] = labels
-    np.savez(out, **arrays, **as_arrays(run.cond(len(samples), **told)))
+    np.savez(out, **arrays, **as_arrays(cond))
 
 
 def _write_way(values, run, how):

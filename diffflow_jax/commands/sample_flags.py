@@ -94,6 +94,9 @@ def said(values):
     return {**indices, "conditions": None}
   if os.path.splitext(path)[1].lower() != ".npz":
     raise Refusal(f"--conditions must be an .npz of arrays, not {path!r}")
-  from diffflow_jax.runs import told
+  from diffflow_jax.runs import conditions_file
 
-  return {**indices, "conditions": told.from_file(path, "--conditions")}
+  return {
+    **indices,
+    "conditions": conditions_file.from_file(path, "--conditions"),
+  }

@@ -39,10 +39,11 @@ def resolve(config):
 
   checks.check_ranges(config)
   dataset, held_out = datasets.of(config)
+  card = card_lib.of(dataset)
   if held_out is not None:  # drawn and judged in one piece
-    checks.check_examples("config.held_out.num", held_out[1], dataset.shape)
+    checks.check_examples("config.held_out.num", held_out[1], card)
   tx, learning_rate = make_optimizer(config)
-  known = recipe.resolve(config, card_lib.of(dataset))
+  known = recipe.resolve(config, card)
   if config.sampler.solver == "auto" and config.sampler.grid != "auto":
     raise Refusal(
       "config.sampler.grid must be 'auto' where the solver is, which chooses "
