@@ -5,7 +5,10 @@
   python benchmarks/conditions.py styled_digits runs/styled styled.png
 
 Each is dropped by itself and both together, so that sampling can be guided by
-one and keep the other: `--guided=style`. About 3 minutes of CPU time.
+one and keep the other: `--guided=style`. Measured on half the channels and 300
+steps: from no guidance to 3 by the label alone, samples read as their label go
+from 0.63 to 0.94, and the slant for each that was asked from 0.77 to 0.52; to 3
+by the style alone, the slant goes to 1.64 and the labels to 0.45.
 `--config=configs/styled_digits.py:smoke` is the same in seconds.
 """
 
