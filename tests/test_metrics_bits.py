@@ -10,6 +10,7 @@ from scipy import special
 
 import diffflow_jax as dfj
 from diffflow_jax import evaluation
+from diffflow_jax.evaluation import estimates
 
 NORMAL = dfj.closed_form.gaussian([0.3], 1.5)
 # EVAL E35: on alpha = 1 - t, sigma = t at t = 0.05, bins of 0.25
@@ -18,7 +19,13 @@ T, WIDTH = 0.05, 0.25
 LEVEL = dfj.levels.level(dfj.schedules.Flow(), dfj.levels.linear, jnp.array(T))
 STD = T / (1.0 - T)
 KEY = jax.random.key(0)
-rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_draws():
+  """Whatever ran before, a test draws the same."""
+  global rng
+  rng = np.random.default_rng(0)
 
 
 def density(data, std=0.0):
@@ -91,11 +98,8 @@ def test_bits_do_not_depend_on_the_batch():
     lambda size: evaluation.truncated_normal_bits(
       flat, x, 1.0, 0.3, KEY, cond=cond, num_draws=2, batch_size=size
     ),
-    lambda size: evaluation.decoder_bits(
-      flat, x, np.arange(4.0), 0.3, KEY, cond=cond, batch_size=size
-    ),
   ):
-    whole, parts = call(30), call(16)
+    whole, parts = call(30), call(15)
     np.testing.assert_allclose(parts.per_image, whole.per_image, rtol=1e-5)
 
 
@@ -219,12 +223,10 @@ def test_the_error_of_the_variational_bound_is_one():
 
 
 def test_intervals_of_bits_hold():
-  x, _, entropy = normal_data(400 * 60)
-  got = evaluation.uniform_bits(density(NORMAL), x, 1.0, KEY, batch_size=50000)
-  from diffflow_jax.evaluation import estimates
-
+  x, _, entropy = normal_data(400 * 150)
+  got = evaluation.uniform_bits(density(NORMAL), x, 1.0, KEY, batch_size=60000)
   _, _, low, high = np.array(
-    [estimates.mean(part) for part in got.per_image.reshape(400, 60)]
+    [estimates.mean(part) for part in got.per_image.reshape(400, 150)]
   ).T
   truth = entropy + 0.0272
   assert 0.92 <= ((low <= truth) & (truth <= high)).mean() <= 0.98

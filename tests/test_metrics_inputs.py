@@ -60,7 +60,7 @@ def test_no_rows(metric):
       r"k must be <= 200 points, not 201",
     ),
     (lambda: evaluation.authenticity(A, B[:1]), r"k must be < 1"),
-    (lambda: evaluation.kid(A[:19], B), r"at least 20 rows for 10.*, not 19"),
+    (lambda: evaluation.kid(A[:39], B), r"at least 40 rows for 20.*, not 39"),
     (
       lambda: evaluation.mmd(A, B, kernels.cubic, num_parts=1),
       r"num_parts must be an integer >= 2, not 1",

@@ -9,13 +9,22 @@ import math
 import numpy as np
 import pytest
 from scipy import special
+import threadpoolctl  # comes with scikit-learn
 
 import diffflow_jax as dfj
 from diffflow_jax import evaluation
 from diffflow_jax.evaluation import kernels
 
 REPETITIONS = 400
-rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_draws():
+  """Whatever ran before, a test draws the same; and one thread is faster."""
+  global rng
+  rng = np.random.default_rng(0)
+  with threadpoolctl.threadpool_limits(1):  # tables of 40 by 40
+    yield
 
 
 def normal(num, *mean, std=1.0):
@@ -41,23 +50,24 @@ APART = 0.25 + ((STDS - 1.0) ** 2).sum()
 
 
 @pytest.mark.parametrize(
-  "samples, reference, truth",
+  "samples, reference, truth, most",
   [
-    (lambda: normal(300, 0.5, 0, 0, std=STDS), lambda: EXACT, APART),
-    # nothing but the noise is left: second order in it
-    (lambda: normal(300, 0, 0, 0), lambda: EXACT, 0.0),
+    (lambda: normal(300, 0.5, 0, 0, std=STDS), lambda: EXACT, APART, 0.98),
+    # second order in the noise alone: the jackknife is wider than need be
+    (lambda: normal(300, 0, 0, 0), lambda: EXACT, 0.0, 1.0),
     # both sets drawn
     (
       lambda: normal(400, 0.5, 0, 0, std=STDS),
       lambda: evaluation.moments_in_parts(normal(300, 0, 0, 0)),
       APART,
+      0.98,
     ),
   ],
   ids=["apart", "equal", "both_drawn"],
 )
-def test_frechet(samples, reference, truth):
+def test_frechet(samples, reference, truth, most):
   draw = lambda: evaluation.frechet(samples(), reference()).unbiased
-  check_intervals(repeat(draw), truth)
+  check_intervals(repeat(draw), truth, most)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +76,11 @@ def test_frechet(samples, reference, truth):
     # EVAL E13, E14 and E21
     (
       kernels.cubic,
-      lambda: normal(500, 0.4, -0.2, 0.1, std=1.2),
-      lambda: normal(400, 0, 0, 0),
+      lambda: normal(1500, 0.4, -0.2, 0.1, std=1.2),
+      lambda: normal(1200, 0, 0, 0),
       0.736275,
     ),
-    (kernels.cubic, lambda: normal(400, 0), lambda: normal(400, 0), 0.0),
+    (kernels.cubic, lambda: normal(600, 0), lambda: normal(600, 0), 0.0),
     (
       kernels.gaussian(0.8),
       lambda: normal(300, 0.5, 0, -0.3, std=0.7),
@@ -112,8 +122,10 @@ def test_sliced_wasserstein(samples, truth, most):
 
 def test_precision_recall_density_coverage():
   """Two unit squares, one half beside the other."""
-  square = lambda: rng.random((300, 2))
-  draws = repeat(lambda: evaluation.prdc(square() + [0.5, 0], square()))
+  square = lambda: rng.random((400, 2))
+  draws = repeat(
+    lambda: evaluation.prdc(square() + [0.5, 0], square(), num_parts=5)
+  )
   for values in zip(*draws, strict=True):
     check_intervals(values)
 

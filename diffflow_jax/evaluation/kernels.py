@@ -51,9 +51,9 @@ def unbiased(x, y, kernel):
 
 
 def _number(num_parts, fewest, most):
-  """How many parts, if not said: of 1024 rows, at least 10."""
+  """How many parts, if not said: of 1024 rows, at least 20."""
   if num_parts is None:
-    num_parts = max(10, -(-most // _PART))
+    num_parts = max(20, -(-most // _PART))
   if fewest < 2 * num_parts:
     raise ValueError(
       f"samples and reference must have at least {2 * num_parts} rows for "
@@ -71,7 +71,7 @@ def mmd(samples, reference, kernel, *, num_parts=None):
     kernel: (x (n, d), y (m, d)) -> (n, m), in float64: `cubic`,
       `gaussian(bandwidth)` or yours. A bandwidth belongs to the reference
       (`median_distance`), never to the model that is judged.
-    num_parts: parts of 1024 rows, and at least 10, where it is None.
+    num_parts: parts of 1024 rows, and at least 20, where it is None.
   Returns:
     Estimate; its error is that of the mean of num_parts values.
   Raises:
