@@ -34,6 +34,13 @@ def test_adaptive_sampling_is_the_exact_flow(per_sample, x64):
   assert np.shape(nfe) == ((9,) if per_sample else ())
 
 
+def test_whole_numbers_flow_as_floats():
+  z, start = np.array([[1], [-2]]), levels.at_logsnr(levels.vp, -1.0)
+  got, _ = adaptive.flow(mix1d(), z, start, DATA)
+  want, _ = adaptive.flow(mix1d(), z.astype(np.float32), start, DATA)
+  np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("per_sample", [True, False])
 def test_reported_nfe_is_the_number_of_calls(per_sample):
   calls = []

@@ -116,6 +116,38 @@ def test_what_is_missing_is_said(table, kwargs, message):
     tableau.sample(MODEL, table, **kwargs)
 
 
+DRAWS = np.zeros((5, 2, 1))
+
+
+@pytest.mark.parametrize(
+  "noise,message",
+  [
+    (DRAWS[1:], r"one draw for each row .* \(5, 2, 1\), not \(4, 2, 1\)"),
+    (DRAWS * 1j, "noise must be an array of real numbers, not complex128"),
+    (DRAWS.tolist(), "noise must be an array of real numbers, not list"),
+  ],
+)
+def test_draws_are_an_array_of_the_tables_rows(noise, message):
+  z = jnp.ones((2, 1))
+  tableau.sample(MODEL, NOISY, z=z, noise=jnp.asarray(DRAWS, jnp.bfloat16))
+  with pytest.raises(ValueError, match=message):
+    tableau.sample(MODEL, NOISY, z=z, noise=noise)
+
+
+@pytest.mark.parametrize(
+  "first,second,message",
+  [
+    (compose.pad(TABLE, 9, 3), TABLE, "a padded tableau has no end"),
+    (TABLE, compose.pad(TABLE, 9, 3), "a padded tableau has no end"),
+    (TABLE, flow_grid(4), "a tableau is what a solver makes"),
+    (BACK, so.heun(flow_grid(4)[1:]), "logsnr .*, cleaner than -inf, where"),
+  ],
+)
+def test_what_cannot_be_joined_is_refused(first, second, message):
+  with pytest.raises(ValueError, match=message):
+    compose.join(first, second)
+
+
 def test_a_traced_tableau_needs_a_key():
   """Whether it draws noise is not known; old and new keys are keys."""
   run = lambda mix, **kw: tableau.sample(

@@ -194,6 +194,16 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
       lambda: grids.uniform_t(schedules.Flow(), levels.vp, 4, to_zero=True),
       "t_end must be > 0, not 0",
     ),
+    (
+      lambda: grids.uniform_t(
+        schedules.VPLinear(), levels.vp, 4, 1.5, 0.1, to_zero=True
+      ),
+      r"level 0 of the grid has t = 1.5, not in \[0, 1\]",
+    ),
+    (
+      lambda: grids.uniform_logsnr(-np.inf, 8.0, 4),
+      "logsnr_start must be finite, not -inf",
+    ),
     (lambda: grids.table_rows([1.0, 0.0], 2, "even"), "spacing must be one of"),
   ],
 )

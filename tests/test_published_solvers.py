@@ -6,6 +6,8 @@ three lines of NumPy too. The denoiser is that of a mixture, not linear.
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -515,6 +517,28 @@ BAD = [
     "c must be the sums of the rows",
   ),
   (lambda l: so.runge_kutta(l, [[], [np.nan]], [0, 1]), "row 1 of a must be"),
+  (lambda l: so.runge_kutta(l, [[], ["x"]], [0, 1]), "row 1 of a must be fin"),
+  (lambda l: so.runge_kutta(l, 2, [0, 1]), "numbers of b, .* not 2 alone"),
+  (lambda l: so.runge_kutta(l, [[]], [1j]), "b must be finite numbers"),
+  (lambda l: so.runge_kutta(l, [], []), "at least one, not 0"),
+  (lambda l: so.ddim(l, lambda lv: np.ones(3)), "not float64 of shape .3,"),
+  (lambda l: jax.jit(so.ddim)(l, jnp.ones(1)), "each of the 5 steps, not"),
+  (
+    lambda l: so.dpmpp_2m(l, lower_order_final="no"),
+    "lower_order_final must be True or False, not 'no'",
+  ),
+  (
+    lambda l: so.dpmpp_3m(l, two_stage_start="no"),
+    "two_stage_start must be True or False, not 'no'",
+  ),
+  (
+    lambda l: so.euler_maruyama(l, eta=0.5, epsilon=0.1),
+    "give eta or epsilon, not both: eta is 0.5 and epsilon 0.1",
+  ),
+  (
+    lambda l: so.stochastic_heun(l, 0.5, 0.1),
+    "give eta or epsilon, not both",
+  ),
   (lambda l: so.ddim(l, [0.1, 0.2]), "one number for each of the 5 steps"),
   (lambda l: so.ddim(l, [0.1, 0.2, -1, 0, 0]), "eta of step 2 must be finite"),
   (lambda l: so.sde_dpmpp_2m(l, lambda lv: -lv.sigma), "eta of step 0 must be"),
@@ -542,6 +566,18 @@ BAD = [
 def test_bad_arguments_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make(grids.from_logsnr(np.linspace(-3, 3, 6)))
+
+
+@pytest.mark.parametrize(
+  "make,message",
+  [
+    (lambda b: so.runge_kutta(FLOW, [[]], b), "b of a Butcher table must be"),
+    (lambda o: so.dpmpp_2m(FLOW, orders=o), "orders must be concrete"),
+  ],
+)
+def test_what_shapes_a_table_is_not_traced(make, message):
+  with pytest.raises(TypeError, match=message):
+    jax.jit(make)(jnp.ones(1))
 
 
 def test_a_full_matrix_is_the_same_table():

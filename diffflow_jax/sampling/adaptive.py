@@ -63,7 +63,7 @@ def flow(
   """
   predict = as_pytree(predict)
   (t0, norm0), (t1, norm1) = flow_time(start), flow_time(end)
-  z = jnp.asarray(z)
+  z = jnp.asarray(z, jnp.result_type(float, z))
   out, nfe = _flow(
     predict,
     z / jnp.asarray(norm0, z.dtype),

@@ -40,6 +40,19 @@ def integer(name, value, least):
     raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
 
 
+def is_real(dtype):
+  """Whether a dtype holds real numbers, bfloat16 too, and no complex ones."""
+  kinds = jnp.floating, jnp.integer
+  known = not isinstance(dtype, str)
+  return known and any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def flag(name, value):
+  """Refuses what is neither True nor False, as the text of a flag."""
+  if not isinstance(value, bool | np.bool_):
+    raise ValueError(f"{name} must be True or False, not {value!r}")
+
+
 def order(value, most=3):
   """Refuses an order of a multistep method other than 1 … most."""
   known = range(1, most + 1)
@@ -216,10 +229,13 @@ def noise(table, given, z, key, brownian):
       "noise takes the place of key and brownian, and needs z to start from"
     )
   wanted = (table.mix.shape[0], *z.shape)
-  if jnp.shape(given) != wanted:
+  kind = getattr(given, "dtype", type(given).__name__)
+  if not is_real(kind):
+    raise ValueError(f"noise must be an array of real numbers, not {kind}")
+  if given.shape != wanted:
     raise ValueError(
       "noise must have one draw for each row of the tableau, shape "
-      f"{wanted}, not {jnp.shape(given)}"
+      f"{wanted}, not {given.shape}"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffflow_jax.sampling import checks
 from diffflow_jax.sampling.checks import is_traced
-from diffflow_jax.sampling.tableau import ANCHOR, Tableau, Z
+from diffflow_jax.sampling.tableau import ANCHOR, Tableau, Z, check
 
 
 def widen(mix, num_kept):
@@ -63,19 +63,34 @@ def join(first, second):
   The two noises that meet in the row between are drawn as one.
 
   Raises:
-    ValueError: second starts at a cleaner level than first ended.
+    ValueError: second starts at a cleaner level than first ended, or one of
+      them is no tableau, or padded.
+    TypeError: one of them is traced.
   """
+  _check(first)
+  _check(second)
   end, start = first.end, second.start
-  if start.logsnr > end.logsnr + 1e-9 * (1.0 + abs(end.logsnr)):
+  # infinite ends are equal to themselves alone
+  width = 1e-9 * (1.0 + abs(end.logsnr)) if np.isfinite(end.logsnr) else 0.0
+  if start.logsnr > end.logsnr + width:
     raise ValueError(
       f"the second tableau starts at logsnr {float(start.logsnr):g}, cleaner "
       f"than {float(end.logsnr):g}, where the first one ended"
     )
-  same = start.logsnr >= end.logsnr - 1e-9 * (1.0 + abs(end.logsnr))
+  same = start.logsnr >= end.logsnr - width
   norm = lambda lv: np.hypot(lv.alpha, lv.sigma)
   gain = norm(start) / norm(end) if same else start.alpha / end.alpha
   var = 0.0 if same else start.sigma**2 - (gain * end.sigma) ** 2
   return chain([first, second], [1.0, gain], [0.0, np.sqrt(var)])
+
+
+def _check(table):
+  if checks.is_traced(table):
+    raise TypeError("join compares levels: make the tableaus outside jit")
+  if check(table).length is not None:
+    raise ValueError(
+      "a padded tableau has no end to go on from: pad afterwards"
+    )
 
 
 def chain(tables, gains, noises):

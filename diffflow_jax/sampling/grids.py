@@ -23,12 +23,14 @@ def on_host(fn, *args):
 
 def from_t(schedule, scale, t):
   """The levels of a schedule at the times t, (N+1,), decreasing."""
-  t = checks.in_line(t)
+  return checks.grid(_at(schedule, scale, checks.in_line(t)))
+
+
+def _at(schedule, scale, t):
+  """The levels at the times t, each of them in [0, 1]."""
   # float32's rounding of a schedule's own ends is let through
   checks.each("t", t, "in [0, 1]", lambda t: abs(t - 0.5) <= 0.5 + 1e-6)
-  return checks.grid(
-    on_host(lambda s, t: levels_lib.level(s, scale, t), schedule, t)
-  )
+  return on_host(lambda s, t: levels_lib.level(s, scale, t), schedule, t)
 
 
 def from_logsnr(logsnr, scale=levels_lib.vp):
@@ -75,6 +77,9 @@ def uniform_logsnr(
 
   With to_zero N levels between them, and then the data.
   """
+  ends = dict(logsnr_start=logsnr_start, logsnr_end=logsnr_end)
+  for name, value in ends.items():
+    checks.number(name, value, "finite", np.isfinite)
   r = _fractions(num_steps, to_zero)
   logsnr = logsnr_start * (1.0 - r) + logsnr_end * r
   return (to_data if to_zero else from_logsnr)(logsnr, scale)
@@ -105,8 +110,7 @@ def _in_time(schedule, scale, t, to_zero):
     raise ValueError(
       "to_zero adds a step to the data after t_end: t_end must be > 0, not 0"
     )
-  at = lambda s, t: levels_lib.level(s, scale, t)
-  return to_data(on_host(at, schedule, t), scale)
+  return to_data(_at(schedule, scale, t), scale)
 
 
 def shifted_flow(

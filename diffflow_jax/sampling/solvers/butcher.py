@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffflow_jax.sampling import checks
+
 
 class Butcher(NamedTuple):
   """a: one row of j numbers for stage j = 0, 1, …; b, c: one for each stage."""
@@ -42,11 +44,14 @@ def table(a, b, c=None):
       compared with the rows' sums, which they must be.
   Raises:
     ValueError: it is none; it says why.
+    TypeError: it is traced.
   """
   b = _numbers("b", b)
-  if not len(b) or len(a) != len(b):
+  count = len(a) if hasattr(a, "__len__") else f"{a!r} alone"
+  if not len(b) or count != len(b):
     raise ValueError(
-      f"a must have one row for each of the {len(b)} numbers of b, not {len(a)}"
+      f"a must have one row for each of the {len(b)} numbers of b, at least "
+      f"one, not {count}"
     )
   rows = []
   for i, row in enumerate(a):
@@ -76,7 +81,12 @@ def table(a, b, c=None):
 
 
 def _numbers(name, values):
-  out = np.asarray(values, np.float64)
+  if checks.is_traced(values):
+    raise TypeError(f"{name} of a Butcher table must be concrete, not traced")
+  try:
+    out = np.asarray(values, np.float64)
+  except (TypeError, ValueError):  # text, complex numbers, ragged rows
+    out = np.array(np.nan)
   if out.ndim != 1 or not np.isfinite(out).all():
     raise ValueError(f"{name} must be finite numbers in a row, not {values!r}")
   return out

@@ -19,6 +19,7 @@ which lets order 3 show. `orders` and `lower_order_final` hold it down by step
 
 import numpy as np
 
+from diffflow_jax.sampling import checks
 from diffflow_jax.sampling.solvers import coefficients as co, per_step
 
 
@@ -56,6 +57,7 @@ def leave_from(s, two_stage_start):
 
 def steps_of(num_steps, two_stage_start):
   """The step of each evaluation: two in the first one, where it has a stage."""
+  checks.flag("two_stage_start", two_stage_start)
   more = np.where(two_stage_start & (np.arange(num_steps) == 0), 2, 1)
   return np.repeat(np.arange(num_steps), more)
 

@@ -24,24 +24,38 @@ def numbers(name, value, levels, allowed="finite and >= 0", accept=None):
   s = levels[:-1]
   n = s.logsnr.shape[0]
   if callable(value):
-    each = lambda lv: value(lv) * (0.0 * lv.sigma + 1.0)
+    fn = value
+
+    def each(lv):
+      out = fn(lv)
+      _one_or_each(name, out, n)
+      return out * (0.0 * lv.sigma + 1.0)
+
     value = on_host(each, Level(s.logsnr, s.alpha, s.sigma))
   if checks.is_traced(value):
+    _one_or_each(name, value, n)
     return value
   accept = accept or (lambda number: 0 <= number < np.inf)
   if np.ndim(value) == 0:
     checks.number(name, value, allowed, accept)
     return value
   value = np.asarray(value)
-  if value.shape != (n,) or value.dtype.kind not in "fiub":
-    raise ValueError(
-      f"{name} must be one number, a function of the level, or one number for "
-      f"each of the {n} steps, not of shape {value.shape}"
-    )
+  _one_or_each(name, value, n)
   for i, number in enumerate(value.astype(np.float64)):
     if not accept(number):
       raise ValueError(f"{name} of step {i} must be {allowed}, not {number:g}")
   return value.astype(np.float64)
+
+
+def _one_or_each(name, value, num_steps):
+  value = value if hasattr(value, "dtype") else np.asarray(value)
+  real = checks.is_real(value.dtype) or value.dtype == bool
+  if real and value.shape in ((), (num_steps,)):
+    return
+  raise ValueError(
+    f"{name} must be one number, a function of the level, or one number for "
+    f"each of the {num_steps} steps, not {value.dtype} of shape {value.shape}"
+  )
 
 
 def orders(order, num_steps, orders=None, lower_order_final=False):
@@ -52,8 +66,13 @@ def orders(order, num_steps, orders=None, lower_order_final=False):
     lower_order_final: the last step has order 1, the one before it 2, and so
       on, as UniPC (arXiv:2302.04867) and diffusers do in few steps.
   Raises:
-    ValueError: orders are not that many, or not in that range.
+    ValueError: orders are not that many, or not in that range, or
+      lower_order_final is no bool.
+    TypeError: orders are traced: they say what the table reads.
   """
+  checks.flag("lower_order_final", lower_order_final)
+  if checks.is_traced(orders):
+    raise TypeError("orders must be concrete integers, not traced")
   most = np.full(num_steps, order)
   if orders is not None:
     most = np.asarray(orders)

@@ -46,6 +46,11 @@ class _Reverse:
       )
     self.clock = coordinates.times(levels, coordinate)
     checks.grid(levels, backwards=True)
+    if eta is not None and epsilon is not None:
+      raise ValueError(
+        f"give eta or epsilon, not both: eta is {eta} and epsilon {epsilon}"
+      )
+    eta = 1.0 if eta is None else eta
     name, size = ("eta", eta) if epsilon is None else ("epsilon", epsilon)
     self.size = per_step.numbers(name, size, levels)
     self.by_g = epsilon is None
@@ -89,7 +94,7 @@ class _Reverse:
 
 
 def euler_maruyama(
-  levels, eta=1.0, epsilon=None, coordinate="flow", last_step="euler"
+  levels, eta=None, epsilon=None, coordinate="flow", last_step="euler"
 ):
   """Euler-Maruyama for the reverse SDE, arXiv:2011.13456 eq. 6; weak order 1.
 
@@ -100,14 +105,15 @@ def euler_maruyama(
 
   Args:
     levels: grid from noise to data, (N+1,).
-    eta: of e = eta g; epsilon: e itself, instead. Either is one number, one for
-      each step, or a function of the level that a step leaves from.
+    eta: of e = eta g, 1 if neither is given; epsilon: e itself, instead. Either
+      is one number, one for each step, or a function of the level that a step
+      leaves from.
     coordinate: the path; last_step: what arrives at sigma = 0, as above.
   Returns:
     Tableau of N evaluations that keeps 1 prediction.
   Raises:
-    ValueError: eta or epsilon is negative, there is no such last step, or there
-      is noise on a grid from data to noise.
+    ValueError: eta or epsilon is negative, both are given, there is no such
+      last step, or there is noise on a grid from data to noise.
   """
   sde = _Reverse(levels, eta, epsilon, coordinate, last_step)
   z, h, target = sde.one()
@@ -117,7 +123,7 @@ def euler_maruyama(
 
 
 def stochastic_heun(
-  levels, eta=1.0, epsilon=None, coordinate="flow", last_step="euler"
+  levels, eta=None, epsilon=None, coordinate="flow", last_step="euler"
 ):
   """SiT's Heun for the reverse SDE, arXiv:2401.08740 app.; weak order 1.
 
