@@ -164,6 +164,10 @@ def test_what_is_left_out_was_not_said(run):
       dict(conditions={"power": np.ones((2, 2)), "text": np.ones((3, 3, 5))}),
       "must have rows of as many samples: 2 of power, 3 of text",
     ),
+    (
+      dict(conditions={"power": np.ones((4, 2)), "label": [0, 1, 2]}),
+      "must have rows of as many samples: 3 of label, 4 of power",
+    ),
     (dict(num_samples=2, conditions=SAID), "4 rows of label for 2 samples"),
     (dict(conditions=SAID, labels=1), "holds label: leave labels out"),
     (dict(conditions=SAID, held_out=[1]), "give conditions or held_out, not b"),
@@ -395,7 +399,9 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
       dict(conditions=dict(label=dict(dropout=0.5))),
       "label.dropout = 0.5 and config.label_dropout = 0.1 are of the same",
     ),
-    (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\], not -1"),
+    (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\), not -1"),
+    (dict(drop_all=1.0), r"config.drop_all must be in \[0, 1\), not 1"),
+    (dict(conditions=dict(text=dict(dropout=1))), "text.dropout must be in"),
     (dict(network=dict(name=f"{__name__}:small")), "take an argument c"),
     (
       dict(dataset=dict(name="moons"), conditions={}, held_out=dict(num=0)),
