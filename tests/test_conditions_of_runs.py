@@ -247,6 +247,8 @@ def test_an_export_takes_them_along_and_its_sampler_is_told(run, tmp_path):
   said = {"label": SAID["label"], "power": SAID["power"]}
   want = run.sample(4, conditions=said, guidance=2.0)
   np.testing.assert_allclose(draw(key, said), want, atol=1e-5)
+  cond = run.cond(4, conditions=said)
+  np.testing.assert_array_equal(draw(key, cond), draw(key, said))
   # and with jax alone, as its README says
   called = re.search(r"sampler.call\((.*)\)\n", text)[1]
   assert eval(f"[{called}]", {"jax": jax, "np": np})[1].keys() == {
@@ -258,6 +260,11 @@ def test_an_export_takes_them_along_and_its_sampler_is_told(run, tmp_path):
     ({**said, "text": np.ones((4, 5))}, r"text must have shape \(4, 3, 5\), n"),
     ({"power": SAID["power"]}, r"labels must have shape \(4,\), not None"),
     ({**said, "label": np.array([0, 1, 2, 3])}, r"labels\[3\] is no class: 3"),
+    ({**said, "power": np.full((4, 2), np.nan)}, "power holds NaN or infinity"),
+    (
+      {**said, "power": (SAID["power"], np.ones(4))},
+      "power_mask must hold bools, True where it is said, not float64",
+    ),
   ):
     with pytest.raises(ValueError, match=message):
       draw(key, told)
