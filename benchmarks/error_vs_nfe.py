@@ -5,7 +5,8 @@
 Samples of two closed-form mixtures (exact denoiser) from one batch of noise,
 against RK4 with 1000 evaluations. Solvers and grids are those of
 `diffflow_jax.sampling.candidates`. One compilation a problem: tableaus are
-padded. Writes error_vs_nfe.md and .png; --learned adds fitted tableaus.
+padded. Writes error_vs_nfe.md and .png; --learned adds fitted tableaus. What to
+use is `advice.py`'s question.
 """
 
 import argparse
@@ -25,7 +26,6 @@ COUNTS = (5, 10, 20, 50, 100)
 # finite start, so that every coordinate takes part; sigma/alpha = 90
 ENDS = dfj.grids.from_logsnr([-9.0, np.inf])
 START, END = ENDS[0], ENDS[1]
-SHOWN = 15  # rows of the table of advice
 
 
 def problems():
@@ -68,46 +68,6 @@ def best_grids(errors, counts):
     rows.append(row)
     curves[solver] = tuple(np.array(points).T)
   return rows, curves
-
-
-def ratios(errors, counts):
-  """{(solver, grid): {count: error over the best one's, the worse problem}}."""
-  worst = {}
-  for c in counts:
-    for of in errors.values():
-      least = min(e for (*_, n), e in of.items() if n == c)
-      for (solver, grid, n), e in of.items():
-        if n == c:
-          old = worst.setdefault((solver, grid), {}).get(c, 0.0)
-          worst[solver, grid][c] = max(old, e / least)
-  return worst
-
-
-def advice(errors, counts):
-  """Pairs of solver and grid by their worst ratio over all counts."""
-  worst = ratios(errors, counts)
-  everywhere = {k: v for k, v in worst.items() if len(v) == len(counts)}
-  mean = lambda k: np.mean([np.log(r) for r in worst[k].values()])
-  rows = [
-    [*k, *(f"{worst[k][c]:.1f}" for c in counts), f"{np.exp(mean(k)):.1f}"]
-    for k in sorted(everywhere, key=mean)[:SHOWN]
-  ]
-  head = ["solver", "grid", *(f"NFE {c}" for c in counts), "mean"]
-  winners = []
-  for c in counts:
-    ratio, (solver, grid) = min((v[c], k) for k, v in worst.items() if c in v)
-    winners.append([c, solver, grid, f"{ratio:.1f}"])
-  return [
-    "## What to use",
-    "",
-    "Error over that of the best solver and grid at this number of evaluations,"
-    " on the worse of the two problems; the last column is the geometric mean.",
-    "",
-    *table(head, rows),
-    "The least such ratio at each number of evaluations:",
-    "",
-    *table(["NFE", "solver", "grid", "ratio"], winners),
-  ]
 
 
 def fitted(mix, errors, z, goal, quick):
@@ -171,7 +131,7 @@ def main():
       )
   figure = figures.error_against_evaluations(curves)
   figure.savefig(out / "error_vs_nfe.png", dpi=130, bbox_inches="tight")
-  text = ["# Error against evaluations", "", *advice(errors, counts), *text]
+  text = ["# Error against evaluations", "", *text]
   (out / "error_vs_nfe.md").write_text("\n".join(text))
   print("\n".join(text))
 

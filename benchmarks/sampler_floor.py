@@ -16,6 +16,7 @@ FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
+from floors import by_hand, flow_grid, learned_like, plain  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -49,55 +50,6 @@ def dit():
   net = dfj.networks.DiT(width=128, depth=4, num_heads=4, patch=4)
   z = jnp.zeros((8, 32, 32, 3))
   return net.apply, jax.jit(net.init)(KEY, z, z[:, 0, 0, 0]), z
-
-
-def plain(apply):
-  """The predictor of a flow-matching network as one would write it by hand."""
-
-  def predict(params, z, lv, cond=None):
-    y = apply(params, z, jnp.broadcast_to(lv.logsnr, z.shape[:1]), cond)
-    return z - lv.sigma * y, z + lv.alpha * y
-
-  return predict
-
-
-def flow_grid(n, to_zero=False):
-  end = 0.0 if to_zero else 0.01
-  return dfj.grids.uniform_t(
-    dfj.schedules.Flow(), dfj.levels.linear, n, 0.99, end
-  )
-
-
-def by_hand(apply, n=NUM_STEPS, draws=False):
-  """(params, z, key) -> z by DDIM: the floor."""
-  grid, predict = flow_grid(n), plain(apply)
-  rows = jax.tree.map(jnp.float32, (grid[:-1], grid[1:]))
-
-  @jax.jit
-  def run(params, z, key):
-    def step(z, inputs):
-      i, (s, t) = inputs
-      x_hat, eps_hat = predict(params, z, s)
-      z = t.alpha * x_hat + t.sigma * eps_hat
-      if draws:
-        xi = jax.random.normal(jax.random.fold_in(key, i), z.shape)
-        z = z + 1e-3 * xi
-      return z, None
-
-    return jax.lax.scan(step, z, (jnp.arange(n), rows))[0]
-
-  return run
-
-
-def learned_like(kept, n=NUM_STEPS):
-  """A table whose every column is used, as of a learned one."""
-  table = dfj.solvers.euler(flow_grid(n))
-  mix = np.zeros((n + 1, 2, kept + 3))
-  mix[..., [0, 1, 2, -1]] = table.mix
-  noise = 1e-4 * np.random.default_rng(0).normal(size=mix[..., :-1].shape)
-  made = np.arange(kept + 2) - 2 < np.arange(n + 1)[:, None]
-  mix[..., :-1] += noise * made[:, None]
-  return table.replace(mix=mix)
 
 
 def cpu(fn, calls):
@@ -158,14 +110,14 @@ def small_network(rounds):
     "unipc, order 3": solvers.unipc(grid, 3),
   }
   tables["ddim, padded"] = dfj.pad(tables["ddim"], 100, 4)
-  floor = by_hand(mlp)
+  floor = by_hand(mlp, NUM_STEPS)
   runs = {"by hand": lambda: floor(params, z, KEY)}
   runs |= {n: sampler(mlp, params, t, z) for n, t in tables.items()}
   for name in ("ddim", "dpmpp_2m"):
     made = sampler(mlp, params, tables[name], z, wrapped=True)
     runs[f"{name}, dfj.predictor"] = made
   report("2-D MLP, batch 1024", in_turns(runs, rounds, 2), "by hand")
-  noisy = by_hand(mlp, draws=True)
+  noisy = by_hand(mlp, NUM_STEPS, draws=True)
   runs = {"by hand": lambda: noisy(params, z, KEY)}
   to_zero = flow_grid(NUM_STEPS, to_zero=True)
   for solver in (solvers.ddpm, solvers.sde_dpmpp_2m):
@@ -176,10 +128,10 @@ def small_network(rounds):
 
 def free_network(rounds):
   z, scale = jax.random.normal(KEY, (8, 32, 32, 3)), jnp.float32(0.5)
-  floor = by_hand(almost_free)
+  floor = by_hand(almost_free, NUM_STEPS)
   runs = {"by hand": lambda: floor(scale, z, KEY)}
   tables = {"ddim": dfj.solvers.ddim(flow_grid(NUM_STEPS))}
-  tables |= {f"keeps {k}": learned_like(k) for k in (4, 20)}
+  tables |= {f"keeps {k}": learned_like(k, NUM_STEPS) for k in (4, 20)}
   runs |= {n: sampler(almost_free, scale, t, z) for n, t in tables.items()}
   title = "almost free network, (8, 32, 32, 3)"
   report(title, in_turns(runs, rounds, 20), "by hand")
@@ -187,11 +139,11 @@ def free_network(rounds):
 
 def transformer(rounds):
   apply, params, z = dit()
-  floor = by_hand(apply)
+  floor = by_hand(apply, NUM_STEPS)
   runs = {"by hand": lambda: floor(params, z, KEY)}
   tables = {
     "ddim": dfj.solvers.ddim(flow_grid(NUM_STEPS)),
-    "learned, keeps 10": learned_like(10),
+    "learned, keeps 10": learned_like(10, NUM_STEPS),
   }
   tables["ddim, padded"] = dfj.pad(tables["ddim"], 100, 4)
   runs |= {n: sampler(apply, params, t, z) for n, t in tables.items()}

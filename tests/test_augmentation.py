@@ -152,7 +152,7 @@ def test_a_data_set_says_what_was_done():
   assert 0 < still.sum() < 32
   np.testing.assert_array_equal(y[still], x[still])
   # the look shows them, and finds nothing wrong with it
-  shown, _ = inspection.as_seen(seen, seed=3, size=64)
+  shown, *_ = inspection.as_seen(seen, seed=3, size=64)
   np.testing.assert_allclose(shown, y, atol=1e-6)
   assert not dfj.inspect(seen).refusals
   # nothing counts what is drawn without end

@@ -10,14 +10,16 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 
 import diffflow_jax as dfj
-from diffflow_jax import cli, networks
+from diffflow_jax import cli, networks, plots
 from diffflow_jax.commands import sample as sample_command
 from diffflow_jax.data import splits
 from diffflow_jax.evaluation import eps_mse_by_logsnr
 from diffflow_jax.objective import objectives
+from diffflow_jax.plots.class_grid import class_grid
 from diffflow_jax.process import conditions, levels
 from diffflow_jax.process.conditions import Condition, Given
 from diffflow_jax.runs import (
@@ -545,3 +547,37 @@ def test_the_look_of_a_config_says_its_conditions(caplog):
     found = first_look.look(resolve(made.config()))
   assert "text: sequence (3, 5), said of" in found.summary()
   assert not caplog.text
+
+
+# Pictures
+
+
+def test_samples_are_shown_beside_the_images_that_they_are_told(
+  trained, run, tmp_path
+):
+  out = tmp_path / "x.png"
+  sample_command.main(
+    ["sample", f"--workdir={trained}", "--num_samples=8", f"--out={out}"]
+  )
+  samples, labels, _ = run.draw(8)
+  shown = run.cond(8)["small"]
+  small = np.kron(shown.value, np.ones((1, 2, 2, 1)))  # 2x2 pixels onto 4x4
+  assert shown.mask.all()
+  want = class_grid(samples, labels, beside={"small": small})[..., 0]
+  np.testing.assert_array_equal(np.asarray(Image.open(out)), want)
+  # the same conditions while it trained, and the same last state
+  while_training = Image.open(trained / "samples" / "step_00000004.png")
+  last = np.asarray(while_training).astype(int)
+  assert last.shape == want.shape and np.abs(last - want).max() <= 1
+  # a look draws x's own
+  drawn = []
+  see = lambda path, x, *rest: drawn.append((x, rest[-1]))
+  recipe = resolve(made.config())
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(plots, "save_batch", see)
+    first_look.save_picture(out, recipe, first_look.inspect(recipe))
+  ((x, beside),) = drawn
+  batch = recipe.dataset.batch(0, 0, len(x))
+  np.testing.assert_array_equal(x, batch["x"])
+  want = np.kron(batch["small"], np.ones((1, 2, 2, 1), np.float32))
+  np.testing.assert_array_equal(beside["small"], want)

@@ -36,6 +36,23 @@ def test_given_arrays_are_used_as_they_are():
   np.testing.assert_allclose(grid.sigma, t, rtol=1e-15)
 
 
+def test_a_power_of_flow_time():
+  grid = grids.shifted_flow(4, 1.0, power=1.5)
+  np.testing.assert_allclose(
+    grid.sigma, (np.arange(4, -1, -1) / 4) ** 1.5, rtol=1e-12
+  )
+  r = np.array([1.0, 0.25, 0.0])
+  grid = grids.shifted_flow(2, 3.0, power=2.0)
+  np.testing.assert_allclose(grid.sigma, 3 * r / (1 + 2 * r), rtol=1e-12)
+
+
+def test_stretched_flow_time_stretches_the_logsnr():
+  plain = grids.shifted_flow(6, 1.0).logsnr
+  grid = grids.shifted_flow(6, 1.0, stretch=1.5)
+  np.testing.assert_allclose(grid.logsnr[1:-1], 1.5 * plain[1:-1], atol=1e-12)
+  assert grid.sigma[0] == 1.0 and grid.sigma[-1] == 0.0
+
+
 @pytest.mark.parametrize("to_zero", [False, True])
 def test_ends_are_what_is_asked_for_to_the_last_digit(to_zero):
   flow, lin = schedules.Flow(), levels.linear
@@ -168,6 +185,7 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
       "num_steps must be an integer >= 1, not -3",
     ),
     (lambda: grids.shifted_flow(4, 0.0), "shift must be > 0"),
+    (lambda: grids.shifted_flow(4, power=0.0), "power must be > 0"),
     (
       lambda: grids.to_data(grids.karras(4, to_zero=False)),
       "another scale than the one given: .* alpha = 1 and sigma = 80",

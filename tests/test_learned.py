@@ -83,9 +83,14 @@ def test_fewer_evaluations_than_predictions_kept(num_evaluations):
     num_valid=16,
     num_steps=3,
     num_starts=2,
+    num_kept=num_evaluations,
     reference=solvers.heun(flow_grid()),
   )
   assert table.num_evaluations == num_evaluations
+  assert table.num_kept <= num_evaluations == report["num_kept"]
+  assert report["learning_rate"] in learned.RATES
+  tried = [t["learning_rate"] for t in report["tried"]]
+  assert tried == list(learned.RATES[: len(tried)]) and len(tried) > 1
   assert report["learned"] <= report["hand_made"]
   keys = noise.keys(KEY, 0, 24)[8:]  # the first 8 are for training
   z = noise.initial(keys, jnp.ones(()), (4,), jnp.float32)
@@ -101,10 +106,61 @@ def test_corrections_do_not_reach_predictions_that_are_not_made():
     mix=jnp.ones_like(table.mix[..., :-1]),
     logsnr=jnp.zeros_like(table.levels.logsnr),
   )
-  moved = learned._free(params, table).mix - table.mix
+  moved = learned._free(params, table, 99).mix - table.mix
   for i in range(6):
     want = [1.0, 1.0, *(float(j < i) for j in range(4)), 0.0]
     np.testing.assert_allclose(moved[i], [want, want], atol=1e-6)
+
+
+def test_corrections_keep_to_the_history_that_is_asked_for():
+  table = jax.tree.map(jnp.asarray, solvers.unipc(flow_grid(), 3))
+  params = dict(
+    mix=jnp.ones_like(table.mix[..., :-1]),
+    logsnr=jnp.zeros_like(table.levels.logsnr),
+  )
+  moved = learned._free(params, table, 2).mix - table.mix
+  np.testing.assert_allclose(moved[5, :, :4], 1.0, atol=1e-6)
+  assert (moved[:, :, 4:] == 0.0).all()
+
+
+def _fit_of(errors):
+  """A trainer that has (rate, num_kept) -> error."""
+  return lambda table, rate, steps, kept: (table, errors(rate, kept))
+
+
+def test_the_rate_and_the_history_are_those_of_the_best_short_runs():
+  """5 % less error pays for twice the history, 1 % does not."""
+  rate_at = lambda rate: 1.0 + abs(np.log10(rate / 1e-4))
+  for gain, kept in ((0.9, 16), (0.99, 4)):
+    errors = lambda rate, k, g=gain: rate_at(rate) * g ** np.log2(k / 4)
+    rate, num_kept, tried = learned._search(
+      _fit_of(errors), None, learned.RATES, [4, 8, 16], 10
+    )
+    assert (rate, num_kept) == (1e-4, kept)
+    rates = [t["learning_rate"] for t in tried]
+    assert rates[:6] == list(learned.RATES[:6])  # the sixth is worse again
+    assert len(tried) == 6 + (2 if gain == 0.9 else 1)
+    for one in tried:
+      want = errors(one["learning_rate"], one["num_kept"])
+      np.testing.assert_allclose(one["error"], want)
+  useless = _fit_of(lambda rate, k: float(rate > 1e-5))  # but the last few
+  assert learned._search(useless, None, learned.RATES, [4], 10)[0] == 1e-5
+  assert learned._search(None, None, [0.1], [3], 10) == (0.1, 3, [])
+  assert learned._histories(4, 10) == [4, 8, 10]
+  assert learned._histories(4, 4) == [4]
+
+
+@pytest.mark.parametrize(
+  "settings,message",
+  [
+    (dict(learning_rate=()), "learning_rate must be one number, > 0, not"),
+    (dict(learning_rate=(1e-3, -1.0)), "learning_rate must be > 0"),
+    (dict(num_kept=0), "num_kept"),
+  ],
+)
+def test_bad_settings_are_refused(settings, message):
+  with pytest.raises((ValueError, TypeError), match=message):
+    learned.fit_tableau(problem(), flow_grid(), 3, KEY, (4,), **settings)
 
 
 def test_it_starts_from_the_best_solvers_each_on_its_best_grid():
@@ -118,6 +174,9 @@ def test_grids_to_choose_from():
   flow = lambda l: 1 / (1 + np.exp(l / 2))
   clocks = {
     "flow": flow,
+    "flow_power_1.25": lambda l: flow(l) ** (1 / 1.25),
+    "flow_power_1.5": lambda l: flow(l) ** (1 / 1.5),
+    "flow_stretch_1.5": lambda l: flow(l / 1.5),
     "flow_shift_3": lambda l: flow(l) / (3 - 2 * flow(l)),
     "cosine": lambda l: np.arctan(np.exp(-l / 2)),
     "logsnr": lambda l: l,
@@ -186,6 +245,6 @@ def test_no_correction_leaves_the_table_as_it_is():
       mix=jnp.zeros_like(table.mix[..., :-1]),
       logsnr=jnp.zeros_like(table.levels.logsnr),
     )
-    same = learned._free(params, table)
+    same = learned._free(params, table, 99)
     for a, b in zip(*map(jax.tree.leaves, (same, table)), strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)

@@ -249,6 +249,9 @@ def test_damaged_and_foreign_runs_are_refused(made, tmp_path):
     (dict(solver="ddim", restart=(3, 1, 1)), "^restart: restart needs 0 <= hi"),
     (dict(clip="hard"), "^clip is 'hard'; known: dynamic, static"),
     (dict(solver="adaptive", num_steps=4), "num_steps has no effect with solv"),
+    (dict(solver="auto", grid="karras"), "grid has no effect with solver=auto"),
+    (dict(solver="auto", restart=(1, 2, 1)), "restart has no effect with solv"),
+    (dict(grid="auto"), "grid is 'auto'; known: "),
   ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message, run):

@@ -270,7 +270,7 @@ def test_every_kind_of_batch_is_drawn(name, tmp_path):
 
 def test_a_batch_is_seen_as_the_network_sees_it():
   d = data.Arrays(IMAGES, LABELS, flip=True)
-  x, labels = inspection.as_seen(d, 0, 32)
+  x, labels, _ = inspection.as_seen(d, 0, 32)
   raw = d.batch(0, 0, 32)
   plain = raw["x"] / 127.5 - 1.0
   same = np.isclose(x, plain, atol=1e-6).all((1, 2, 3))

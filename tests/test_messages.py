@@ -91,6 +91,7 @@ def refusal(name, *flags):
       "sampler.num_samples=2000000000",
       "config.sampler.num_samples = 2000000000 would take .* GiB",
     ),
+    ("sampler.solver=auto", "config.sampler.grid must be 'auto' where the"),
     ("sampler.guidance=inf", "config.sampler.guidance must be a finite number"),
     ("seed=4294967296", "config.seed must be < 4294967296"),
     ("objective=edm", "--config.objective=edm: that is a section .*name=edm"),

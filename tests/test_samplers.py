@@ -1,5 +1,6 @@
 """Samplers by name: what `sample` and configs ask for is what they get."""
 
+import json
 import types
 
 import jax
@@ -10,9 +11,10 @@ import pytest
 from diffflow_jax.cli import Refusal
 from diffflow_jax.objective import objectives
 from diffflow_jax.process import closed_form, levels, schedules
-from diffflow_jax.runs import generate, samplers
+from diffflow_jax.runs import auto, generate, samplers
 from diffflow_jax.runs.card import Card
 from diffflow_jax.sampling import compose, grids, noise, solvers, tableau
+from tests import commands
 
 FLOW = objectives.flow_matching()
 DDPM = objectives.ddpm()
@@ -127,6 +129,47 @@ def test_adaptive_and_restart_by_name():
   ):
     with pytest.raises(Refusal, match=message):
       generate.make_tableau(FLOW, solver, "karras", 8, restart=restart)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 14, 15, 31, 32, 70, 71, 150])
+def test_auto_is_the_nearest_rows_pair_with_the_evaluations_there_are(n):
+  row = min(auto.ADVICE, key=lambda count: max(count / n, n / count))
+  solver, grid = auto.ADVICE[row]
+  got = generate.make_tableau(FLOW, "auto", "auto", n)
+  assert n - 3 <= got.num_evaluations <= n
+  make = lambda steps: generate.make_tableau(FLOW, solver, grid, steps)
+  steps = [s for s in (n, n - 1, n // 2, n // 3, n // 4) if s > 0]
+  steps = next(s for s in steps if make(s).num_evaluations <= n)
+  assert make(steps + 1).num_evaluations > n
+  want = make(steps)
+  for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_autos_advice_is_what_the_benchmark_chose():
+  path = commands.ROOT / "benchmarks" / "results" / "advice.json"
+  chosen = json.loads(path.read_text())
+  assert {int(c): (a["solver"], a["grid"]) for c, a in chosen.items()} == (
+    auto.ADVICE
+  )
+
+
+def test_auto_has_no_settings():
+  with pytest.raises(Refusal, match="auto has no settings, as in 'auto:10'"):
+    generate.make_tableau(FLOW, "auto:10", "auto", 10)
+
+
+def test_auto_is_nearer_than_a_usual_choice():
+  """A mixture that is none of the benchmark's, at 8 to 60 evaluations."""
+  model = closed_form.mixture([0.3, 0.7], [[-1.0, 0.2], [1.0, 1.0]], [0.2, 0.4])
+  z = jax.random.normal(jax.random.key(5), (64, 2))
+  to = lambda table: np.asarray(tableau.sample(model, table, z=z))
+  goal = to(solvers.rk4(of(FLOW, "uniform_cosine", 200)))
+  for n in (8, 20, 60):
+    made = [generate.make_tableau(FLOW, "auto", "auto", n)]
+    made += [generate.make_tableau(FLOW, "dpmpp_2m", "karras", n)]
+    ours, usual = (np.abs(to(table) - goal).mean() for table in made)
+    assert ours < usual / 3, (n, ours, usual)
 
 
 def a_run(num_classes=0, shape=(2,)):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import ml_collections
+import numpy as np
 import pytest
 
 from diffflow_jax import cli, networks
@@ -94,12 +95,31 @@ def test_bad_meshes_are_refused(data, fsdp, message):
 
 def test_the_meter_knows_peaks_by_the_start_of_a_name():
   assert meter.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
-  assert meter.peak_flops("cpu") is None
+  assert meter.peak_flops("NVIDIA H100 PCIe") == 756e12
+  assert meter.peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
+  assert meter.peak_of("NVIDIA L40S") == ("NVIDIA L40S", 362e12)
+  for other in (
+    "cpu",
+    "NVIDIA GeForce RTX 4090 Laptop GPU",
+    "NVIDIA GeForce RTX 3090 Ti",
+    "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+    "NVIDIA L400",
+  ):
+    assert meter.peak_of(other) is None and meter.peak_flops(other) is None
   m = meter.Meter(32, 1e9)
   line = m.line(2.0, 10, waited=0.5)  # 0.5 s of 5 s
   assert line["examples_per_second"] == 64.0 and line["input_wait"] == 0.1
   assert m.line(2.0, 10, waited=0.75)["input_wait"] == 0.05
   assert line["flops_per_second"] == 2e9 and "fraction_of_peak" not in line
+
+
+def _a_dit():
+  """One block: XLA counts the body of a loop once."""
+  return networks.DiT(width=256, depth=1, num_heads=4, patch=2)
+
+
+def _a_unet():
+  return networks.UNet(channels=(64, 64), num_blocks=1, attention=(8,))
 
 
 @pytest.mark.parametrize("remat", [False, True])
@@ -121,6 +141,40 @@ def test_flops_are_those_of_the_network_by_hand(remat):
   attention = 2 * 2 * tokens**2 * width
   modulation = 2 * 6 * width**2
   assert block == 15 * (dense + attention + modulation)
+
+
+def test_flops_do_not_depend_on_who_computes_the_attention(monkeypatch):
+  """cuDNN's is one primitive, which is traced here and never run."""
+  import jax._src.cudnn.fused_attention_stablehlo as fused
+
+  monkeypatch.setattr(fused, "check_cudnn_version", lambda: 91000)
+  shape = types.SimpleNamespace(shape=(4, 6), num_classes=0)
+
+  def count(implementation):
+    def apply(w, z, logsnr, cond):
+      q = (z @ w).reshape(1, 4, 2, 8).astype(jnp.bfloat16)
+      return jax.nn.dot_product_attention(
+        q, q, q, implementation=implementation
+      )
+
+    return meter.model_flops(apply, jnp.zeros((6, 16)), shape, batch_size=1)
+
+  want = 3 * 2 * (4 * 6 * 16 + 2 * 4 * 4 * 16)
+  assert count("xla") == count("cudnn") == want
+
+
+@pytest.mark.parametrize("make", [_a_dit, _a_unet])
+def test_flops_are_near_what_xla_counts(make):
+  """XLA counts elementwise work too, and no product with a padded zero: 9 % of
+  the UNet's at 16 and 8 pixels a side."""
+  net = make()
+  inputs = (jnp.zeros((1, 16, 16, 4)), jnp.zeros(1))
+  params = jax.eval_shape(net.init, jax.random.key(0), *inputs)
+  shape = types.SimpleNamespace(shape=(16, 16, 4), num_classes=0)
+  ours = meter.model_flops(net.apply, params, shape, batch_size=1) / 3
+  lowered = jax.jit(net.apply).lower(params, *inputs)
+  theirs = lowered.cost_analysis()["flops"]
+  np.testing.assert_allclose(ours, theirs, rtol=0.1)
 
 
 def test_convolutions_count_their_kernels():

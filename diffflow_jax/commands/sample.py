@@ -9,10 +9,11 @@
       --guidance=3 --guidance_interval=-3,4 --trajectory=way.gif
 
 A solver, grid or clip may have settings, as name:setting=value,setting=value. A
-solver may also be `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of
-the grid) or the .npz file of a learned one, which brings its grid; a grid may
-be table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are
-gone through over and over; all classes by default. An .npz holds `samples` and
+solver may also be `auto`, which chooses solver and grid for --num_steps
+evaluations, `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of the
+grid) or the .npz file of a learned one, which brings its grid; a grid may be
+table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are gone
+through over and over; all classes by default. An .npz holds `samples`,
 `labels`, and what else the samples were told, by name.
 
 Of data with more than labels, --conditions=FILE.npz gives arrays by name, a row
@@ -76,15 +77,16 @@ def main(argv):
 def _write(out, run, samples, labels, told):
   import numpy as np
 
-  from diffflow_jax.runs.told import as_arrays
+  from diffflow_jax.runs.prompts import as_arrays
 
+  cond = run.cond(len(samples), **told)
   if out.lower().endswith(".png"):
-    run.save_picture(out, samples, labels)
+    run.save_picture(out, samples, labels, cond)
   else:
     arrays = {"samples": samples}
     if labels is not None:
       arrays["labels"] = labels
-    np.savez(out, **arrays, **as_arrays(run.cond(len(samples), **told)))
+    np.savez(out, **arrays, **as_arrays(cond))
 
 
 def _write_way(values, run, how):

@@ -14,7 +14,7 @@ def define(values):
     (flags.DEFINE_string, "workdir", None, "Directory of a trained run."),
     (flags.DEFINE_string, "out", None, "File to write, .png or .npz."),
     (flags.DEFINE_integer, "num_samples", None, "How many samples."),
-    (flags.DEFINE_string, "solver", None, "Solver, as unipc or ddim:eta=1."),
+    (flags.DEFINE_string, "solver", None, "Solver, as auto or ddim:eta=1."),
     (flags.DEFINE_string, "grid", None, "Grid, as uniform_t or karras:rho=5."),
     (flags.DEFINE_integer, "num_steps", None, "Steps from noise to data."),
     (flags.DEFINE_string, "restart", None, "Restart: levels HIGH,LOW,TIMES."),
@@ -94,6 +94,9 @@ def said(values):
     return {**indices, "conditions": None}
   if os.path.splitext(path)[1].lower() != ".npz":
     raise Refusal(f"--conditions must be an .npz of arrays, not {path!r}")
-  from diffflow_jax.runs import told
+  from diffflow_jax.runs import conditions_file
 
-  return {**indices, "conditions": told.from_file(path, "--conditions")}
+  return {
+    **indices,
+    "conditions": conditions_file.from_file(path, "--conditions"),
+  }

@@ -2,15 +2,20 @@
 
 from diffflow_jax.data.arrays import Arrays
 from diffflow_jax.data.augmentation import augmented
+from diffflow_jax.data.captions import captions, embed
 from diffflow_jax.data.cifar import cifar10
 from diffflow_jax.data.digits import digits, mnist_5k
 from diffflow_jax.data.folder import folder
+from diffflow_jax.data.gaussian_process import gaussian_process
 from diffflow_jax.data.idx import fashion_mnist, mnist
 from diffflow_jax.data.inspection import Inspection, inspect
+from diffflow_jax.data.moving_square import moving_square
 from diffflow_jax.data.numpy_files import arrays as numpy_arrays
 from diffflow_jax.data.records import array_record, huggingface, tfds
 from diffflow_jax.data.sources import Source
 from diffflow_jax.data.splits import split
+from diffflow_jax.data.styled_digits import styled_digits
+from diffflow_jax.data.super_resolution import super_resolution
 from diffflow_jax.data.synthetic import synthetic
 from diffflow_jax.data.toys import Points, checkerboard, moons, ring
 
@@ -29,6 +34,11 @@ DATASETS = {
   "moons": moons,
   "checkerboard": checkerboard,
   "ring": ring,
+  "captions": captions,
+  "styled_digits": styled_digits,
+  "super_resolution": super_resolution,
+  "gaussian_process": gaussian_process,
+  "moving_square": moving_square,
 }
 __all__ = [
   "Arrays",
@@ -53,4 +63,10 @@ __all__ = [
   "moons",
   "checkerboard",
   "ring",
+  "captions",
+  "embed",
+  "styled_digits",
+  "super_resolution",
+  "gaussian_process",
+  "moving_square",
 ]

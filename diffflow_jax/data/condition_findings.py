@@ -74,12 +74,14 @@ class Told:
 
   Attributes:
     value: (n, ...); rows: (n, ...) whether they are said, of one axis more than
-      a mask where that is of a sequence; said: (m, d) floats of those.
+      a mask where that is of a sequence; said: (m, d) floats of those; dtype:
+      in which it is stored.
   """
 
-  def __init__(self, name, condition, batch):
+  def __init__(self, name, condition, batch, stored=None):
     self.name, self.condition = name, condition
     self.value = np.asarray(batch[name])
+    self.dtype = (self.value if stored is None else stored).dtype
     mask = batch.get(mask_name(name))
     shape = (len(self.value), *mask_shape(condition))
     self.rows = np.ones(shape, bool) if mask is None else np.asarray(mask)
@@ -106,7 +108,10 @@ class Told:
 
 def told(dataset, batch):
   """[Told] of a batch that is not broken."""
-  return [Told(n, one, batch) for n, one in _further(dataset).items()]
+  held = getattr(dataset, "given", {})  # of our own arrays
+  stored = {n: h.value for n, h in held.items() if isinstance(h, given.Held)}
+  known = _further(dataset)
+  return [Told(n, one, batch, stored.get(n)) for n, one in known.items()]
 
 
 def _example(which, index):
@@ -160,7 +165,7 @@ def warnings(found, batch):
     if len(said) > 1 and (said == said[0]).all():
       yield f"{name} is the same in all examples: it tells nothing"
       continue
-    if one.value.dtype == np.float64:
+    if one.dtype == np.float64:
       yield f"{name} is float64, and becomes float32: .astype(np.float32) saves"
     if one.condition.kind == "label" or not np.isfinite(said).all():
       continue

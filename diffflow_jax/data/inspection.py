@@ -173,15 +173,16 @@ def inspect(dataset, objective=None):
 
 
 def as_seen(dataset, seed=0, size=64):
-  """(x, labels or None) of a batch as the network gets it: floats, augmented.
+  """(x, labels, cond) of a batch as the network gets it: floats, augmented.
 
-  x is (size, ...) float32 on the host.
+  x is (size, ...) float32 on the host; labels and cond may be None.
   """
   batch = dataset.batch(seed, 0, size)
   x, _ = augmentation.augmented_batch(
     dataset, jax.random.key(seed), dataset.to_float(batch["x"])
   )
-  return np.asarray(x, np.float32), batch.get("label")
+  cond = conditions.from_batch(conditions.asked(conditions.of(dataset)), batch)
+  return np.asarray(x, np.float32), batch.get("label"), cond
 
 
 def _made_of(seen):

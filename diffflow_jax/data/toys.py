@@ -1,4 +1,4 @@
-"""Points in the plane, drawn without end: batch n is f(seed, n)."""
+"""Points, in the plane or elsewhere, without end: batch n is f(seed, n)."""
 
 from collections.abc import Callable
 import dataclasses
@@ -12,22 +12,28 @@ from diffflow_jax.process import ranges
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-  """A distribution in the plane: draw(rng, num) -> (num, 2) float64.
+  """A distribution, as in the plane: draw(rng, num) -> (num, 2) float64.
 
   Attributes:
-    density: its closed form, a `closed_form.Mixture`, or None if it has none.
+    density: its closed form, a predictor (z, lv, cond) -> (x̂, ε̂) as
+      `closed_form.Mixture`, or None if it has none.
+    shape: of one example; conditions: {name: Condition}: where there are some,
+      draw gives a dict of x and of them.
   """
 
   draw: Callable
   density: object = None
-  shape = (2,)
+  shape: tuple = (2,)
+  conditions: dict = dataclasses.field(default_factory=dict)
   num_classes = 0
 
   def batch(self, seed, step, size, process=0, num_processes=1):
-    """Rows of global batch number `step`: dict(x=...)."""
+    """Rows of global batch number `step`: dict(x=..., and the conditions)."""
     rng = np.random.Generator(np.random.Philox(key=[seed, step]))
-    x = self.draw(rng, size).astype(np.float32)
-    return {"x": x[rows_of(process, num_processes, size)]}
+    drawn = self.draw(rng, size)
+    drawn = drawn if self.conditions else {"x": drawn}
+    rows = rows_of(process, num_processes, size)
+    return {name: a.astype(np.float32)[rows] for name, a in drawn.items()}
 
   def augment(self, key, x):
     """x itself: there are points enough."""

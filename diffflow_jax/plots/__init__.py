@@ -13,6 +13,7 @@ from diffflow_jax.plots.curves import (
 )
 from diffflow_jax.plots.images import image_grid, save_images
 from diffflow_jax.plots.points import save_points
+from diffflow_jax.plots.series import save_series
 from diffflow_jax.plots.solvers import (
   churn,
   contributions,
@@ -33,4 +34,5 @@ __all__ = [
   "save_batch",
   "save_images",
   "save_points",
+  "save_series",
 ]

@@ -23,11 +23,11 @@ def image_grid(images, columns=None, pad=1):
   return picture[: picture.shape[0] - pad, : picture.shape[1] - pad]
 
 
-def save_images(path, images, labels=None, names=()):
-  """Writes `class_grid(images, labels, names)` as a PNG."""
+def save_images(path, images, labels=None, names=(), beside=None):
+  """Writes `class_grid(images, labels, names, beside)` as a PNG."""
   from PIL import Image  # comes with matplotlib
 
-  picture = class_grid(images, labels, names)
+  picture = class_grid(images, labels, names, beside)
   Image.fromarray(
     picture.squeeze(-1) if picture.shape[-1] == 1 else picture
   ).save(path)

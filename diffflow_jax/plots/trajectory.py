@@ -4,19 +4,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffflow_jax.plots import lettering
+from diffflow_jax.plots import lettering, series
 from diffflow_jax.plots.class_grid import MARGIN, class_grid, join
 from diffflow_jax.plots.figures import subplots
 
 HOLD = 2.0  # seconds, of the last frame
 SIDE = 400  # pixels, of a panel of an animation at least
+DPI = 100
 
 
 class Frames(NamedTuple):
   """What a sampler saw, and what it made of it.
 
   Attributes:
-    z, x_hat: (frames, n, 2) points, or (frames, n, h, w, c) images in [-1, 1].
+    z, x_hat: (frames, n, 2) points, or (frames, n, h, w, c) images in [-1, 1],
+      or videos with one more axis; or series (frames, n, length, c).
     labels: (n,) classes of images, or None; names: of the classes.
   """
 
@@ -67,9 +69,10 @@ def save(path, frames, titles, frames_per_second=8):
 def _panels(frames, side):
   """[(z, x̂)] of every frame as pixels, at least `side` wide."""
   both = np.stack([frames.z, frames.x_hat], axis=1)
-  if both.ndim == 4:
+  if both.ndim < 6:
     limit = float(np.quantile(np.abs(both), 0.999)) * 1.1
-    one = lambda points: _points(points, limit, side)
+    kind = _points if both.shape[3:] == (2,) else _lines
+    one = lambda examples: kind(examples, limit, side)
   else:
     small = side < SIDE
     one = lambda images: class_grid(
@@ -85,16 +88,27 @@ def _panels(frames, side):
 
 def _points(points, limit, side):
   """A scatter plot with equal axes as pixels (side, side, 3)."""
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-  dpi = 100
-  fig, ax = subplots(figsize=(side / dpi, side / dpi))
+  fig, ax = subplots(figsize=(side / DPI, side / DPI))
   ax.scatter(points[:, 0], points[:, 1], s=3, lw=0, alpha=0.6)
   ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+  return _pixels(fig, ax)
+
+
+def _lines(x, limit, side):
+  """A few series, or vectors, as lines: pixels (side, side, 3)."""
+  fig, ax = subplots(figsize=(side / DPI, side / DPI))
+  series.overlaid(ax, x)
+  ax.set_ylim(-limit, limit)
+  return _pixels(fig, ax)
+
+
+def _pixels(fig, ax):
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
   ax.set_xticks([])
   ax.set_yticks([])
   canvas = FigureCanvasAgg(fig)
-  fig.set_dpi(dpi)
+  fig.set_dpi(DPI)
   canvas.draw()
   return np.array(canvas.buffer_rgba())[..., :3]
 

@@ -7,12 +7,13 @@ without a word about conditions is drawn under these.
 
 import io
 import math
+import zipfile
 
 import numpy as np
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions as conditions_lib
-from diffflow_jax.runs import told
+from diffflow_jax.runs import prompts
 from diffflow_jax.store import paths
 
 NAME = "conditions.npz"
@@ -34,15 +35,17 @@ def of(run):
   dataset, num = run.held_out or (run.dataset, MOST)
   size = sum(4 * math.prod(c.shape) + 4 for c in asked.values())
   num = max(1, min(num, MOST, MOST_BYTES // size))
-  return told.of_batch(asked, told.examples(dataset, run.config.seed, num))
+  return prompts.of_batch(
+    asked, prompts.examples(dataset, run.config.seed, num)
+  )
 
 
 def cond(arrays, conditions, num_samples):
   """A network's cond of num_samples of the file's examples; None of none."""
   if not arrays:
     return None
-  settled = told.check(conditions, told.paired(arrays), (), NAME)
-  return told.cond(conditions, settled, num_samples, None)
+  settled = prompts.check(conditions, prompts.paired(arrays), (), NAME)
+  return prompts.cond(conditions, settled, num_samples, None)
 
 
 def pack(arrays):
@@ -60,7 +63,7 @@ def read(folder):
   """
   path = paths.join(folder, NAME)
   try:
-    return told.unpack(paths.read(path))
+    return unpack(paths.read(path))
   except FileNotFoundError as error:
     raise Refusal(
       f"{folder} has no {NAME}, whose conditions samples are drawn under: give "
@@ -70,3 +73,38 @@ def read(folder):
     raise Refusal(f"{path} cannot be read: {paths.reason(error)}") from error
   except ValueError as error:
     raise Refusal(f"{path} {error}") from error
+
+
+def from_file(path, name):
+  """{name: array or (array, mask)} of an .npz: text and text_mask, say.
+
+  Args:
+    name: what a message calls it.
+  Raises:
+    Refusal: there is no such file, or it is damaged.
+  """
+  try:
+    arrays = unpack(paths.read(path))
+  except FileNotFoundError as error:
+    raise Refusal(f"{name}: there is no file {path}") from error
+  except OSError as error:
+    raise Refusal(f"{name}: {path}: {paths.reason(error)}") from error
+  except ValueError as error:
+    raise Refusal(f"{name}: {path} {error}") from error
+  return prompts.paired(arrays)
+
+
+def unpack(data):
+  """{name: array} of the bytes of an .npz; nothing is unpickled.
+
+  Raises:
+    ValueError: they are none, or damaged.
+  """
+  try:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+      return {name: file[name] for name in file.files}
+  except (
+    OSError, ValueError, EOFError, AttributeError, KeyError,
+    NotImplementedError, zipfile.BadZipFile,
+  ) as error:  # fmt: skip
+    raise ValueError("is no .npz of arrays, or is damaged") from error

@@ -4,7 +4,7 @@ import numpy as np
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import told
+from diffflow_jax.runs import prompts
 from diffflow_jax.runs.checks import in_range
 from diffflow_jax.runs.lookup import calling, choose
 
@@ -68,5 +68,5 @@ def held_out_conditions(recipe, index, name):
   for i in index:
     if not 0 <= i < num:
       raise Refusal(f"{name} must be 0 to {num - 1}, not {i}")
-  batch = told.examples(dataset, recipe.config.seed, num, index)
-  return told.paired(told.of_batch(known, batch))
+  batch = prompts.examples(dataset, recipe.config.seed, num, index)
+  return prompts.paired(prompts.of_batch(known, batch))

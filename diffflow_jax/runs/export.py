@@ -18,10 +18,12 @@ from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import (
   card as card_lib,
   conditions_file,
+  drawing,
+  exported_sampler,
   model_card,
   params_file,
+  settings as settings_lib,
 )
-from diffflow_jax.runs.settings import said
 from diffflow_jax.runs.workdir import CONFIG
 from diffflow_jax.store import paths
 
@@ -50,7 +52,7 @@ def write(run, out, sampler=None):
   samples, labels, _ = run.draw()
   with tempfile.TemporaryDirectory() as scratch:
     local = os.path.join(scratch, PICTURE)
-    run.save_picture(local, samples, labels)
+    run.save_picture(local, samples, labels, run.cond(len(samples)))
     with open(local, "rb") as file:
       picture = file.read()
   files = {PARAMS: params, PICTURE: picture}
@@ -72,12 +74,33 @@ def write(run, out, sampler=None):
     ) from error
 
 
+def sampler(run, batch, settings):
+  """The `exported_sampler.Sampler` of a `Run`; None where batch is None.
+
+  Raises:
+    Refusal: settings without a batch, or that cannot work.
+  """
+  settings = {k: v for k, v in settings.items() if v is not None}
+  if batch is None and settings:
+    raise Refusal(
+      f"{run.say(min(settings))} needs {run.say('batch')}, the number of "
+      "samples that one call of the exported sampler draws"
+    )
+  if batch is None:
+    return None
+  settings_lib.integer(batch, run.say("batch"), 1)
+  how = settings_lib.settle(run, settings)
+  tableau = drawing.tableau(run, how)
+  exported_sampler.check(tableau, run.say("solver"))
+  predict = drawing.predict(run, how)
+  return exported_sampler.Sampler(run.recipe, predict, tableau, how, batch)
+
+
 def _claim(out, name):
   """The folder to write to, made if it is not there."""
   if not isinstance(out, str | os.PathLike) or not os.fspath(out):
-    raise Refusal(
-      f"{name} must be a path or a URL of a folder, not {said(out)}"
-    )
+    said = settings_lib.said(out)
+    raise Refusal(f"{name} must be a path or a URL of a folder, not {said}")
   place = os.fspath(out).rstrip("/")
   try:
     if not paths.is_remote(place):

@@ -7,9 +7,10 @@ import numpy as np
 from diffflow_jax import plots
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.objective.objectives import predictor
+from diffflow_jax.plots import tiles
 from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import sharding, told
+from diffflow_jax.runs import prompts, sharding
 from diffflow_jax.runs.samplers import (
   GRIDS,
   Adaptive,
@@ -122,7 +123,7 @@ def evaluated(
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
     shape, key = (size, *run.card.shape), jax.random.key(seed)
-    how = dict(cond=told.rows(cond, index), first=first)
+    how = dict(cond=prompts.rows(cond, index), first=first)
     if isinstance(tableau, Adaptive):
       x, count = _adaptively(predict, tableau, key, shape, **how)
     else:
@@ -134,7 +135,7 @@ def evaluated(
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
   return (
     samples,
-    told.labels_of(cond, run.card.num_classes),
+    prompts.labels_of(cond, run.card.num_classes),
     float(counts.mean()),
   )
 
@@ -183,7 +184,7 @@ def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
     tableau,
     jax.random.key(seed),
     (num_samples, *run.card.shape),
-    cond=told.rows(cond, np.arange(num_samples)),
+    cond=prompts.rows(cond, np.arange(num_samples)),
     trajectory=lambda z, x_hat, eps_hat, lv: (
       z / jnp.hypot(lv.alpha, lv.sigma),
       x_hat,
@@ -195,14 +196,16 @@ def trajectory(run, predict, tableau, *, num_samples, seed, cond=None):
   frames = Frames(
     ended(z),
     ended(x_hat),
-    told.labels_of(cond, run.card.num_classes),
+    prompts.labels_of(cond, run.card.num_classes),
     run.card.class_names,
   )
   return frames, [*(f"logsnr {l:.1f}" for l in np.asarray(logsnr)), "sample"]
 
 
-def save_picture(path, run, samples, labels=None):
-  """A PNG of samples: images with a column for each class, or points.
+def save_picture(path, run, samples, labels=None, cond=None):
+  """A PNG of samples: images with a column for each class, points, or lines.
+
+  Frames of videos stand in a row. An image in cond stands before its sample.
 
   Raises:
     Refusal: samples or labels are not of the data's shape, or of another num.
@@ -216,8 +219,14 @@ def save_picture(path, run, samples, labels=None):
       f"labels of {shape[0]} samples must have shape ({shape[0]},), not "
       f"{np.shape(labels)}"
     )
-  if len(run.card.shape) == 3:
-    plots.save_images(path, samples, labels, run.card.class_names)
-  else:
+  if cond is not None and conditions.num_examples(cond) != shape[0]:
+    raise Refusal(
+      f"cond of {shape[0]} samples is of {conditions.num_examples(cond)}"
+    )
+  if inner == (2,):
     data = np.array(run.card.points) if run.card.points else None
     plots.save_points(path, samples, reference=data)
+    return
+  beside = tiles.told(run.card.conditions, cond, inner[:-1])
+  save = plots.save_images if len(inner) > 2 else plots.save_series
+  save(path, samples, labels, run.card.class_names, beside)

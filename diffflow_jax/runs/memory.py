@@ -6,6 +6,7 @@ import os
 import jax
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.process import conditions
 
 
 def per_device(tree):
@@ -23,6 +24,12 @@ def per_device(tree):
       copies = len(sharding.addressable_devices) if shared else 1
     total += copies * math.prod(shape) * leaf.dtype.itemsize
   return total
+
+
+def of_conditions(known):
+  """Bytes of what one example is told, {name: Condition}, with its masks."""
+  of = lambda c: 4 * math.prod(c.shape) + math.prod(conditions.mask_shape(c))
+  return sum(map(of, conditions.asked(known).values()))
 
 
 def available():

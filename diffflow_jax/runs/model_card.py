@@ -128,7 +128,9 @@ def _recipe(run):
 def _drawn(how):
   """A config's sampler, or `Settings`, in words."""
   words = how.solver
-  if not how.solver.endswith(".npz"):  # which brings its grid
+  if how.solver == "auto":  # which brings its grid
+    words += f", {how.num_steps} evaluations"
+  elif not how.solver.endswith(".npz"):  # which does, too
     words += f" on {how.grid}, {how.num_steps} steps"
   words += f", guidance {how.guidance:g}"
   for name, default in settings.DEFAULTS.items():

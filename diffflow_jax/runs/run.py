@@ -7,7 +7,6 @@ samples = run.sample(64, solver="dpmpp_2m", num_steps=20, guidance=2.0)
 from collections.abc import Callable
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -16,24 +15,17 @@ import numpy as np
 from diffflow_jax.cli import Refusal
 from diffflow_jax.objective import parameters
 from diffflow_jax.objective.objectives import predictor
-from diffflow_jax.process import conditions as conditions_lib
 from diffflow_jax.runs import (
-  conditioning,
   conditions_file,
+  drawing,
   generate,
-  memory,
+  prompts,
+  request,
   settings as settings_lib,
   sharding,
-  told,
 )
 from diffflow_jax.runs.samplers import Adaptive
 from diffflow_jax.store import history
-
-GUIDING = tuple(
-  name
-  for name in settings_lib.FIELDS
-  if name not in ("solver", "grid", "num_steps", "restart", "guidance")
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -100,11 +92,7 @@ class Run:
         and neither a negative label nor a weak run stands in; or what
         `Settings` are refused for.
     """
-    how = {**settings, "guidance": strength}
-    known = ("guidance", *GUIDING)
-    if how.get("cfg_plus_plus"):  # whose solver is yet to be chosen
-      how["solver"], known = "ddim", (*known, "solver")
-    return self._predict(settings_lib.settle(self, how, known))
+    return drawing.predict(self, drawing.settle(self, strength, settings))
 
   def labels(self, num_samples, labels=None):
     """The label of every sample, (num_samples,) integers; None without classes.
@@ -115,7 +103,7 @@ class Run:
         by itself.
     """
     cond = self.cond(num_samples, labels=labels)
-    return told.labels_of(cond, self.card.num_classes)
+    return prompts.labels_of(cond, self.card.num_classes)
 
   def cond(self, num_samples, *, conditions=None, labels=None, held_out=None):
     """What num_samples samples are drawn under: `predict`'s cond, or None.
@@ -132,46 +120,7 @@ class Run:
     Raises:
       Refusal: what does not fit the run, in one sentence.
     """
-    settings_lib.integer(num_samples, self.say("num_samples"), 1)
-    said, name = self._said(conditions, labels, held_out)
-    return self._cond(num_samples, labels, said, name)
-
-  def _said(self, conditions, labels, held_out):
-    """({name: rows}, the setting that says so); None where labels say all."""
-    if conditions is not None and held_out is not None:
-      names = self.say("conditions"), self.say("held_out")
-      raise Refusal(f"give {names[0]} or {names[1]}, not both")
-    if held_out is not None:
-      from diffflow_jax.runs import datasets
-
-      name = self.say("held_out")
-      said = datasets.held_out_conditions(self.recipe, held_out, name)
-      return told.check(self.card.conditions, said, (), name), name
-    name = self.say("conditions")
-    if conditions is None and not conditions_file.is_needed(
-      self.card.conditions
-    ):
-      return None, name
-    if conditions is None and labels is None:
-      said = told.paired(self.examples)
-      return told.check(self.card.conditions, said, (), name), None
-    if labels is not None and conditions_lib.LABEL in (conditions or {}):
-      raise Refusal(f"{name} holds label: leave {self.say('labels')} out")
-    never = conditioning.never_dropped(self.config, self.card.conditions)
-    if labels is not None:
-      never = [name for name in never if name != conditions_lib.LABEL]
-    said = {} if conditions is None else conditions
-    return told.check(self.card.conditions, said, never, name), name
-
-  def _cond(self, num_samples, labels, said, name):
-    known = self.card.conditions
-    if said is None or labels is not None:
-      labels = settings_lib.labels(
-        labels, num_samples, self.card.num_classes, self.say, self.path
-      )
-      if labels is not None:
-        said = {**(said or {}), conditions_lib.LABEL: labels}
-    return told.cond(known, said or {}, num_samples, name)
+    return request.cond(self, num_samples, conditions, labels, held_out)
 
   @functools.cached_property
   def examples(self):
@@ -236,13 +185,13 @@ class Run:
         there are, as `progress.Counter`.
     """
     how = self._settled(settings, seed)
-    cond, num_samples = self._asked(num_samples, labels, conditions, held_out)
-    settings_lib.integer(batch_size, self.say("batch_size"), 1)
-    self._check_memory(num_samples, batch_size)
-    tableau = self._tableau(how)
+    cond, num_samples = request.of(
+      self, num_samples, conditions, labels, held_out, batch_size
+    )
+    tableau = drawing.tableau(self, how)
     return generate.evaluated(
       self.recipe,
-      self._predict(how),
+      drawing.predict(self, how),
       tableau,
       num_samples=num_samples,
       seed=seed,
@@ -251,15 +200,6 @@ class Run:
       mesh=sharding.make_mesh() if jax.device_count() > 1 else None,
       drawn=drawn(num_samples) if drawn else lambda num: None,
     )
-
-  def _check_memory(self, num_samples, batch_size):
-    """Refuses more samples than the memory holds, before any is drawn."""
-    example = 2 * 4 * math.prod(self.card.shape)  # batch by batch, then joined
-    for name, size, there in (
-      ("num_samples", num_samples, memory.host()),
-      ("batch_size", min(batch_size, num_samples), None),
-    ):
-      memory.need(f"{self.say(name)}={size}", size * example, there)
 
   def trajectory(
     self,
@@ -281,10 +221,9 @@ class Run:
     """
     how = self._settled(settings, seed)
     most = self.shown if num_samples is None and most is None else most
-    cond, num_samples = self._asked(
-      num_samples, labels, conditions, held_out, most
-    )
-    tableau = self._tableau(how)
+    asked = request.of(self, num_samples, conditions, labels, held_out)
+    cond, num_samples = request.first(most, *asked)
+    tableau = drawing.tableau(self, how)
     if isinstance(tableau, Adaptive):
       raise Refusal(
         f"{self.say('trajectory')} has no effect with "
@@ -292,7 +231,7 @@ class Run:
       )
     return generate.trajectory(
       self.recipe,
-      self._predict(how),
+      drawing.predict(self, how),
       tableau,
       num_samples=num_samples,
       seed=seed,
@@ -304,13 +243,15 @@ class Run:
     """How many samples a figure of the way has room for."""
     return 2000 if len(self.card.shape) == 1 else 25
 
-  def save_picture(self, path, samples, labels=None):
-    """A PNG of samples: a grid of images, or points beside some of the data.
+  def save_picture(self, path, samples, labels=None, cond=None):
+    """A PNG of samples: a grid of images, points beside some data, or lines.
 
-    samples are (num, *card.shape), labels (num,) integers or None; what is not
-    is refused.
+    samples are (num, *card.shape), labels (num,) integers or None, cond None or
+    that of `cond`, whose images stand before the samples; what is not is
+    refused.
     """
-    generate.save_picture(path, self.recipe, np.asarray(samples), labels)
+    samples = np.asarray(samples)
+    generate.save_picture(path, self.recipe, samples, labels, cond)
 
   def export(self, out, *, batch=None, **settings):
     """Writes a small folder to share; see `runs.export`.
@@ -322,23 +263,9 @@ class Run:
     Raises:
       Refusal: out holds something else, or the settings cannot work.
     """
-    from diffflow_jax.runs import export, exported_sampler
+    from diffflow_jax.runs import export
 
-    sampler = None
-    settings = {k: v for k, v in settings.items() if v is not None}
-    if batch is None and settings:
-      raise Refusal(
-        f"{self.say(min(settings))} needs {self.say('batch')}, the number of "
-        "samples that one call of the exported sampler draws"
-      )
-    if batch is not None:
-      settings_lib.integer(batch, self.say("batch"), 1)
-      how = settings_lib.settle(self, settings)
-      tableau = self._tableau(how)
-      exported_sampler.check(tableau, self.say("solver"))
-      sampler = exported_sampler.Sampler(
-        self.recipe, self._predict(how), tableau, how, batch
-      )
+    sampler = export.sampler(self, batch, settings)
     export.write(self, out, sampler)
 
   @functools.cached_property
@@ -353,84 +280,3 @@ class Run:
     how = settings_lib.settle(self, settings)
     settings_lib.seed(seed, self.say("seed"))
     return how
-
-  def _asked(self, num_samples, labels, conditions, held_out, most=None):
-    """(cond, num_samples) of what is asked for; the first `most` of them."""
-    if num_samples is not None:
-      settings_lib.integer(num_samples, self.say("num_samples"), 1)
-    said, name = self._said(conditions, labels, held_out)
-    if num_samples is None:
-      num_samples = self.config.sampler.num_samples
-      if name is not None and said and told.num_rows(said) > 1:
-        num_samples = told.num_rows(said)
-    cond = self._cond(num_samples, labels, said, name)
-    if most is not None and most < num_samples:
-      cond, num_samples = jax.tree.map(lambda a: a[:most], cond), most
-    return cond, num_samples
-
-  def _tableau(self, how):
-    names = tuple(self.say(name) for name in ("solver", "grid", "restart"))
-    return generate.make_tableau(
-      self.objective, how.solver, how.grid, how.num_steps, names, how.restart
-    )
-
-  def _predict(self, how):
-    """The predictor of settings, with guidance and thresholding."""
-    generate.clipped(None, how.clip, self.say("clip"))  # refuses, at once
-    guiding = {}
-    if how.guidance_interval is not None:
-      guiding["interval"] = tuple(how.guidance_interval)
-    if how.weak is not None:
-      guiding["weak"] = self._weak(how.weak)
-    predict = generate.make_predict(
-      self.recipe,
-      self.params,
-      how.guidance,
-      null=self._null(how),
-      rescale=how.guidance_rescale,
-      plus_plus=how.cfg_plus_plus,
-      batched=how.batched_guidance,
-      **guiding,
-    )
-    return generate.clipped(predict, how.clip, self.say("clip"))
-
-  def _null(self, how):
-    """What the reference is told, or None where there is none."""
-    known = self.card.conditions
-    if not (how.is_guided and known) or how.weak is not None:
-      return None
-    if conditions_lib.is_label_only(known) and how.negative_label is not None:
-      return how.negative_label
-    names = conditioning.guided(self.config, known, how.guided)
-    null = conditions_lib.without(known, names)
-    if how.negative_label is not None:
-      null = {**null, conditions_lib.LABEL: np.int32(how.negative_label)}
-    return null
-
-  def _weak(self, weak):
-    """The predictor of a weaker run on data like ours."""
-    if callable(weak):
-      return weak
-    other = weak
-    if not isinstance(weak, Run):
-      from diffflow_jax.runs import loading
-
-      other = loading.opened(weak, say=self.say)
-    ours, theirs = self.card, other.card
-    if ours.shape != theirs.shape:
-      raise Refusal(
-        f"{self.say('weak')}: {other.path} was trained on data of shape "
-        f"{theirs.shape}, and {self.path} of shape {ours.shape}"
-      )
-    if theirs.num_classes not in (0, ours.num_classes):
-      raise Refusal(
-        f"{self.say('weak')}: {other.path} has {theirs.num_classes} classes, "
-        f"and {self.path} {ours.num_classes}"
-      )
-    told, also = (list(c.conditions) for c in (ours, theirs))
-    if theirs.conditions and told != also:
-      raise Refusal(
-        f"{self.say('weak')}: {other.path} is told {', '.join(also)}, and "
-        f"{self.path} {', '.join(told) or 'nothing'}"
-      )
-    return other.predict

@@ -7,6 +7,7 @@ import numpy as np
 
 from diffflow_jax.cli import Refusal, parse_spec, unknown
 from diffflow_jax.process import levels, ranges, schedules
+from diffflow_jax.runs import auto
 from diffflow_jax.runs.settings import MOST_STEPS
 from diffflow_jax.sampling import compose, grids, solvers
 
@@ -25,9 +26,9 @@ def uniform_t(objective, num_steps):
   return _to_data(objective, make, num_steps)
 
 
-def uniform_flow(objective, num_steps, shift=1.0):
-  """Uniform in flow time, or shifted as SD3's, whatever the training was."""
-  return grids.shifted_flow(num_steps, shift, objective.scale)
+def uniform_flow(objective, num_steps, shift=1.0, power=1.0, stretch=1.0):
+  """Uniform in flow time, or its `shifted_flow`, whatever the training was."""
+  return grids.shifted_flow(num_steps, shift, objective.scale, power, stretch)
 
 
 def uniform_cosine(objective, num_steps):
@@ -145,6 +146,10 @@ def adaptive(grid, rtol=1e-5, atol=1e-5):
   return Adaptive(grid[0], grid[-1], rtol, atol)
 
 
+# auto is never called: it is a name to be offered
+OTHERS = {"adaptive": adaptive, "auto": auto.tableau}
+
+
 def make_tableau(
   objective,
   solver,
@@ -156,8 +161,9 @@ def make_tableau(
   """The sampler of a solver and a grid by name.
 
   Args:
-    solver: a name in SOLVERS with settings, "adaptive" with settings, or the
-      .npz file of a learned tableau, which brings its own grid.
+    solver: a name in SOLVERS with settings; "adaptive" with settings; the .npz
+      file of a learned tableau, which brings its own grid; or "auto", which
+      chooses both by num_steps, then the number of evaluations (`runs.auto`).
     names: what a Refusal calls solver, grid and restart.
     restart: (high, low, times) of `compose.restart`, or None.
   Returns:
@@ -172,10 +178,11 @@ def make_tableau(
         f"{names[2]} adds {again} steps to {num_steps}: a sampler takes at "
         f"most {MOST_STEPS}"
       )
+  if auto.is_auto(solver):
+    make = lambda *pair: make_tableau(objective, *pair)
+    return auto.tableau(make, solver, num_steps, names[0])
   levels = lambda: call(names[1], grid, GRIDS, objective, num_steps)
-  make = lambda grid: call(
-    names[0], solver, solvers.SOLVERS | {"adaptive": adaptive}, grid
-  )
+  make = lambda grid: call(names[0], solver, solvers.SOLVERS | OTHERS, grid)
   if solver.endswith(".npz"):
     try:
       return solvers.named(solver)()

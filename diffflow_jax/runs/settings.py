@@ -24,7 +24,8 @@ class Settings:
 
   Attributes:
     solver: a name with settings, as "dpmpp_2m" or "ddim:eta=0.5"; "adaptive";
-      or the .npz file of a learned one, which brings its grid.
+      the .npz file of a learned one, which brings its grid; or "auto", which
+      chooses solver and grid for at most num_steps evaluations.
     grid: a name with settings, as "karras:rho=5"; num_steps: of it.
     restart: (high, low, times) of `compose.restart`.
     guidance: strength; 1 is off.
@@ -198,6 +199,8 @@ def _check_ignored(how, asked, say):
     ignored = ("num_steps", "grid", "restart")
   elif name == "adaptive":
     ignored = ("num_steps", "restart")
+  elif name == "auto":
+    ignored = ("grid", "restart")
   elif how.grid.startswith("file:"):
     ignored, cause = ("num_steps",), f"{say('grid')}={how.grid}"
   for other in ignored:

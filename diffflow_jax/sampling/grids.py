@@ -109,16 +109,26 @@ def _in_time(schedule, scale, t, to_zero):
   return to_data(on_host(at, schedule, t), scale)
 
 
-def shifted_flow(num_steps, shift=3.0, scale=levels_lib.linear):
+def shifted_flow(
+  num_steps, shift=3.0, scale=levels_lib.linear, power=1.0, stretch=1.0
+):
   """Flow time t = k r/(1 + (k-1) r), r = 1 - i/N, arXiv:2403.03206 eq. 23.
 
-  k = 1 is uniform flow time; k > 1 takes more steps at high noise.
+  k = 1 is uniform flow time; k > 1 takes more steps at high noise. Not the
+  paper's: r is taken to a power first, so that p > 1 takes more steps at low
+  noise, and a stretch of every log-SNR by s > 1 takes more at both ends,
+
+      t/(1 - t) = k (r/(1 - r))^s,   r = (1 - i/N)^p
+
+  Raises:
+    ValueError: num_steps < 1, or another is not in (0, inf).
   """
   checks.integer("num_steps", num_steps, 1)
-  checks.number("shift", shift, "> 0", lambda k: 0 < k < np.inf)
-  r = np.linspace(1.0, 0.0, num_steps + 1)
-  t = shift * r / ((1.0 - r) + shift * r)
-  return from_t(Flow(), scale, t)
+  for name, value in dict(shift=shift, power=power, stretch=stretch).items():
+    checks.number(name, value, "> 0", lambda k: 0 < k < np.inf)
+  r = np.linspace(1.0, 0.0, num_steps + 1) ** power
+  noise, clean = shift * r**stretch, (1.0 - r) ** stretch
+  return from_t(Flow(), scale, noise / (noise + clean))
 
 
 def karras(

@@ -6,6 +6,8 @@ and the levels of the evaluations, through the scan. It starts from the best
 hand-made solvers, and what is kept is the best on held-out noise.
 """
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,10 @@ from diffflow_jax.sampling.files import load, save
 from diffflow_jax.sampling.tableau import H, sample
 
 __all__ = ["error", "fit_tableau", "hand_made", "load", "save"]
+RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
+SHORT = 0.125  # of the steps, for a run that only compares
+PAYS = 0.95  # of the error, at most, is left where more history is kept
+log = logging.getLogger("diffflow_jax")
 
 
 def error(predict, tableau, z, goal, cond=None):
@@ -30,14 +36,17 @@ def error(predict, tableau, z, goal, cond=None):
   return jnp.mean(jnp.sqrt(square + jnp.finfo(z.dtype).tiny))
 
 
-def _free(params, table):
+def _free(params, table, num_kept):
   """The tableau with the learned corrections.
 
   The noise column stays 0, and so do the columns of predictions that are not
-  made yet. A level moves on its own norm, so that the states keep their scale.
+  made yet or, from num_kept on, not kept. A level moves on its own norm, so
+  that the states keep their scale.
   """
   rows, _, width = params["mix"].shape
-  made = np.arange(width) - H < np.arange(rows)[:, None]
+  column = np.arange(width) - H
+  made = column < np.arange(rows)[:, None]
+  made = made & (column < num_kept)
   mix = table.mix.at[..., :-1].add(jnp.where(made[:, None], params["mix"], 0.0))
   logsnr = table.levels.logsnr
   inside = jnp.isfinite(logsnr)
@@ -53,38 +62,90 @@ def _free(params, table):
   return table.replace(mix=mix, levels=moved)
 
 
-def _trainer(predict, train, valid, num_steps, learning_rate):
-  """A compiled table -> (best table by validation, its error)."""
+def _trainer(predict, train, valid):
+  """(table, rate, steps, num_kept) -> (best table by validation, its error).
+
+  One program, to which all but the table's size are numbers: a short run with
+  another rate compiles nothing.
+  """
   import optax
 
   tx = optax.chain(  # clipped: a sample that changes mode has a huge gradient
-    optax.clip_by_global_norm(1.0),
-    optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps)),
+    optax.clip_by_global_norm(1.0), optax.scale_by_adam()
   )
 
   @jax.jit
-  def train_from(table, train, valid):
-    loss = lambda p, data: error(predict, _free(p, table), *data)
+  def train_from(table, rate, num_steps, num_kept, train, valid):
+    loss = lambda p, data: error(predict, _free(p, table, num_kept), *data)
 
-    def update(carry, _):
+    def update(i, carry):
       params, state, best, least = carry
       seen = loss(params, valid)
       better = seen < least
       best = jax.tree.map(lambda b, p: jnp.where(better, p, b), best, params)
-      grad = jax.grad(loss)(params, train)
-      moves, state = tx.update(grad, state)
-      params = optax.apply_updates(params, moves)
-      return (params, state, best, jnp.where(better, seen, least)), None
+      moves, state = tx.update(jax.grad(loss)(params, train), state)
+      now = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * i / num_steps))
+      params = jax.tree.map(lambda p, m: p - now * m, params, moves)
+      return params, state, best, jnp.where(better, seen, least)
 
     params = dict(
       mix=jnp.zeros_like(table.mix[..., :-1]),
       logsnr=jnp.zeros_like(table.levels.logsnr),
     )
     carry = params, tx.init(params), params, loss(params, valid)
-    (_, _, best, least), _ = jax.lax.scan(update, carry, length=num_steps)
-    return _free(best, table), least
+    _, _, best, least = jax.lax.fori_loop(0, num_steps, update, carry)
+    return _free(best, table, num_kept), least
 
-  return lambda table: train_from(table, train, valid)
+  def run(table, rate, num_steps, num_kept):
+    made, least = train_from(table, rate, num_steps, num_kept, train, valid)
+    return made, float(least)
+
+  return run
+
+
+def _search(fit, table, rates, histories, num_steps):
+  """The rate and the history that short runs from one table speak for.
+
+  The rates in turn with the least history, until one is worse than one that
+  helped; then more history with the best rate, as long as it takes PAYS off
+  the error.
+
+  Returns:
+    (rate, num_kept, [{rate, num_kept, error} of every run]); no run where there
+    is no choice.
+  """
+  tried = []
+  if len(rates) * len(histories) == 1:
+    return rates[0], histories[0], tried
+
+  def short(rate, num_kept):
+    least = fit(table, rate, num_steps, num_kept)[1]
+    found = dict(learning_rate=rate, num_kept=num_kept, error=least)
+    tried.append(found)
+    log.info("fit_tableau: %d steps of %s", num_steps, found)
+    return least
+
+  rate, least, num_kept = rates[0], np.inf, histories[0]
+  for one in rates:
+    now = short(one, num_kept)
+    if now < least:
+      rate, least = one, now
+    elif now > least:
+      break
+  for more in histories[1:]:
+    now = short(rate, more)
+    if now > PAYS * least:
+      break
+    num_kept, least = more, now
+  return rate, num_kept, tried
+
+
+def _histories(least, most):
+  """least, twice it, … up to most."""
+  sizes = [least]
+  while sizes[-1] < most:
+    sizes.append(min(2 * sizes[-1], most))
+  return sizes
 
 
 def _best_of_each_solver(scores):
@@ -105,7 +166,8 @@ def fit_tableau(
   num_train=2048,
   num_valid=1024,
   num_steps=400,
-  learning_rate=5e-3,
+  learning_rate=RATES,
+  num_kept=None,
   num_starts=3,
   reference=None,
 ):
@@ -118,16 +180,24 @@ def fit_tableau(
     shape: of one sample.
     cond: a pytree with leading axis num_train + num_valid, or None.
     num_train, num_valid: noises to fit to and to choose by.
-    num_steps, learning_rate: of Adam with a cosine decay, gradients clipped.
+    num_steps: of Adam with a cosine decay, gradients clipped.
+    learning_rate: a number, or several, largest first, of which SHORT of the
+      steps from the best start choose one: what is right at 5 evaluations is a
+      hundred times too much at 20.
+    num_kept: how many predictions a row may mix, or None: as many as pay, from
+      those of the hand-made ones on, by short runs too. What a step of sampling
+      reads grows with it.
     num_starts: how many hand-made solvers to start from, the best ones first,
       each on its best grid.
-    reference: the fine Tableau; Heun's with 200 steps of flow time if None.
+    reference: the fine Tableau; Kutta's 3/8 rule with 100 steps if None.
   Returns:
     (Tableau, report): report has the validation errors "hand_made" and
-    "learned", and "started_from", the (solver, grid) that the tableau came
-    from. It is the best hand-made one where learning did not beat it.
+    "learned"; "started_from", the (solver, grid) that the tableau came from;
+    "learning_rate" and "num_kept" as chosen, and "tried", what the short runs
+    came to. It is the best hand-made one where learning did not beat it.
   Raises:
-    ValueError: a count is < 1, or learning_rate is not > 0.
+    ValueError: a count is < 1, a learning rate is not > 0 or there is none, or
+      no hand-made solver keeps so few as num_kept.
   """
   for name, value in dict(
     num_evaluations=num_evaluations,
@@ -135,13 +205,17 @@ def fit_tableau(
     num_valid=num_valid,
     num_steps=num_steps,
     num_starts=num_starts,
+    num_kept=1 if num_kept is None else num_kept,
   ).items():
     checks.integer(name, value, 1)
-  checks.number("learning_rate", learning_rate, "> 0", lambda r: r > 0)
+  rates = tuple(np.atleast_1d(learning_rate).tolist())
+  for rate in rates or (learning_rate,):
+    checks.number("learning_rate", rate, "> 0", lambda r: 0 < r < np.inf)
   start, end = (jax.tree.map(float, levels[i]) for i in (0, -1))
   start, end = (levels_lib.Level(l.logsnr, *_vp(l)) for l in (start, end))
   if reference is None:
-    reference = solvers.heun(candidate_grids(start, end, 200)["flow"])
+    fine = candidate_grids(start, end, 100)["flow_power_1.5"]
+    reference = solvers.rk38(fine)
   total = num_train + num_valid
   keys = noise.keys(key, 0, total)
   dtype = jnp.result_type(float)
@@ -152,7 +226,14 @@ def fit_tableau(
     for part in (slice(num_train), slice(num_train, total))
   )
   tables = hand_made(start, end, num_evaluations)
-  kept = max(num_evaluations, *(t.num_kept for t in tables.values()))
+  if num_kept is not None:
+    tables = {n: t for n, t in tables.items() if t.num_kept <= num_kept}
+    if not tables:
+      raise ValueError(
+        f"num_kept must be that of some solver, at least 1, not {num_kept}"
+      )
+  used = max(t.num_kept for t in tables.values())
+  kept = num_kept or max(num_evaluations, used)
   fits = lambda t: compose.pad(t, num_evaluations, kept)  # one compilation
   scores = {
     name: float(error(predict, fits(t), *valid)) for name, t in tables.items()
@@ -160,15 +241,29 @@ def fit_tableau(
   starts = _best_of_each_solver(scores)
   least, name = scores[starts[0]], starts[0]
   hand, table = least, tables[name]
-  fit = _trainer(predict, train, valid, num_steps, learning_rate)
-  for tried in starts[:num_starts]:
-    wide = tables[tried].replace(mix=compose.widen(tables[tried].mix, kept))
-    made, seen = fit(jax.tree.map(lambda a: jnp.asarray(a, dtype), wide))
-    if seen < least:
-      least, name, table = float(seen), tried, made
-  return jax.tree.map(np.asarray, table), dict(
-    hand_made=hand, learned=least, started_from=name
+  wide = lambda name: jax.tree.map(
+    lambda a: jnp.asarray(a, dtype),
+    tables[name].replace(mix=compose.widen(tables[name].mix, kept)),
   )
+  fit = _trainer(predict, train, valid)
+  histories = [kept] if num_kept else _histories(used, kept)
+  short = max(1, round(SHORT * num_steps))
+  rate, keeps, tried = _search(fit, wide(name), rates, histories, short)
+  for start_name in starts[:num_starts]:
+    made, seen = fit(wide(start_name), rate, num_steps, keeps)
+    if seen < least:
+      mix = jnp.delete(made.mix, np.arange(H + keeps, H + kept), axis=-1)
+      least, name, table = seen, start_name, made.replace(mix=mix)
+  report = dict(
+    hand_made=hand,
+    learned=least,
+    started_from=name,
+    learning_rate=rate,
+    num_kept=keeps,
+    tried=tried,
+  )
+  log.info("fit_tableau: %s", report)
+  return jax.tree.map(np.asarray, table), report
 
 
 def _vp(lv):

@@ -119,11 +119,13 @@ def check_memory(run, like):
     ("config.batch_size", run.config.batch_size),
     ("config.sampler.num_samples", run.config.sampler.num_samples),
   ):
-    check_examples(name, num, run.card.shape)
+    check_examples(name, num, run.card)
   memory.need("the parameters, their averages, gradient and optimiser", state)
 
 
-def check_examples(name, num, shape):
+def check_examples(name, num, card):
   """Refuses more examples at a time than a device can hold."""
   # at least x, eps, z, the target, the prediction and its gradient
-  memory.need(f"{name} = {num}", 6 * 4 * num * math.prod(shape))
+  example = 6 * 4 * math.prod(card.shape)
+  example += memory.of_conditions(card.conditions)
+  memory.need(f"{name} = {num}", num * example)

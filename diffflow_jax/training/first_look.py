@@ -84,10 +84,13 @@ def lines(run, found):
 def save_picture(path, run, found):
   """A batch as the network sees it, as a PNG."""
   from diffflow_jax import plots
+  from diffflow_jax.plots import tiles
 
   size = min(run.config.batch_size, 1000 if len(run.card.shape) == 1 else 48)
-  x, labels = inspection.as_seen(run.dataset, run.config.seed, size)
-  plots.save_batch(path, x, labels, run.card.class_names, found.summary())
+  x, labels, cond = inspection.as_seen(run.dataset, run.config.seed, size)
+  beside = tiles.told(run.card.conditions, cond, x.shape[1:-1])
+  title = found.summary()
+  plots.save_batch(path, x, labels, run.card.class_names, title, beside)
 
 
 def write(run, found, workdir, folder, writer):

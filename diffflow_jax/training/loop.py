@@ -5,6 +5,7 @@ import dataclasses
 import os
 
 import jax
+import numpy as np
 
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.objective import parameters
@@ -235,6 +236,7 @@ def _picture(state, step, run, told, writer, folder, active):
   how, known = run.config.sampler, run.card.conditions
   names = conditioning.guided(run.config, known)
   objective = parameters.settled(run.objective, state.ema[0])
+  cond = conditions_file.cond(told, known, how.num_samples)
   samples, labels = generate.generate(
     run,
     generate.make_predict(
@@ -246,18 +248,16 @@ def _picture(state, step, run, told, writer, folder, active):
     generate.make_tableau(objective, how.solver, how.grid, how.num_steps),
     num_samples=how.num_samples,
     seed=run.config.seed,
-    cond=conditions_file.cond(told, known, how.num_samples),
+    cond=cond,
   )
   if not active:
     return
-  from diffflow_jax.plots.class_grid import class_grid
+  from PIL import Image  # comes with matplotlib
 
   directory = os.path.join(folder, "samples")
   path = os.path.join(directory, f"step_{step:08d}.png")
   with metrics.patiently(path):
     os.makedirs(directory, exist_ok=True)
-    generate.save_picture(path, run, samples, labels)
-  if len(run.card.shape) == 3:
-    writer.picture(
-      step, "samples", class_grid(samples, labels, run.card.class_names)
-    )
+    generate.save_picture(path, run, samples, labels, cond)
+    with Image.open(path) as picture:
+      writer.picture(step, "samples", np.asarray(picture.convert("RGB")))

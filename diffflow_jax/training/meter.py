@@ -1,6 +1,7 @@
 """How fast a run is: examples/s, FLOP/s, share of the peak, waits."""
 
 import math
+import re
 
 import jax
 import jax.extend
@@ -8,32 +9,61 @@ import jax.numpy as jnp
 
 from diffflow_jax.process import conditions
 
-# dense bf16 FLOP/s of one chip, from the vendors' data sheets
+# dense bf16 FLOP/s of one chip with float32 sums, from the data sheets of their
+# vendors, by the name that the driver gives
 PEAK_FLOPS = {
+  "NVIDIA A10": 125e12,
+  "NVIDIA A10G": 70e12,
+  "NVIDIA A30": 165e12,
+  "NVIDIA A40": 149.7e12,
   "NVIDIA A100": 312e12,
+  "NVIDIA L4": 121e12,
+  "NVIDIA L40": 181e12,
+  "NVIDIA L40S": 362e12,
   "NVIDIA H100": 989e12,
+  "NVIDIA H100 PCIe": 756e12,
+  "NVIDIA H100 NVL": 835e12,
   "NVIDIA H200": 989e12,
+  "NVIDIA H200 NVL": 835e12,
+  "NVIDIA GH200": 989e12,
+  "NVIDIA B200": 2250e12,
+  "NVIDIA GB200": 2500e12,
+  "NVIDIA RTX A6000": 154.8e12,
+  "NVIDIA RTX 6000 Ada Generation": 364.2e12,
+  "NVIDIA GeForce RTX 3090": 71e12,
+  "NVIDIA GeForce RTX 4090": 165.2e12,
+  "NVIDIA GeForce RTX 5090": 209.5e12,
   "TPU v4": 275e12,
   "TPU v5 lite": 197e12,
   "TPU v5p": 459e12,
   "TPU v6 lite": 918e12,
 }
+OTHER_CHIPS = {"Ti", "D", "Laptop", "MIG"}  # of the same first words
+
+
+def peak_of(device_kind):
+  """(data sheet's name, peak) of a device by its first words, or None."""
+  words = re.split(r"[ -]", device_kind)
+  for count in range(len(words), 1, -1):
+    name = " ".join(words[:count])
+    if name in PEAK_FLOPS and not OTHER_CHIPS & set(words[count:]):
+      return name, PEAK_FLOPS[name]
+  return None
 
 
 def peak_flops(device_kind):
   """The peak of a device by the start of its name, or None if unknown."""
-  for name, peak in PEAK_FLOPS.items():
-    if device_kind.startswith(name):
-      return peak
-  return None
+  found = peak_of(device_kind)
+  return found and found[1]
 
 
 def model_flops(apply, params, dataset, batch_size):
   """FLOPs of the matrix products of a training step: three forward passes.
 
+      3 batch Σ 2 (multiply-adds of a product, a convolution, an attention)
+
   Counted from the traced network, so that recomputation, accumulation, the mesh
-  and the backend's own counting make no difference. Attention by cuDNN is one
-  primitive, whose products (5 % of a DiT-B/2's) are left out.
+  and the backend's own counting make no difference.
   """
   z = jax.ShapeDtypeStruct((1, *dataset.shape), jnp.float32)
   logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
@@ -55,6 +85,9 @@ def _matmul_flops(jaxpr):
       kernel = eqn.invars[1].aval
       features = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
       total += 2 * size * kernel.size // features
+    elif eqn.primitive.name.startswith("dot_product_attention_fwd"):  # cuDNN's
+      q, k = (v.aval for v in eqn.invars[:2])  # (batch, tokens, heads, size)
+      total += 2 * 2 * q.size * k.shape[1]
     times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
     inner = jax.extend.core.jaxprs_in_params(eqn.params)
     total += times * sum(_matmul_flops(j) for j in inner)

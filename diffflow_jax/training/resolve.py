@@ -8,6 +8,7 @@ network that does not fit the data.
 import dataclasses
 from typing import Any
 
+from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import card as card_lib, datasets, recipe
 from diffflow_jax.runs.lookup import choose
 from diffflow_jax.training import checks
@@ -38,10 +39,16 @@ def resolve(config):
 
   checks.check_ranges(config)
   dataset, held_out = datasets.of(config)
+  card = card_lib.of(dataset)
   if held_out is not None:  # drawn and judged in one piece
-    checks.check_examples("config.held_out.num", held_out[1], dataset.shape)
+    checks.check_examples("config.held_out.num", held_out[1], card)
   tx, learning_rate = make_optimizer(config)
-  known = recipe.resolve(config, card_lib.of(dataset))
+  known = recipe.resolve(config, card)
+  if config.sampler.solver == "auto" and config.sampler.grid != "auto":
+    raise Refusal(
+      "config.sampler.grid must be 'auto' where the solver is, which chooses "
+      f"it, not {config.sampler.grid!r}"
+    )
   generate.make_tableau(  # refuses what it cannot make
     known.objective,
     config.sampler.solver,

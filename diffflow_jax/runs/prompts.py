@@ -9,7 +9,6 @@ if training dropped it.
 """
 
 from collections.abc import Mapping
-import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,6 @@ from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions as conditions_lib
 from diffflow_jax.process.conditions import Given, mask_name, mask_shape
 from diffflow_jax.runs.settings import said as shown
-from diffflow_jax.store import paths
 
 
 def rows(cond, index):
@@ -27,43 +25,6 @@ def rows(cond, index):
   types = {"i": jnp.int32, "b": jnp.bool_}
   one = lambda a: jnp.asarray(a[index], types.get(a.dtype.kind, jnp.float32))
   return jax.tree.map(one, cond)
-
-
-def from_file(path, name):
-  """{name: array or (array, mask)} of an .npz: text and text_mask, say.
-
-  Args:
-    name: what a message calls it.
-  Raises:
-    Refusal: there is no such file, or it is damaged.
-  """
-  try:
-    arrays = unpack(paths.read(path))
-  except FileNotFoundError as error:
-    raise Refusal(f"{name}: there is no file {path}") from error
-  except OSError as error:
-    raise Refusal(f"{name}: {path}: {paths.reason(error)}") from error
-  except ValueError as error:
-    raise Refusal(f"{name}: {path} {error}") from error
-  return paired(arrays)
-
-
-def unpack(data):
-  """{name: array} of the bytes of an .npz; nothing is unpickled.
-
-  Raises:
-    ValueError: they are none, or damaged.
-  """
-  import io
-
-  try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (
-    OSError, ValueError, EOFError, AttributeError, KeyError,
-    NotImplementedError, zipfile.BadZipFile,
-  ) as error:  # fmt: skip
-    raise ValueError("is no .npz of arrays, or is damaged") from error
 
 
 def examples(dataset, seed, num, index=None):
