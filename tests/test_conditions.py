@@ -112,6 +112,9 @@ F = np.ones((6, 3), np.float32)
     ({"i": np.ones((6, 3, 3, 1))}, "grid of 3x3, .*not divide x's of 4x4"),
     ({"i": np.ones((6, 8, 8, 1))}, "grid of 8x8, which does not divide"),
     ({"i": np.ones((6, 3, 32, 32))}, "channels came first: give np.moveaxis"),
+    ({"i": np.ones((6, 1, 2, 2))}, "channels came first: give np.moveaxis"),
+    ({"i": F[:, :2].repeat(2, 1).reshape(6, 2, 2)}, "may be a sequence or, be"),
+    ({"v": F[:, :0]}, r"a vector cannot have the shape \(0,\)"),
     ({"i": np.ones((6, 2, 2, 1), int)}, "i holds int64, but must be floa"),
   ],
 )
@@ -135,6 +138,16 @@ def test_what_a_shape_does_not_say_has_to_be_said():
     make(low="vector")
   with pytest.raises(ValueError, match="kinds names 'high', which is not giv"):
     make(high="image")
+  grey = np.arange(24.0).reshape(6, 2, 2)
+  for kind, shape in (("image", (2, 2, 1)), ("sequence", (2, 2))):
+    small = data.Arrays(X, given={"low": grey}, kinds={"low": kind})
+    assert small.conditions["low"] == Condition(kind, shape)
+    told = small.take(np.arange(6))["low"]
+    np.testing.assert_array_equal(told.reshape(grey.shape), grey)
+  # no picture of X: one side is 2 of 4, the other 1 of 4; or 3 of 4
+  for other in (grey[:, :1], np.ones((6, 3, 3))):
+    known = data.Arrays(X, given={"text": other}).conditions
+    assert known["text"] == Condition("sequence", other.shape[1:])
   with pytest.raises(ValueError, match="flip would turn x and not its image"):
     made.arrays(flip=True)
 

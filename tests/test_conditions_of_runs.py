@@ -166,6 +166,10 @@ def test_what_is_left_out_was_not_said(run):
       dict(conditions={"power": np.ones((2, 2)), "text": np.ones((3, 3, 5))}),
       "must have rows of as many samples: 2 of power, 3 of text",
     ),
+    (
+      dict(conditions={"power": np.ones((4, 2)), "label": [0, 1, 2]}),
+      "must have rows of as many samples: 3 of label, 4 of power",
+    ),
     (dict(num_samples=2, conditions=SAID), "4 rows of label for 2 samples"),
     (dict(conditions=SAID, labels=1), "holds label: leave labels out"),
     (dict(conditions=SAID, held_out=[1]), "give conditions or held_out, not b"),
@@ -245,6 +249,8 @@ def test_an_export_takes_them_along_and_its_sampler_is_told(run, tmp_path):
   said = {"label": SAID["label"], "power": SAID["power"]}
   want = run.sample(4, conditions=said, guidance=2.0)
   np.testing.assert_allclose(draw(key, said), want, atol=1e-5)
+  cond = run.cond(4, conditions=said)
+  np.testing.assert_array_equal(draw(key, cond), draw(key, said))
   # and with jax alone, as its README says
   called = re.search(r"sampler.call\((.*)\)\n", text)[1]
   assert eval(f"[{called}]", {"jax": jax, "np": np})[1].keys() == {
@@ -256,6 +262,11 @@ def test_an_export_takes_them_along_and_its_sampler_is_told(run, tmp_path):
     ({**said, "text": np.ones((4, 5))}, r"text must have shape \(4, 3, 5\), n"),
     ({"power": SAID["power"]}, r"labels must have shape \(4,\), not None"),
     ({**said, "label": np.array([0, 1, 2, 3])}, r"labels\[3\] is no class: 3"),
+    ({**said, "power": np.full((4, 2), np.nan)}, "power holds NaN or infinity"),
+    (
+      {**said, "power": (SAID["power"], np.ones(4))},
+      "power_mask must hold bools, True where it is said, not float64",
+    ),
   ):
     with pytest.raises(ValueError, match=message):
       draw(key, told)
@@ -397,7 +408,9 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
       dict(conditions=dict(label=dict(dropout=0.5))),
       "label.dropout = 0.5 and config.label_dropout = 0.1 are of the same",
     ),
-    (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\], not -1"),
+    (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\), not -1"),
+    (dict(drop_all=1.0), r"config.drop_all must be in \[0, 1\), not 1"),
+    (dict(conditions=dict(text=dict(dropout=1))), "text.dropout must be in"),
     (dict(network=dict(name=f"{__name__}:small")), "take an argument c"),
     (
       dict(dataset=dict(name="moons"), conditions={}, held_out=dict(num=0)),

@@ -322,6 +322,7 @@ def test_settings_that_cannot_work_are_refused(name, settings, message):
       r"attention must be at sides out of \[6, 3\], not 4",
     ),
     (networks.DiT(patch=4), "divisible by the patch of 4, not 6 x 8"),
+    (networks.MLP(), r"MLP takes points \(batch, d\), not z of shape \(1, 6"),
   ],
 )
 def test_images_that_do_not_fit_are_refused(network, message):

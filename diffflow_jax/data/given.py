@@ -153,8 +153,8 @@ def _held(name, entry, kind, num, shape):
   value = _array(name, value)
   if len(value) != num:
     raise ValueError(f"{name} has {len(value)} rows for {num} examples")
-  if value.ndim == 3 and value.dtype == np.uint8 and len(shape) == 3:
-    value = value[..., None]  # pictures of one channel, as x's may be
+  if value.ndim == 3 and _is_grey(name, value, kind, shape):
+    value = value[..., None]
   kind = _kind(name, value, kind, shape)
   if kind == "label":
     if mask is not None:
@@ -190,6 +190,20 @@ def _array(name, value):
       f"{name} must have a row for each example, not be a number"
     )
   return value
+
+
+def _is_grey(name, value, kind, shape):
+  """Whether (num, h, w) are pictures of one channel, as x's may be."""
+  if len(shape) != 3:
+    return False
+  if kind is None and value.dtype != np.uint8:
+    if _ratio(value.shape[1:], shape[:-1]) is None:
+      return False
+    raise ValueError(
+      f"{name} of shape {value.shape} may be a sequence or, beside images, one "
+      f'of one channel: say kinds={{"{name}": "sequence"}} or "image"'
+    )
+  return kind in (None, "image")
 
 
 def _kind(name, value, kind, shape):
@@ -231,7 +245,7 @@ def _check_type(name, value, kind):
 def misfit(shape, of):
   """Why an image condition does not fit examples of a shape, or None."""
   grid, wanted = shape[:-1], of[:-1]
-  if len(shape) == 3 and layout.looks_channels_first(shape):
+  if _is_channels_first(shape, wanted):
     return (
       f"of shape {shape} looks as if channels came first: give "
       "np.moveaxis(images, 1, -1)"
@@ -243,6 +257,23 @@ def misfit(shape, of):
     return None
   ours, theirs = ("x".join(map(str, g)) for g in (grid, wanted))
   return f"is on a grid of {ours}, which does not divide x's of {theirs}"
+
+
+def _is_channels_first(shape, wanted):
+  """Whether channels come first: by the shape alone, or by x's grid."""
+  if len(shape) == 3 and layout.looks_channels_first(shape):
+    return True
+  few = shape[0] <= layout.MOST_CHANNELS
+  as_it_is, turned = _ratio(shape[:-1], wanted), _ratio(shape[1:], wanted)
+  return few and as_it_is is None and turned is not None
+
+
+def _ratio(grid, wanted):
+  """How much coarser a grid is, along each axis alike; None if it is not."""
+  ratios = {w / g if g else 0 for g, w in zip(grid, wanted, strict=False)}
+  alike = len(grid) == len(wanted) and len(ratios) == 1
+  ratio = ratios.pop() if alike else 0
+  return int(ratio) if ratio and ratio == int(ratio) else None
 
 
 def _mask(name, mask, num, condition):

@@ -36,6 +36,11 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, z, logsnr, cond=None):
+    if z.ndim != 2:
+      raise ValueError(
+        f"MLP takes points (batch, d), not z of shape {z.shape}: UNet and DiT "
+        "take series, images and video"
+      )
     named = told.named(self.conditions)
     cond = told.read(named, cond, z)
     tokens = told.Sequences(self.width, named)(cond)

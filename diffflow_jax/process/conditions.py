@@ -70,7 +70,7 @@ class Condition:
         )
     object.__setattr__(self, "shape", tuple(map(int, self.shape)))
     axes = {"label": (0,), "vector": (1,), "sequence": (2,), "image": (2, 3, 4)}
-    if len(self.shape) not in axes[self.kind]:
+    if len(self.shape) not in axes[self.kind] or min(self.shape, default=1) < 1:
       raise ValueError(f"a {self.kind} cannot have the shape {self.shape}")
     if (self.num_classes > 0) != (self.kind == "label"):
       raise ValueError(

@@ -46,7 +46,7 @@ def resolve(config, card):
           f"{unknown(key, SETTINGS)}"
         )
     in_range(
-      f"config.{field}.dropout", settings.get("dropout", 0.0), "in [0, 1]"
+      f"config.{field}.dropout", settings.get("dropout", 0.0), "in [0, 1)"
     )
     null = settings.get("null", known[name].null)
     need(null in NULLS, f"{field}.null", null, " or ".join(NULLS))
@@ -54,7 +54,7 @@ def resolve(config, card):
       _check_label(config, settings)
     known[name] = dataclasses.replace(known[name], null=null)
   together = config.get("drop_all", 0.0)
-  in_range("config.drop_all", together, "in [0, 1]")
+  in_range("config.drop_all", together, "in [0, 1)")
   if together and not asked(known):
     raise Refusal(
       f"config.drop_all = {together:g} has no effect: the data has no condition"

@@ -117,8 +117,9 @@ def load_exported(path):
   Returns:
     A function of a key and of labels (batch,), of the key alone for a run
     without classes, or of a key and {name: array or (array, mask)} for a run of
-    more conditions, where what is left out is not said; it returns float32
-    NumPy samples (batch, ...), and raises a ValueError for what does not fit.
+    more conditions, as `Run.cond` gives it too; but for labels, what is left
+    out is not said. It returns float32 NumPy samples (batch, ...), and raises a
+    ValueError for what does not fit.
   Raises:
     Refusal: there is no such file, or it is no exported sampler.
   """
@@ -189,15 +190,21 @@ def _arrays(told, wanted):
     if masked not in wanted:  # a label
       arrays[name] = _labels(told.get(name), [wanted[name]])[0]
       continue
-    value, mask = _value_and_mask(
-      told.get(name), wanted[name].shape, wanted[masked].shape
-    )
-    arrays |= {name: value, masked: mask}
-  for name, array in arrays.items():
-    if array.shape != wanted[name].shape:
+    shape, mask_shape = wanted[name].shape, wanted[masked].shape
+    value, mask = _value_and_mask(told.get(name), shape, mask_shape)
+    for key, array in ((name, value), (masked, mask)):
+      if array.shape != wanted[key].shape:
+        raise ValueError(
+          f"{key} must have shape {wanted[key].shape}, not {array.shape}"
+        )
+    if mask.dtype != np.bool_:
       raise ValueError(
-        f"{name} must have shape {wanted[name].shape}, not {array.shape}"
+        f"{masked} must hold bools, True where it is said, not {mask.dtype}"
       )
+    said = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
+    if not np.isfinite(np.where(said, value, 0.0)).all():
+      raise ValueError(f"{name} holds NaN or infinity")
+    arrays |= {name: value, masked: mask}
   return arrays
 
 
@@ -205,8 +212,10 @@ def _value_and_mask(entry, shape, mask_shape):
   """(value, mask) of an entry; of None, what is not said."""
   if entry is None:
     return np.zeros(shape, np.float32), np.zeros(mask_shape, bool)
+  if isinstance(entry, conditions.Given):  # of `Run.cond`
+    entry = entry.value, entry.mask
   value, mask = entry if isinstance(entry, tuple) else (entry, None)
-  mask = np.ones(mask_shape, bool) if mask is None else np.asarray(mask, bool)
+  mask = np.ones(mask_shape, bool) if mask is None else np.asarray(mask)
   return np.asarray(value, np.float32), mask
 
 

@@ -106,11 +106,7 @@ def check(conditions, said, never, name):
         settled[one] = _settled(condition, said[one])
       except ValueError as error:
         raise Refusal(f"{name}: {one} {error}") from error
-  lengths = {
-    one: _length(entry)
-    for one, entry in settled.items()
-    if known[one].kind != "label"
-  }
+  lengths = {one: _length(entry) for one, entry in settled.items()}
   if len(set(lengths.values()) - {1}) > 1:
     text = ", ".join(f"{n} of {one}" for one, n in lengths.items())
     raise Refusal(f"{name} must have rows of as many samples: {text}")
