@@ -142,6 +142,19 @@ def test_what_is_left_out_was_not_said(run):
   assert labels is None
 
 
+def test_what_was_dropped_only_with_all_else_is_warned_of(run, caplog):
+  """small has no rate of its own, drop_all alone drops it."""
+  three = {"text": np.ones((1, 3, 5)), "label": [1], "power": np.ones((1, 2))}
+  run.cond(2, conditions=three)
+  assert "conditions says nothing of small: training dropped" in caplog.text
+  caplog.clear()
+  run.cond(
+    2, conditions={"small": np.ones((1, *run.card.conditions["small"].shape))}
+  )
+  run.cond(2, conditions={})  # as all together were dropped
+  assert not caplog.text
+
+
 @pytest.mark.parametrize(
   "settings,message",
   [

@@ -9,6 +9,7 @@ in training and in sampling, and cannot be guided by.
 """
 
 import dataclasses
+import logging
 
 from diffflow_jax.cli import Refusal, unknown
 from diffflow_jax.process.conditions import (
@@ -19,6 +20,7 @@ from diffflow_jax.process.conditions import (
 )
 from diffflow_jax.runs.checks import in_range, need
 
+log = logging.getLogger("diffflow_jax")
 SETTINGS = ("dropout", "null")
 
 
@@ -121,6 +123,24 @@ def guided(config, conditions, names=None):
         f"{name}, which {field} = 0 never trains"
       )
   return tuple(names)
+
+
+def warn_of_unseen(config, conditions, said, name):
+  """Says so where what was left out was never left out alone in training.
+
+  Args:
+    said: names of what was said; name: what a message calls it all.
+  """
+  own, together = rates(config, conditions)
+  lacks = [one for one in own if one not in said]
+  unseen = [one for one in lacks if not own[one]]
+  if together and unseen and set(lacks) < set(own):
+    log.warning(
+      "%s says nothing of %s: training dropped that only together with all "
+      "else, so the network never saw the like",
+      name,
+      ", ".join(unseen),
+    )
 
 
 def check_guidance(config, conditions):

@@ -80,7 +80,10 @@ def _said(run, conditions, labels, held_out):
   if labels is not None:
     never = [name for name in never if name != conditions_lib.LABEL]
   said = {} if conditions is None else conditions
-  return prompts.check(known, said, never, name), name
+  settled = prompts.check(known, said, never, name)
+  all_said = [*settled, *([] if labels is None else [conditions_lib.LABEL])]
+  conditioning.warn_of_unseen(run.config, known, all_said, name)
+  return settled, name
 
 
 def _cond(run, num_samples, labels, said, name):
