@@ -11,7 +11,7 @@ from tests.test_solvers import ALL, DETERMINISTIC, Z, run, uneven
 FINE = 320
 # the error that a solver of each order has on this grid, with room
 ALLOWED = {1: 0.1, 2: 3e-3, 3: 3e-4, 4: 1e-6}
-BY_SIGMA = "dpmpp unip adjusted sde".split()
+BY_SIGMA = "dpmpp dpm_2 unip adjusted sde".split()
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
