@@ -50,7 +50,8 @@ def u(lv):
   if lv.dalpha is None:
     raise ValueError(
       "target u = dz/dt needs a level with a clock: make it with "
-      "level(schedule, scale, t) or at_logsnr(scale, logsnr, schedule)"
+      "level(schedule, scale, t) or at_logsnr(scale, logsnr, schedule); a "
+      "network of rectified flow predicts target flow, which needs none"
     )
   return lv.dalpha, lv.dsigma
 
