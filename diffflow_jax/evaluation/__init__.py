@@ -26,6 +26,7 @@ from diffflow_jax.evaluation.fid import (
   frechet_floor,
   frechet_of_gaussians,
 )
+from diffflow_jax.evaluation.fid_features import inception
 from diffflow_jax.evaluation.held_out import eps_mse_by_logsnr
 from diffflow_jax.evaluation.kernels import (
   energy_distance,
@@ -77,6 +78,7 @@ __all__ = [
   "frechet_floor",
   "frechet_of_gaussians",
   "gaussian_kl",
+  "inception",
   "inception_score",
   "kid",
   "kl",
