@@ -40,6 +40,42 @@ def reader():
   return lambda x: fitted.predict(rows(x)), accuracy
 
 
+# wordings of the kinds trained on by someone who had not tuned those
+BY_ANOTHER_HAND = {
+  "name": (
+    "please show me the digit {}", "someone wrote {} on paper",
+    "this shows a {}", "an image of the number {}", "my handwritten {}",
+    "I would like a {}", "{} drawn with a marker", "the digit is {}",
+  ),
+  "more": (
+    "the number that comes right after {}", "one step above {}",
+    "take {} and add one", "count one further than {}", "{} made larger by one",
+  ),
+  "less": (
+    "the number that comes right before {}", "one step below {}",
+    "take one away from {}", "count one back from {}", "{} made smaller by one",
+  ),
+  "sum": ("please add {} and {}", "how much is {} plus {}?"),
+  "difference": (
+    "how much is {} minus {}?", "start with {} and take away {}",
+  ),
+}  # fmt: skip
+
+
+def by_another_hand(kind):
+  """[(sentence, number), …] of words and pairs that training has."""
+  operands = [words for _, words, _ in sentences.kept(kind)]
+  numbers = [number for _, _, number in sentences.kept(kind)]
+  known = {sentence for sentence, _ in sentences.all_of("train")}
+  said = [
+    (wording.format(*words), number)
+    for words, number in zip(operands, numbers, strict=True)
+    if all(word in sentences.WORDS for word in words)
+    for wording in BY_ANOTHER_HAND[kind]
+  ]
+  return [pair for pair in said if pair[0] not in known]
+
+
 def captions(run, path):
   """Samples that are read as the number that their sentence names."""
   read, accuracy = reader()
@@ -49,6 +85,8 @@ def captions(run, path):
   for text, part in parts.items():
     for kind in sentences.KINDS:
       groups[f"{text}: {kind}"] = sentences.of(part, kind)
+  for kind in BY_ANOTHER_HAND:
+    groups[f"another hand: {kind}"] = by_another_hand(kind)
   for kind, pairs in sentences.UNSEEN.items():
     groups[f"never seen: {kind}"] = pairs
   groups = {name: pairs for name, pairs in groups.items() if pairs}
@@ -64,7 +102,7 @@ def captions(run, path):
     right[name] = is_right[start : start + len(group)]
     start += len(group)
     print(f"{name:25s} {len(group):4d} {right[name].mean():.3f}")
-  for text in ("new sentence", "new pair", "never seen"):
+  for text in ("new sentence", "new pair", "another hand", "never seen"):
     every = np.concatenate([r for name, r in right.items() if text in name])
     print(f"{text + ', all':25s} {len(every):4d} {every.mean():.3f}")
   _captioned(path, samples, pairs, is_right)

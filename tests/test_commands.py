@@ -25,7 +25,7 @@ def refusal(name, *flags):
   with pytest.raises(cli.Refusal) as caught:
     main([name, *map(str, flags)])
   text = str(caught.value)
-  assert "\n" not in text and 10 < len(text) < 400
+  assert "\n" not in text and 10 < len(text) < 700
   return text
 
 

@@ -169,6 +169,15 @@ UNSEEN = {
 }
 
 
+def kept(kind, apart=False):
+  """[(index, words, number), …] that a kind has, or that are kept apart."""
+  return [
+    (i, *operand)
+    for i, operand in enumerate(KINDS[kind][0])
+    if _is_kept_out(kind, i) == apart
+  ]
+
+
 def of(part, kind):
   """[(sentence, number), …] of a kind.
 
@@ -178,23 +187,19 @@ def of(part, kind):
   Args:
     part: "train", "test" or "pairs", of one of KINDS.
   """
-  operands, trained, held_out = KINDS[kind]
+  _, trained, held_out = KINDS[kind]
   apart = part == "pairs"
-  kept = [
-    (i, *operand)
-    for i, operand in enumerate(operands)
-    if _is_kept_out(kind, i) == apart
-  ]
+  several = kept(kind, apart)
 
   def framed(wordings, frames, turn=0):
     return [
       (frames[(i + j + turn) % len(frames)].format(wording.format(*words)), n)
-      for i, words, n in kept
+      for i, words, n in several
       for j, wording in enumerate(wordings)
     ]
 
   if part == "test":
-    start = len(kept) % len(trained)
+    start = len(several) % len(trained)
     again = framed(trained[start : start + 2], HELD_OUT_FRAMES)
     return framed(held_out, FRAMES + HELD_OUT_FRAMES) + again
   if kind in PAIRED or apart:
