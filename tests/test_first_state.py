@@ -157,7 +157,7 @@ def test_every_mesh_has_the_bits_of_one_device():
 
 def test_the_parameters_are_those_of_the_networks_own_init():
   """init(key(seed)) by hand, to rounding: it is compiled otherwise."""
-  net = networks.MLP(width=16, depth=1, num_classes=NUM_CLASSES)
+  net = networks.DiT(width=16, depth=1, num_heads=1, num_classes=NUM_CLASSES)
   inputs = (jnp.zeros((1, 8, 8, 1)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
   want = jax.jit(net.init)(jax.random.key(0), *inputs)["params"]
   jax.tree.map(
