@@ -69,13 +69,12 @@ class Condition:
           f"{getattr(self, name)!r}"
         )
     object.__setattr__(self, "shape", tuple(map(int, self.shape)))
+    one = f"an {self.kind}" if self.kind == "image" else f"a {self.kind}"
     axes = {"label": (0,), "vector": (1,), "sequence": (2,), "image": (2, 3, 4)}
     if len(self.shape) not in axes[self.kind] or min(self.shape, default=1) < 1:
-      raise ValueError(f"a {self.kind} cannot have the shape {self.shape}")
+      raise ValueError(f"{one} cannot have the shape {self.shape}")
     if (self.num_classes > 0) != (self.kind == "label"):
-      raise ValueError(
-        f"a {self.kind} cannot have num_classes = {self.num_classes}"
-      )
+      raise ValueError(f"{one} cannot have num_classes = {self.num_classes}")
 
 
 def of(dataset):
