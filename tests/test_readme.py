@@ -72,7 +72,7 @@ def test_a_dataset_and_a_network_of_ones_own_train_and_sample(tmp_path):
 def test_the_part_on_samplers_runs(tmp_path, monkeypatch):
   part = TEXT[TEXT.index("## Samplers") : TEXT.index("## Add your own")]
   blocks = re.findall(r"```python\n(.*?)```", part, re.S)
-  assert len(blocks) == 4
+  assert len(blocks) == 5
   monkeypatch.chdir(tmp_path)
   scope = {}
   for block in blocks:
