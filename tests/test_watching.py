@@ -63,7 +63,10 @@ def test_weights_and_biases_gets_every_number_and_one_run(
   train.main(["train", TOY, *flags])
   (first, look), *logs = fake.logs  # a batch of the data, before all numbers
   assert first == 0 and look["data"][0] == "image"
-  logged = [{"step": step, **values} for step, values in logs]
+  pictures = [(step, values) for step, values in logs if "samples" in values]
+  assert [step for step, _ in pictures] == [20]
+  assert pictures[0][1]["samples"][0] == "image"
+  logged = [{"step": step, **v} for step, v in logs if "samples" not in v]
   assert logged == metrics.read(tmp_path) and len(logged) == 4
   train.main(["train", TOY, *flags])  # again: the same run there
   first, second = fake.inits
