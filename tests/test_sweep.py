@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import threading
+import time
 import types
 
 import numpy as np
@@ -200,15 +201,15 @@ def test_a_signal_is_passed_on_and_ends_the_sweep(tmp_path, monkeypatch):
     "#!/bin/sh\n"
     "trap 'echo asked > $0.asked; exit 0' TERM\n"
     f"touch {ready}\n"
-    "while :; do sleep 0.05; done\n"
+    "for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done; exit 3\n"
   )
   script.chmod(script.stat().st_mode | stat.S_IXUSR)
   fake = types.SimpleNamespace(executable=str(script))
   monkeypatch.setattr(children, "sys", fake)
 
   def press():
-    while not ready.exists():
-      pass
+    while not (ready.exists() and ours._child):
+      time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
 
   with children.Children() as ours:
