@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import numbers
 import os
+import pathlib
 import sys
 import traceback
 
@@ -16,11 +17,15 @@ import ml_collections
 
 from diffflow_jax.refusals import Refusal
 
+OURS = "diffflow_jax/"  # diffflow_jax/digits is configs/digits.py of ours
+
 
 def load(text, flag="config"):
-  """The ConfigDict of FILE.py or FILE.py:SIZE.
+  """The ConfigDict of FILE.py or FILE.py:SIZE, or of diffflow_jax/NAME[:SIZE].
 
   Args:
+    text: a file; or the name of one of the library's own configs, wherever it
+      is installed, as diffflow_jax/digits.
     flag: of which it is the value, for the message.
   Raises:
     Refusal: there is no such file, it cannot be run, or its get_config() gives
@@ -44,6 +49,8 @@ def called(text, flag, function):
     Refusal: as `load` does.
   """
   path, _, size = text.partition(":")
+  if path.startswith(OURS) and not os.path.exists(path):
+    path = _ours(path.removeprefix(OURS).removesuffix(".py"), flag)
   if os.path.isdir(path):
     raise Refusal(f"--{flag}: {path!r} is a directory, not a file")
   if not os.path.isfile(path):
@@ -58,6 +65,21 @@ def called(text, flag, function):
     what = f"takes no size, as {size!r}" if size else "cannot do without a size"
     raise Refusal(f"--{flag}: {function}() of {path} {what}") from error
   return path, guarded(path, flag, lambda: made(*given))
+
+
+def _ours(name, flag):
+  """The path of a config of the library's own, in a wheel or in a clone."""
+  package = pathlib.Path(__file__).parent
+  for folder in (package / "configs", package.parent / "configs"):
+    files = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if name in files:
+      return str(files[name])
+    if files:
+      raise Refusal(
+        f"--{flag}: {OURS}{name} is none of the library's configs; known: "
+        f"{', '.join(OURS + stem for stem in files)}"
+      )
+  raise Refusal(f"--{flag}: the library's configs are not installed with it")
 
 
 def _with_rate(config):
