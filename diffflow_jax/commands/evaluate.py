@@ -23,9 +23,10 @@ Settings follow a name, as precision_recall:k=5,num=1000.
 A solver is NAME[:setting=value][:STEPS], as in `sample`; auto takes that many
 evaluations. Features: pixels, inception:FILE, dinov2:FILE, classifier:FOLDER or
 module:attribute. The reference is train or held_out of the run's data, a folder
-of images, or an .npz of images (arr_0) or of mu and sigma. --against is another
-run, or a solver as dpmpp_2m:20; differences are of the same noise and labels.
---workdir may be an export, or a run in a bucket.
+of images as folder:PATH, or an .npz of images (arr_0) or of mu and sigma.
+--against is another run, or a solver as dpmpp_2m:20; differences are of equal
+noise and labels. --workdir may be an export, or a run in a
+bucket.
 """
 
 from absl import flags

@@ -5,7 +5,6 @@ samplers, with floors, comparisons, a JSON file and figures.
 """
 
 from diffflow_jax.scoring.metrics import METRICS, better, metrics_of
-from diffflow_jax.scoring.pixels import features_of
 from diffflow_jax.scoring.reference import Reference
 from diffflow_jax.scoring.scores import floors, score
 from diffflow_jax.scoring.subject import Subject
@@ -15,7 +14,6 @@ __all__ = [
   "Reference",
   "Subject",
   "better",
-  "features_of",
   "metrics_of",
   "floors",
   "score",

@@ -4,15 +4,13 @@ import dataclasses
 import os
 import platform
 
-from diffflow_jax import __version__
+from diffflow_jax import __version__, evaluation as library
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import settings as settings_lib
 from diffflow_jax.runs.run import Run
 from diffflow_jax.scoring import (
   compare,
-  features as features_lib,
   likelihood,
-  pixels,
   plan,
   report,
   scores,
@@ -22,6 +20,7 @@ from diffflow_jax.scoring.reference import Reference
 from diffflow_jax.scoring.subject import Subject, check_pair
 from diffflow_jax.store import paths
 
+BYTES = "uint8, 127.5 (x + 1) rounded"
 CHUNKS = "chunks"  # of features, in an evaluation's folder
 
 
@@ -59,8 +58,8 @@ def evaluate(
     labels: gone through over and over; all classes in turn if None.
     features: as "pixels", "inception:FILE" or "classifier:FOLDER"; pixels, or
       coordinates, if None.
-    reference: "train" or "held_out" of the run's data, a folder of images, an
-      .npz of images or statistics, or a data set.
+    reference: "train" or "held_out" of the run's data, "folder:PATH" of images,
+      an .npz of images or statistics, or a data set.
     against: another run (or its path), or a solver, to compare every one with.
     seed: of the noise; batch_size: samples at a time, on all devices together.
     out: None, or a folder or URL for evaluation.json, evaluation.png and the
@@ -80,7 +79,7 @@ def evaluate(
     metrics=plan.listed(metrics, say("metrics")),
     num_samples=settings_lib.integer(num_samples, say("num_samples"), 1),
     labels=None if labels is None else list(map(int, _several(labels))),
-    features=features,
+    features=getattr(features, "name", features),
     reference=reference if isinstance(reference, str) else "a data set",
     against=getattr(against, "path", against),
     seed=settings_lib.seed(seed, say("seed")),
@@ -88,8 +87,12 @@ def evaluate(
   )
   metrics = metrics_of(asked["metrics"], say("metrics"))
   cache = None if out is None else paths.join(out, CHUNKS)
-  used = features_lib.settled(features, run)
-  compared = Reference.of(run.recipe, used, reference, cache, say)
+  used = _features(features, run)
+  stats_will_do = isinstance(reference, str) and reference.endswith(".npz")
+  keep = not stats_will_do or any("rows" in m.needs for m in metrics)
+  compared = Reference.of(
+    run.recipe, used, reference, cache=cache, keep=keep, say=say
+  )
   own = _own(metrics, run, used, cache, compared)
   arms = plan.arms(solvers, num_steps, guidance, say)
   make = lambda run, arm: Subject(run, labels, **arm.settings(**settings))
@@ -112,7 +115,7 @@ def evaluate(
   result = {
     "run": _about(run),
     "asked": asked,
-    "images": pixels.HOW if pixels.are_images(run.card) else None,
+    "images": BYTES if library.are_images(run.card.shape) else None,
     "versions": versions(),
     "reference": {
       **compared.about(),
@@ -142,6 +145,15 @@ def _loaded(run, say):
   return loading.opened(run, say=say)
 
 
+def _features(spec, run):
+  if callable(spec):
+    return spec
+  try:
+    return library.features_of("pixels" if spec is None else spec, run.card)
+  except ValueError as error:
+    raise Refusal(f"{run.say('features')}: {error}") from error
+
+
 def _several(labels):
   return [labels] if isinstance(labels, int) else labels
 
@@ -150,7 +162,9 @@ def _own(metrics, run, features, cache, compared):
   """(train, held-out) References of the run, or None where nothing asks."""
   if not any(m.name in ("memorisation", "bpd") for m in metrics):
     return None
-  of = lambda spec: Reference.of(run.recipe, features, spec, cache, run.say)
+  of = lambda spec: Reference.of(
+    run.recipe, features, spec, cache=cache, say=run.say
+  )
   train = compared if compared.name == "train" else of("train")
   return train, of("held_out") if run.config.get("held_out") else None
 
@@ -226,7 +240,8 @@ def _comparisons(metrics, subjects, rivals, judged):
     names = plan.words(arm), plan.words(other_arm)
     if other.run is not subject.run:
       names = tuple(
-        f"{n} of {s.run.path}" for n, s in zip(names, (subject, other))
+        f"{n} of {s.run.path}"
+        for n, s in zip(names, (subject, other), strict=True)
       )
     for metric in metrics:
       try:

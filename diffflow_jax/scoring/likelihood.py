@@ -24,8 +24,8 @@ from diffflow_jax.scoring.plain import as_plain
 BLURRED, SHARP = 2.85, 6.0  # width over sigma/alpha
 NOISIEST = -10.0  # log-SNR of the chain's prior
 TRACE = (
-  "the noise of the trace's estimate makes the mean of K weights too large, and "
-  "this too small: num_probes=0 takes the exact trace"
+  "too small: the noise of the trace makes the mean of K weights too large; "
+  "num_probes=0 takes the exact trace"
 )
 
 

@@ -28,7 +28,8 @@ class Metric:
     least: rows that both sets must have.
     of: "samples", "law" (samples of data with a closed form) or "run".
     floor: what real data are put in the place of the samples for the floor:
-      "halves" (one against the other), "reference" or None.
+      "halves" (one against the other), "reference", "accuracy" (of the
+      classifier) or None.
     needs: "rows" of the reference, its "moments", "logits", "labels".
   """
 
@@ -147,7 +148,7 @@ def _softmax(logits):
 
 
 def _label_agreement(judged):
-  """Where the classifier's own accuracy is known, its mistakes taken out too."""
+  """And without the classifier's mistakes, where its accuracy is known."""
   features, samples = judged.features, judged.samples
   logits = [features.logits(f).argmax(1) for f in samples.stream()]
   wanted = np.asarray(samples.array("labels"))
@@ -193,7 +194,7 @@ METRICS = {
     Metric(
       "label_agreement",
       _label_agreement,
-      floor="reference",
+      floor="accuracy",
       needs=("logits", "labels"),
     ),
     Metric("mode_shares", laws.mode_shares, of="law", floor="reference"),

@@ -84,8 +84,7 @@ def arms(solvers, num_steps, guidance, say=str):
   strengths = _numbers(guidance, say("guidance"), numbers.Real)
   if steps != [None] and all(a.num_steps is not None for a in one):
     raise Refusal(
-      f"{say('num_steps')} has no effect: every one of {say('solvers')} has its "
-      "own number"
+      f"{say('num_steps')} has no effect: each of {say('solvers')} has its own"
     )
   found = [
     dataclasses.replace(a, num_steps=n, guidance=g)

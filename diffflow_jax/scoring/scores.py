@@ -5,12 +5,13 @@ import hashlib
 
 import numpy as np
 
+from diffflow_jax import evaluation
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import settings as settings_lib
 from diffflow_jax.scoring import likelihood
 from diffflow_jax.scoring.chunks import Rows
 from diffflow_jax.scoring.metrics import Judged
-from diffflow_jax.scoring.reference import featured
+from diffflow_jax.scoring.plain import as_plain
 from diffflow_jax.scoring.sides import Side
 from diffflow_jax.store import paths
 
@@ -58,7 +59,8 @@ def score(
 
 def samples(subject, num, reference, seed, batch_size, cache, drawn):
   """The `Side` of a subject's samples, made where they are not yet."""
-  features, card, folder = reference.features, reference.card, None
+  features, folder = reference.features, None
+  images = evaluation.are_images(reference.card.shape)
   if cache is not None:
     key = repr((subject.fingerprint(), features.fingerprint, seed, batch_size))
     key = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -66,12 +68,16 @@ def samples(subject, num, reference, seed, batch_size, cache, drawn):
 
   def make(first):  # whole batches, so that one program makes all of them
     x, labels, evaluations = subject.draw(first, batch_size, seed)
-    made = featured(features, x, labels, card)
-    return {**made, "evaluations": np.full(len(x), evaluations)}
+    given = evaluation.to_bytes(x) if images else x
+    made = {
+      "features": features(given),
+      "evaluations": np.full(len(x), evaluations),
+    }
+    return made if labels is None else {**made, "labels": labels}
 
   rows = Rows(folder, make, num, batch_size)
   rows.made(drawn)
-  return Side.of(rows)
+  return Side.of_rows(rows)
 
 
 def judge(side, reference, own=None):
@@ -121,6 +127,10 @@ def floors(metrics, reference):
   found = {}
   for metric in metrics:
     if metric.floor is None or metric.of == "run":
+      continue
+    if metric.floor == "accuracy":
+      if (accuracy := reference.features.accuracy) is not None:
+        found[metric.name] = as_plain(accuracy)
       continue
     if metric.floor == "reference":
       judged = judge(reference.side, reference)

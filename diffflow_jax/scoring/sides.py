@@ -1,4 +1,4 @@
-"""A set of features, as metrics take it: streamed, or whole on disk."""
+"""A set of features, as metrics take it: streamed, or whole."""
 
 import functools
 
@@ -10,7 +10,7 @@ PARTS = 10  # disjoint, which tell an error
 
 
 class Side:
-  """Features of samples or of a reference, with labels if there are.
+  """Arrays of samples or of a reference: "features", and "labels" if any.
 
   Attributes:
     num: of rows.
@@ -20,12 +20,18 @@ class Side:
     self.num, self._stream, self._array = num, stream, array
 
   @classmethod
-  def of(cls, rows):
-    """All of a `Rows`."""
+  def of_rows(cls, rows):
+    """All of a `Rows`, whose arrays lie on disk."""
     return cls(rows.num, rows.stream, rows.array)
 
+  @classmethod
+  def of_arrays(cls, arrays):
+    """Of {name: (num, ...)}."""
+    num = len(arrays["features"])
+    return cls(num, lambda name: iter([arrays[name]]), arrays.__getitem__)
+
   def stream(self, name="features"):
-    """An iterable of the rows of one array, some at a time."""
+    """An iterator of the rows of one array, some at a time."""
     return self._stream(name)
 
   def array(self, name="features"):
@@ -46,9 +52,6 @@ class Side:
     """One of so many disjoint parts; of equal numbers, the same rows."""
     return self.rows(np.flatnonzero(sets.part_of(self.num, parts) == i))
 
-  def half(self, i):
-    return self.part(i, 2)
-
   def first(self, num):
     """The first num rows, or all."""
     return self if num >= self.num else self.rows(np.arange(num))
@@ -56,4 +59,4 @@ class Side:
   def rows(self, index):
     """The rows of an array of indices, in memory."""
     take = functools.cache(lambda name: np.asarray(self.array(name)[index]))
-    return Side(len(index), lambda name: [take(name)], take)
+    return Side(len(index), lambda name: iter([take(name)]), take)
