@@ -203,6 +203,28 @@ METRICS = {
     Metric("bpd", likelihood.bpd, of="run", floor=None, needs=("values",)),
   )
 }
+# the numbers of metrics that have others than one of their own name
+_NUMBERS = {
+  "precision_recall": ("precision", "recall"),
+  "density_coverage": ("density", "coverage"),
+  "two_sample": ("two_sample", "jensen_shannon"),
+  "label_agreement": ("label_agreement", "label_reliability"),
+  "memorisation": ("nearer_to_train", "distance_ratio", "authenticity"),
+  "bpd": ("bpd_uniform", "bpd_importance", "bpd_flow", "bpd_variational"),
+}
+
+
+def numbers_of(metrics, features):
+  """Names of all numbers that Metrics give of `Features`, known beforehand."""
+  found = []
+  for metric in metrics:
+    if metric.name == "fid":
+      found += [features.metric, f"{features.metric}_unbiased"]
+    else:
+      found += _NUMBERS.get(metric.name, (metric.name,))
+  return found
+
+
 # which way is better, by how a number's name begins
 _LOWER = (
   "fid", "fd_", "kid", "sliced_wasserstein", "energy", "mmd", "two_sample",

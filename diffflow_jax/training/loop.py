@@ -27,6 +27,7 @@ from diffflow_jax.store import (
   paths,
 )
 from diffflow_jax.training import (
+  evaluating,
   first_look,
   metrics,
   numbers,
@@ -107,6 +108,7 @@ def train(
       progress.note(line)
     for line in first_look.lines(run, found):
       progress.note(line)
+    judge = evaluating.of(run, workdir, state.ema[0])
     with (
       mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
       metrics.Writer(
@@ -134,7 +136,8 @@ def train(
         picture = last or step % config.sample_every == 0
         save = not last and step % config.checkpoint_every == 0
         average = config.snapshot_every and step % config.snapshot_every == 0
-        if log or picture or save or average:
+        judged = judge and (last or step % judge.every == 0)
+        if log or picture or save or average or judged:
           check_alone()
           _check_finite(state, saved)
         line, loss = {}, None
@@ -147,6 +150,11 @@ def train(
           held, loss = numbers.held_out(run, state.ema[0])
           line |= held
           progress.resume()
+        if judged:
+          progress.pause()
+          line |= judge(step, state.ema[0], progress.note)
+          progress.resume()
+        loss = evaluating.loss_of(config, line, loss)
         if line:
           writer.write(step, line)
         if save:
