@@ -9,6 +9,13 @@ NEEDED = ("every", "metrics", "num_samples")
 SAMPLER = ("solver", "grid", "num_steps", "guidance")
 MAY_HAVE = ("features", "reference", "batch_size", *SAMPLER)
 COUNT = ["an integer >= 1", "< 2147483648"]
+MAYBE = ["an integer >= 0", "< 2147483648"]
+
+
+def is_asked(config):
+  """Whether anything is judged while the run trains."""
+  how = config.get("evaluate")
+  return how is not None and how.every > 0
 
 
 def check(config):
@@ -26,7 +33,8 @@ def check(config):
     raise Refusal(
       f"config.evaluate.{key} is not a field of it; {unknown(key, known)}"
     )
-  for key in sorted({"every", "num_samples", "batch_size"} & set(how)):
+  in_range("config.evaluate.every", how.every, MAYBE)
+  for key in sorted({"num_samples", "batch_size"} & set(how)):
     in_range(f"config.evaluate.{key}", how[key], COUNT)
   if "guidance" in how:
     in_range("config.evaluate.guidance", how.guidance, "finite")
@@ -35,7 +43,8 @@ def check(config):
     in_range("config.evaluate.num_steps", how.num_steps, allowed)
   stride = config.steps_per_dispatch
   need(how.every % stride == 0, "evaluate.every", how.every,
-        f"a multiple of config.steps_per_dispatch = {stride}")  # fmt: skip
+        "0 for never, or a multiple of config.steps_per_dispatch = "
+        f"{stride}")  # fmt: skip
   scoring.metrics_of(how.metrics, "config.evaluate.metrics")
 
 
@@ -67,8 +76,10 @@ def _check_by(config, by):
       "config.keep.by must be a number of config.evaluate that is better low, "
       f"or better high, as 'eval/fd_pixels', not {by!r}"
     )
-  if config.get("evaluate") is None:
-    raise Refusal(f"config.keep.by = {by!r} needs config.evaluate")
+  if not is_asked(config):
+    raise Refusal(
+      f"config.keep.by = {by!r} needs config.evaluate.every above 0"
+    )
   if not config.keep.best:
     raise Refusal(f"config.keep.by = {by!r} needs config.keep.best above 0")
 
@@ -80,7 +91,8 @@ def samplers(config):
   grid by itself.
   """
   found = {"sampler": {name: config.sampler[name] for name in SAMPLER}}
-  if (asked := config.get("evaluate")) is not None:
+  if is_asked(config):
+    asked = config.evaluate
     own = {name: asked[name] for name in SAMPLER if name in asked}
     how = found["sampler"] | own
     if how["solver"] == "auto" and "grid" not in own:

@@ -1,7 +1,8 @@
 """Evaluation while a run trains: numbers of its samples in the metrics lines.
 
     config.evaluate = dict(
-      every=1000, metrics="fid,precision_recall", num_samples=2000)
+      every=1000,  # 0 is never
+      metrics="fid,precision_recall", num_samples=2000)
     config.keep = dict(latest=3, every=0, best=1, by="eval/fd_pixels")
 
 Every so many steps, and at the last one, samples of the averaged parameters are
@@ -20,7 +21,7 @@ from diffflow_jax.cli import Failure, Refusal, unknown
 from diffflow_jax.runs.run import Run
 from diffflow_jax.scoring import needed, scores
 from diffflow_jax.store import paths
-from diffflow_jax.training.evaluate_checks import PREFIX, samplers
+from diffflow_jax.training.evaluate_checks import PREFIX, is_asked, samplers
 
 log = logging.getLogger("diffflow_jax")
 
@@ -28,9 +29,8 @@ FOLDER = "eval/chunks"  # of the workdir, where `evaluate` keeps features, too
 
 
 def of(run, workdir, params):
-  """The `Evaluation` of a TrainingRun, or None where its config has none."""
-  asked = run.config.get("evaluate") is not None
-  return Evaluation(run, workdir, params) if asked else None
+  """The `Evaluation` of a TrainingRun, or None where it asks for none."""
+  return Evaluation(run, workdir, params) if is_asked(run.config) else None
 
 
 def loss_of(config, line, held_out):
@@ -96,7 +96,7 @@ class Evaluation:
     share = seconds / max(ended - self._ended, 1e-9)
     self._ended = ended
     text = text or ", ".join(_words(found))
-    cost = f"{seconds:.3g} s, {100 * share:.2g} % of the time"
+    cost = f"{seconds:.3g} s, {100 * share:.0f} % of the time"
     note(f"step {step}: {text}; {cost}")
     return line | {f"{PREFIX}seconds": seconds, f"{PREFIX}share": share}
 
