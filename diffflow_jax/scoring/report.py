@@ -52,7 +52,7 @@ def text(result):
   lines = []
   floor = result["reference"]["floor"]
   for one in result["samplers"]:
-    head = f"{one['sampler']}, {one['evaluations']} evaluations"
+    head = f"{one['sampler']}, {one['evaluations']:g} evaluations"
     if "failed" in one:
       lines.append(f"{head}: failed, {one['failed']}")
     elif one["numbers"]:
