@@ -4,7 +4,7 @@
 samplers, with floors, comparisons, a JSON file and figures.
 """
 
-from diffflow_jax.scoring.metrics import METRICS, better, metrics_of, numbers_of
+from diffflow_jax.scoring.metrics import METRICS, better, metrics_of
 from diffflow_jax.scoring.reference import Reference
 from diffflow_jax.scoring.scores import floors, score
 from diffflow_jax.scoring.subject import Subject
@@ -15,7 +15,6 @@ __all__ = [
   "Subject",
   "better",
   "metrics_of",
-  "numbers_of",
   "floors",
   "score",
 ]

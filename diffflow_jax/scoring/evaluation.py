@@ -4,7 +4,8 @@ import dataclasses
 import os
 import platform
 
-from diffflow_jax import __version__, evaluation as library
+import diffflow_jax
+from diffflow_jax import evaluation as library
 from diffflow_jax.cli import Failure, Refusal
 from diffflow_jax.runs import settings as settings_lib
 from diffflow_jax.runs.run import Run
@@ -103,8 +104,8 @@ def evaluate(
   drawn = _counted(counter, total)
   how = num_samples, compared, seed, batch_size, cache, drawn
   judged, found = {}, []
-  for arm, subject in [*subjects, *rivals]:
-    one = _one(arm, subject, drawing, how, own)
+  for _, subject in [*subjects, *rivals]:
+    one = _one(subject, drawing, how, own)
     judged[subject] = one.pop("judged", None)
     found.append(one)
   result = {
@@ -178,11 +179,11 @@ def _counted(counter, total):
   return drawn
 
 
-def _one(arm, subject, metrics, how, own):
+def _one(subject, metrics, how, own):
   """What one sampler gets in evaluation.json, and what it was judged by."""
   num, compared, seed, batch_size, cache, drawn = how
   about = {
-    "sampler": plan.words(arm),
+    "sampler": subject.name,
     "run": subject.run.path,
     "step": subject.run.step,
     "settings": subject.settings(),
@@ -207,12 +208,12 @@ def _one(arm, subject, metrics, how, own):
 def _comparisons(metrics, subjects, rivals, judged):
   """Differences of every sampler and what it is compared with."""
   found = []
-  for i, (arm, subject) in enumerate(subjects if rivals else []):
-    other_arm, other = rivals[i if len(rivals) == len(subjects) else 0]
+  for i, (_, subject) in enumerate(subjects if rivals else []):
+    _, other = rivals[i if len(rivals) == len(subjects) else 0]
     one, two = judged[subject], judged[other]
     if one is None or two is None:
       continue
-    names = plan.words(arm), plan.words(other_arm)
+    names = subject.name, other.name
     if other.run is not subject.run:
       names = tuple(
         f"{n} of {s.run.path}"
@@ -273,7 +274,7 @@ def versions():
   import numpy as np
 
   return {
-    "diffflow_jax": __version__,
+    "diffflow_jax": diffflow_jax.__version__,
     "jax": jax.__version__,
     "flax": flax.__version__,
     "numpy": np.__version__,

@@ -30,16 +30,24 @@ class Metric:
     floor: what real data are put in the place of the samples for the floor:
       "halves" (one against the other), "reference", "accuracy" (of the
       classifier) or None.
+    numbers: names of what it gives; of fid those of `names`.
     needs: "rows" of the reference, its "moments", "logits", "labels".
   """
 
   name: str
   function: Callable
   least: int = 2
+  numbers: tuple = ()
   of: str = "samples"
   floor: str | None = "halves"
   needs: tuple = ("rows",)
   settings: dict = dataclasses.field(default_factory=dict)
+
+  def names(self, features):
+    """The names of its numbers, which Fréchet's has from the features."""
+    if self.name != "fid":
+      return self.numbers
+    return features.metric, f"{features.metric}_unbiased"
 
   def __call__(self, judged):
     """{name: JSON-able dict} of value, error, interval; notes of warnings."""
@@ -176,55 +184,50 @@ def _memorisation(judged, threshold=1.0 / 3.0):
   }
 
 
-METRICS = {
-  m.name: m
-  for m in (
-    Metric("fid", _frechet, 2 * PARTS, needs=("moments",)),
-    Metric("kid", _kid, 40),
-    Metric("precision_recall", _precision_recall, 6),
-    Metric("density_coverage", _density_coverage, 6),
-    Metric("sliced_wasserstein", _sliced, 2 * PARTS),
-    Metric("energy", _energy, 40),
-    Metric("mmd", _mmd, 40),
-    Metric("two_sample", _two_sample, 8),
-    Metric("memorisation", _memorisation, floor=None),
-    Metric(
+def _metric(name, function, least=2, numbers=None, **about):
+  numbers = tuple((numbers or name).split())
+  return name, Metric(name, function, least, numbers, **about)
+
+
+METRICS = dict(
+  (
+    _metric("fid", _frechet, 2 * PARTS, needs=("moments",)),
+    _metric("kid", _kid, 40),
+    _metric("precision_recall", _precision_recall, 6, "precision recall"),
+    _metric("density_coverage", _density_coverage, 6, "density coverage"),
+    _metric("sliced_wasserstein", _sliced, 2 * PARTS),
+    _metric("energy", _energy, 40),
+    _metric("mmd", _mmd, 40),
+    _metric("two_sample", _two_sample, 8, "two_sample jensen_shannon"),
+    _metric(
+      "memorisation",
+      _memorisation,
+      numbers="nearer_to_train distance_ratio authenticity",
+      floor=None,
+    ),
+    _metric(
       "inception_score", _inception_score, floor="reference", needs=("logits",)
     ),
-    Metric(
+    _metric(
       "label_agreement",
       _label_agreement,
+      numbers="label_agreement label_reliability",
       floor="accuracy",
       needs=("logits", "labels"),
     ),
-    Metric("mode_shares", laws.mode_shares, of="law", floor="reference"),
-    Metric("log_likelihood", laws.log_likelihood, of="law", floor="reference"),
-    Metric("kl", laws.kl, of="run", floor=None, needs=("law",)),
-    Metric("bpd", likelihood.bpd, of="run", floor=None, needs=("values",)),
+    _metric("mode_shares", laws.mode_shares, of="law", floor="reference"),
+    _metric("log_likelihood", laws.log_likelihood, of="law", floor="reference"),
+    _metric("kl", laws.kl, of="run", floor=None, needs=("law",)),
+    _metric(
+      "bpd",
+      likelihood.bpd,
+      numbers="bpd_uniform bpd_importance bpd_flow bpd_variational",
+      of="run",
+      floor=None,
+      needs=("values",),
+    ),
   )
-}
-# the numbers of metrics that have others than one of their own name
-_NUMBERS = {
-  "precision_recall": ("precision", "recall"),
-  "density_coverage": ("density", "coverage"),
-  "two_sample": ("two_sample", "jensen_shannon"),
-  "label_agreement": ("label_agreement", "label_reliability"),
-  "memorisation": ("nearer_to_train", "distance_ratio", "authenticity"),
-  "bpd": ("bpd_uniform", "bpd_importance", "bpd_flow", "bpd_variational"),
-}
-
-
-def numbers_of(metrics, features):
-  """Names of all numbers that Metrics give of `Features`, known beforehand."""
-  found = []
-  for metric in metrics:
-    if metric.name == "fid":
-      found += [features.metric, f"{features.metric}_unbiased"]
-    else:
-      found += _NUMBERS.get(metric.name, (metric.name,))
-  return found
-
-
+)
 # which way is better, by how a number's name begins
 _LOWER = (
   "fid", "fd_", "kid", "sliced_wasserstein", "energy", "mmd", "two_sample",

@@ -93,7 +93,10 @@ def arms(solvers, num_steps, guidance, say=str):
   ]
   twice = [a for i, a in enumerate(found) if a in found[:i]]
   if twice:
-    raise Refusal(f"{say('solvers')} names {words(twice[0])} twice")
+    raise Refusal(
+      f"{say('solvers')} names {twice[0].solver or 'one'} twice at the same "
+      "steps and guidance"
+    )
   return found
 
 
@@ -106,12 +109,3 @@ def _numbers(value, name, kind):
     what = "integers" if kind is numbers.Integral else "numbers"
     raise Refusal(f"{name} must be {what}, not {value!r}")
   return list(value)
-
-
-def words(arm):
-  """ "dpmpp_2m:20 at guidance 2": an Arm in a message or a table."""
-  parts = [] if arm.num_steps is None else [str(arm.num_steps)]
-  text = ":".join([arm.solver or "the config's", *parts])
-  if arm.guidance is not None:
-    text += f" at guidance {arm.guidance:g}"
-  return text

@@ -52,7 +52,7 @@ def text(result):
   lines = []
   floor = result["reference"]["floor"]
   for one in result["samplers"]:
-    head = f"{one['sampler']}, {one['evaluations']} evaluations"
+    head = f"{one['sampler']}, {one['evaluations']:g} evaluations"
     if "failed" in one:
       lines.append(f"{head}: failed, {one['failed']}")
     elif one["numbers"]:
@@ -80,5 +80,6 @@ def _number(entry):
   error = entry.get("error")
   text = f"{entry['value']:.4g}"
   text += "" if error is None else f" ± {error:.2g}"
-  text += f"  ({entry['num_samples']:,})"
+  if "num_samples" in entry:
+    text += f"  ({entry['num_samples']:,})"
   return f"{text}  {entry['of']}" if "of" in entry else text

@@ -42,6 +42,14 @@ class Subject:
     self._predict = None
 
   @property
+  def name(self):
+    """ "dpmpp_2m:20 at guidance 2": what a table calls it."""
+    how, strength = self.how, f" at guidance {self.how.guidance:g}"
+    alone = how.solver.endswith(".npz") or isinstance(self.tableau, Adaptive)
+    steps = "" if alone else f":{how.num_steps}"
+    return f"{how.solver}{steps}{strength if how.is_guided else ''}"
+
+  @property
   def predict(self):
     """The guided predictor; it reads the parameters."""
     if self._predict is None:
@@ -79,9 +87,7 @@ class Subject:
     if bad.any():
       raise Failure(
         f"{int(bad.sum())} of {num} samples are not finite (NaN or inf), the "
-        f"first of them number {first + int(bad.argmax())}, with "
-        f"{self.run.say('solver')}={self.how.solver}, "
-        f"{self.how.num_steps} steps and guidance {self.how.guidance:g}"
+        f"first of them number {first + int(bad.argmax())}, of {self.name}"
       )
     return samples, labels, evaluations
 

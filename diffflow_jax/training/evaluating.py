@@ -112,7 +112,7 @@ class Evaluation:
 
   def _check_by(self, features):
     by = self._recipe.config.keep.get("by")
-    numbers = scoring.numbers_of(self._metrics, features)
+    numbers = [n for metric in self._metrics for n in metric.names(features)]
     if by is not None and by.removeprefix(PREFIX) not in numbers:
       known = unknown(by, [f"{PREFIX}{name}" for name in numbers])
       raise Refusal(
