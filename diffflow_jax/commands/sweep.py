@@ -70,15 +70,16 @@ def main(argv):
 def _check_evaluate(text):
   """Refuses what are no flags, and those that the sweep gives itself."""
   try:
-    flags = shlex.split(text or "")
+    parts = shlex.split(text or "")
   except ValueError:  # a quote that does not end
-    flags = [text]
-  for flag in flags:
-    if not flag.startswith("--") or flag.startswith(("--workdir", "--out")):
-      raise Refusal(
-        "--evaluate must be flags of `evaluate` but --workdir and --out, as "
-        f"'--metrics=fid --num_samples=2000', and has {flag!r}"
-      )
+    parts = None
+  ours = ("--workdir", "--out")
+  fits = lambda part: part.startswith("--") and not part.startswith(ours)
+  if parts is None or not all(map(fits, parts)):
+    raise Refusal(
+      "--evaluate must be flags of `evaluate` but --workdir and --out, as "
+      f"'--metrics=fid --num_samples=2000', not {text!r}"
+    )
 
 
 def _index(index, num):

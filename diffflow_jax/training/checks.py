@@ -7,7 +7,7 @@ import numbers
 from diffflow_jax.cli import Refusal, unknown
 from diffflow_jax.runs import memory, settings
 from diffflow_jax.runs.checks import in_range, need
-from diffflow_jax.training import evaluate_checks
+from diffflow_jax.training import evaluating
 
 SECTIONS = (
   "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
@@ -61,8 +61,8 @@ def check_ranges(config):
   fraction = config.held_out.get("fraction")
   num = config.held_out.get("num", None if fraction is None else 0)
   in_range("config.held_out.num", num, MAYBE)
-  evaluate_checks.check(config)
-  evaluate_checks.check_best(config)
+  evaluating.check(config)
+  evaluating.check_best(config)
 
 
 def _check_fields(fields, config, prefix, more=frozenset()):

@@ -11,7 +11,7 @@ from typing import Any
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import card as card_lib, datasets, recipe
 from diffflow_jax.runs.lookup import choose
-from diffflow_jax.training import checks, evaluate_checks
+from diffflow_jax.training import checks, evaluating
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def resolve(config):
     checks.check_examples("config.held_out.num", held_out[1], card)
   tx, learning_rate = make_optimizer(config)
   known = recipe.resolve(config, card)
-  for section, how in evaluate_checks.samplers(config).items():
+  for section, how in evaluating.samplers(config).items():
     if how["solver"] == "auto" and how["grid"] != "auto":
       raise Refusal(
         f"config.{section}.grid must be 'auto' where the solver is, which "

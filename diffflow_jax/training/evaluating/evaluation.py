@@ -1,14 +1,4 @@
-"""Evaluation while a run trains: numbers of its samples in the metrics lines.
-
-    config.evaluate = dict(
-      every=1000,  # 0 is never
-      metrics="fid,precision_recall", num_samples=2000)
-    config.keep = dict(latest=3, every=0, best=1, by="eval/fd_pixels")
-
-Every so many steps, and at the last one, samples of the averaged parameters are
-judged as the command `evaluate` judges them, with the same noise and labels
-each time. A request to stop waits for it; a killed run has the same lines.
-"""
+"""The judge of a run in training, and what its best checkpoint goes by."""
 
 import logging
 import math
@@ -21,7 +11,7 @@ from diffflow_jax.cli import Failure, Refusal, unknown
 from diffflow_jax.runs.run import Run
 from diffflow_jax.scoring import needed, scores
 from diffflow_jax.store import paths
-from diffflow_jax.training.evaluate_checks import PREFIX, is_asked, samplers
+from diffflow_jax.training.evaluating.checks import PREFIX, is_asked, samplers
 
 log = logging.getLogger("diffflow_jax")
 
