@@ -10,7 +10,7 @@ from tests import commands
 PACKAGE = commands.ROOT / "diffflow_jax"
 # from the top; what stands beside another may not import it either
 FLOORS = (
-  {"cli"},
+  {"cli", "config_files"},
   {"paths"},
   {"process", "store"},
   {"objective", "sampling"},
