@@ -1,43 +1,47 @@
 // A sampler is a table: these lines run any of them, as dfj.sample does.
 "use strict";
 
-// Posterior means of a mixture in the plane: E[x | z = alpha x + sigma eps].
-// chosen: null for all components, or the class of those that count.
-function posterior(mixture, x, y, alpha, sigma, chosen) {
-  const n = mixture.means.length;
-  let top = -Infinity;
-  const logs = new Float64Array(n);
+// The posterior mean of a mixture in the plane, E[x | z = alpha x + sigma eps],
+// of all components, or with classifier-free guidance towards a class:
+//     x̂ = x̂_null + w (x̂_class - x̂_null)
+// Writes it to out: no allocation, so that a slider moves 40,000 of them a frame.
+const logs = new Float64Array(64);
+function predict(mixture, x, y, alpha, sigma, chosen, strength, out) {
+  const n = mixture.means.length, all = chosen === null || strength !== 1;
+  let top = -Infinity, best = -Infinity;
   for (let k = 0; k < n; k++) {
-    if (chosen !== null && mixture.classes[k] !== chosen) {
-      logs[k] = -Infinity;
-      continue;
-    }
     const s = mixture.stds[k], v = alpha * alpha * s * s + sigma * sigma;
     const dx = x - alpha * mixture.means[k][0];
     const dy = y - alpha * mixture.means[k][1];
     logs[k] = Math.log(mixture.weights[k] / v) - (dx * dx + dy * dy) / (2 * v);
     if (logs[k] > top) top = logs[k];
+    if (mixture.classes[k] === chosen && logs[k] > best) best = logs[k];
   }
-  let total = 0, mx = 0, my = 0;
+  let total = 0, mx = 0, my = 0, part = 0, cx = 0, cy = 0;
   for (let k = 0; k < n; k++) {
-    if (logs[k] === -Infinity) continue;
-    const r = Math.exp(logs[k] - top), s = mixture.stds[k];
+    const own = mixture.classes[k] === chosen;
+    if (!all && !own) continue;
+    const s = mixture.stds[k], m = mixture.means[k];
     const gain = alpha * s * s / (alpha * alpha * s * s + sigma * sigma);
-    const m = mixture.means[k];
-    total += r;
-    mx += r * (m[0] + gain * (x - alpha * m[0]));
-    my += r * (m[1] + gain * (y - alpha * m[1]));
+    const px = m[0] + gain * (x - alpha * m[0]);
+    const py = m[1] + gain * (y - alpha * m[1]);
+    if (all) {
+      const r = Math.exp(logs[k] - top);
+      total += r; mx += r * px; my += r * py;
+    }
+    if (own) {
+      const r = Math.exp(logs[k] - best);
+      part += r; cx += r * px; cy += r * py;
+    }
   }
-  return [mx / total, my / total];
-}
-
-// x̂ with classifier-free guidance: x̂_null + w (x̂_class - x̂_null).
-function predict(mixture, x, y, alpha, sigma, chosen, strength) {
-  if (chosen === null || strength === 1)
-    return posterior(mixture, x, y, alpha, sigma, chosen);
-  const c = posterior(mixture, x, y, alpha, sigma, chosen);
-  const u = posterior(mixture, x, y, alpha, sigma, null);
-  return [u[0] + strength * (c[0] - u[0]), u[1] + strength * (c[1] - u[1])];
+  if (chosen === null) {
+    out[0] = mx / total; out[1] = my / total;
+  } else if (!all) {
+    out[0] = cx / part; out[1] = cy / part;
+  } else {
+    out[0] = mx / total + strength * (cx / part - mx / total);
+    out[1] = my / total + strength * (cy / part - my / total);
+  }
 }
 
 // Runs a table on one point. draw(row) gives two normal numbers; see(i, x, y) is
@@ -46,6 +50,7 @@ function run(table, mixture, start, draw, chosen, strength, see) {
   const n = table.target.length, kept = table.mix[0][0].length - 3;
   let ax = start[0], ay = start[1], zx = ax, zy = ay;
   const hx = new Float64Array(kept), hy = new Float64Array(kept);
+  const x = [0, 0];
   for (let i = 0; i <= n; i++) {
     const a = table.mix[i][0], z = table.mix[i][1];
     let xi = [0, 0];
@@ -64,7 +69,7 @@ function run(table, mixture, start, draw, chosen, strength, see) {
     if (i === n) break;
     if (see) see(i, zx, zy);
     const alpha = table.alpha[i], sigma = table.sigma[i];
-    const x = predict(mixture, zx, zy, alpha, sigma, chosen, strength);
+    predict(mixture, zx, zy, alpha, sigma, chosen, strength, x);
     const ca = table.target[i][0], cb = table.target[i][1];
     for (let j = kept - 1; j > 0; j--) {
       hx[j] = hx[j - 1];
@@ -76,8 +81,8 @@ function run(table, mixture, start, draw, chosen, strength, see) {
   return [ax, ay];
 }
 
-// The weight of every x̂ and every noise draw in the sample: the same walk, with
-// vectors of weights in the place of states. Entry 0 is the start.
+// The weight of every û = ε̂ - x̂ and every noise draw in the sample: the same
+// walk, with vectors of weights in the place of states. Entry 0 is the start.
 function contributions(table) {
   const n = table.target.length, kept = table.mix[0][0].length - 3;
   const size = 2 * n + 2;
@@ -97,13 +102,14 @@ function contributions(table) {
     a = mixed[0]; z = mixed[1];
     if (i === n) break;
     const alpha = table.alpha[i], sigma = table.sigma[i];
+    // x̂ = (z - sigma û)/(alpha + sigma), ε̂ = (z + alpha û)/(alpha + sigma)
     const ca = table.target[i][0], cb = table.target[i][1];
-    const own = new Float64Array(size);
-    if (cb) for (let s = 0; s < size; s++) own[s] = cb * z[s] / sigma;
-    own[1 + i] += ca - (cb ? cb * alpha / sigma : 0);
+    const own = new Float64Array(size), both = alpha + sigma;
+    for (let s = 0; s < size; s++) own[s] = (ca + cb) * z[s] / both;
+    own[1 + i] += (cb * alpha - ca * sigma) / both;
     h = [own, ...h.slice(0, kept - 1)];
   }
-  return {start: a[0], x: a.slice(1, n + 1), noise: a.slice(n + 1)};
+  return {start: a[0], u: a.slice(1, n + 1), noise: a.slice(n + 1)};
 }
 
 // Normal numbers that are a function of (seed, index): the same at every visit.

@@ -45,7 +45,8 @@ def core():
 
 def html():
   """The whole page, which reads nothing from elsewhere."""
-  packed = gzip.compress(json.dumps(numbers()).encode(), mtime=0)
+  text = json.dumps(numbers(), allow_nan=False)
+  packed = gzip.compress(text.encode(), mtime=0)
   parts = {
     "/*STYLE*/": _asset("page.css"),
     "/*CORE*/": core(),

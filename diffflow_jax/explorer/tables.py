@@ -15,7 +15,7 @@ DIALS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def _churned(grid, dial):
   num = len(grid.logsnr) - 1
-  return solvers.churned(grid, "heun", s_churn=dial * 0.41 * num)
+  return solvers.churned(grid, "ddim", s_churn=dial * 0.41 * num)
 
 
 # name: (grid, dial) -> Tableau, and what the dial is; None where there is none
@@ -33,7 +33,7 @@ SOLVERS = {
   "unipc": (lambda g, d: solvers.unipc(g), None),
   "deis": (lambda g, d: solvers.deis(g), None),
   "sde_dpmpp_2m": (lambda g, d: solvers.sde_dpmpp_2m(g, eta=d), "eta"),
-  "heun with churn": (_churned, "churn"),
+  "ddim with churn": (_churned, "churn"),
 }
 
 

@@ -1,8 +1,8 @@
 """What the page knows beside tables: its data, schedules and recipes as curves.
 
-    schedules    the angle phi = atan(sigma/alpha) at times t, exact at both ends
-    densities    log p(logsnr), weightings log w(logsnr), on one line of logsnr
-    mixture      two classes of three Gaussians in the plane
+    schedules    the angle phi = atan(sigma/alpha) at times t, exact at the ends
+densities    log p(logsnr), weightings log w(logsnr), on one line of logsnr
+mixture      two classes of three Gaussians in the plane
 """
 
 import numpy as np
@@ -49,7 +49,11 @@ def _recipe(name):
   made = objectives.make(name)
   log_p = np.asarray(made.density.log_prob(LOGSNR), np.float64)
   log_w = np.asarray(made.weighting(LOGSNR), np.float64)
-  return {"log_p": np.maximum(log_p, -60.0), "log_w": log_w}
+  # JSON has no infinity: e^-60 is nothing on a curve
+  return {
+    "log_p": np.maximum(log_p, -60.0),
+    "log_w": np.maximum(log_w, -60.0),
+  }
 
 
 def describe():
