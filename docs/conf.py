@@ -21,11 +21,10 @@ extensions = [
   "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton",
   "docstrings", "api_pages", "copies",
 ]  # fmt: skip
-exclude_patterns = ["_ext", "_build", "explorer"]
+exclude_patterns = ["_ext", "_build"]
 html_theme = "furo"
 html_title = "diffflow_jax"
 html_static_path = ["_static"]
-html_extra_path = ["explorer"]  # a page of its own
 html_css_files = ["site.css"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -29,10 +29,9 @@ def write(app):
     toc = ["```{toctree}", ":maxdepth: 1", "", *pages, "```"]
     text = "\n".join([f"# {title}", "", intro, "", *toc, ""])
     (folder / "index.md").write_text(text)
-  made = docs / "explorer"
-  made.mkdir(exist_ok=True)
-  if not (made / "explorer.html").exists():
-    (made / "explorer.html").write_text(page.html(), encoding="utf-8")
+  made = docs / "_static" / "explorer.html"
+  if not made.exists():
+    made.write_text(page.html(), encoding="utf-8")
 
 
 def setup(app):
