@@ -42,6 +42,7 @@ _MODULES = {
 _FUNCTIONS = {
   "inspect": "data.inspection",
   "train": "training.loop",
+  "distill": "training.few_step.distill",
   "train_state": ("training.state", "create"),
   "make_train_step": "training.state",
   "with_loss": "training.state",
