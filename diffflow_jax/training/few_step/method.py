@@ -38,6 +38,10 @@ class Given:
   solve: Callable | None = None
   former: Any = ()
 
+  def solved(self, x, eps, cond):
+    """What the teacher makes of eps: x, where it was made ahead."""
+    return x if self.solve is None else self.solve(eps, cond)
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -57,12 +61,12 @@ class Method:
   @property
   def has_pairs(self):
     """Whether batches are of pairs that were made ahead."""
-    return bool(getattr(self.kind, "pairs", 0))
+    return bool(self.kind.pairs)
 
   @property
   def stages(self):
     """`stages.Stages`, or None."""
-    return getattr(self.kind, "stages", None)
+    return self.kind.stages
 
   def levels(self, objective, key, num, step):
     """A pytree of (num,) arrays: what one batch is trained at."""

@@ -16,9 +16,11 @@ from diffflow_jax.objective import parameters
 from diffflow_jax.runs import conditioning
 from diffflow_jax.runs.checks import in_range, need
 from diffflow_jax.runs.lookup import choose
+from diffflow_jax.runs.methods import REACHES
 from diffflow_jax.runs.settings import MOST_STEPS
 from diffflow_jax.training.few_step import methods, teacher as teacher_lib
 from diffflow_jax.training.few_step.method import Method
+from diffflow_jax.training.few_step.progressive import Progressive
 
 
 def prepared(config):
@@ -45,12 +47,13 @@ def prepared(config):
   name = config.method.name
   _check_teacher(config, kind, name)
   _check_unused(config, kind, name)
-  if has and not kind.destination:
+  told = name in REACHES
+  if has and not told:
     raise Refusal(
       f"config.network.destination has no effect with config.method.name = "
       f"{name!r}"
     )
-  if kind.destination and not has:
+  if told and not has:
     config = copy.deepcopy(config)
     config.network.destination = True
   return config, kind
@@ -97,9 +100,9 @@ def _check_unused(config, kind, name):
   """Refuses settings that the method would not use."""
   said = f"has no effect with config.method.name = {name!r}"
   for part in ("density", "weighting"):
-    if part in config.objective and not kind.density:
+    if part in config.objective and not kind.weighted:
       raise Refusal(f"config.objective.{part} {said}")
-  if config.sampler.guidance != 1.0 and (kind.teacher or kind.destination):
+  if config.sampler.guidance != 1.0 and (kind.teacher or name in REACHES):
     how = (
       "its teacher's guidance is config.teacher.guidance"
       if kind.teacher
@@ -114,7 +117,7 @@ def _check_unused(config, kind, name):
       f"config.dataset.augmentation {said}, which learns from the teacher's "
       "samples"
     )
-  if getattr(kind, "stages", None) is not None:
+  if isinstance(kind, Progressive):
     if config.snapshot_every:
       raise Refusal(
         f"config.snapshot_every must be 0 with config.method.name = {name!r}: "
@@ -143,10 +146,10 @@ def bound(config, kind, known, workdir=None):
       f"{config.method.name!r}"
     )
   if not kind.teacher:
-    return Method(kind), None
+    return Method(kind.on(known)), None
   teacher = teacher_lib.read(config.teacher, kind.teacher, workdir)
   teacher_lib.check_data(teacher, known.card)
-  if getattr(kind, "pairs", 0):
+  if kind.pairs:
     own, together = conditioning.rates(config, known.card.conditions)
     for name in [*(n for n, rate in own.items() if rate), "drop_all"]:
       if name != "drop_all" or together:
@@ -154,6 +157,5 @@ def bound(config, kind, known, workdir=None):
           f"config.method.pairs = {kind.pairs} are made ahead, each of what "
           f"its teacher was told: the dropout of {name} must be 0"
         )
-  if hasattr(kind, "on"):
-    kind = kind.on(config, known.objective)
+  kind = kind.on(known)
   return Method(kind, teacher.table, config.seed), teacher
