@@ -25,6 +25,7 @@ _MODULES = {
   "omegas": "objective.omegas",
   "bound": "objective.bound",
   "objectives": "objective.objectives",
+  "flow_maps": "objective.flow_maps",
   # sampling
   "grids": "sampling.grids",
   "solvers": "sampling.solvers",
