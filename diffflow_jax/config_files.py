@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import numbers
 import os
+import pathlib
 import sys
 import traceback
 
@@ -16,17 +17,23 @@ import ml_collections
 
 from diffflow_jax.refusals import Refusal
 
+OURS = "diffflow_jax/"  # diffflow_jax/digits is configs/digits.py of ours
+
 
 def load(text, flag="config"):
-  """The ConfigDict of FILE.py or FILE.py:SIZE.
+  """The ConfigDict of FILE.py or FILE.py:SIZE, or of diffflow_jax/NAME[:SIZE].
 
   Args:
+    text: a file; or the name of one of the library's own configs, wherever it
+      is installed, as diffflow_jax/digits.
     flag: of which it is the value, for the message.
   Raises:
     Refusal: there is no such file, it cannot be run, or its get_config() gives
       no config.
   """
   path, _, size = text.partition(":")
+  if path.startswith(OURS) and not os.path.exists(path):
+    path = _ours(path.removeprefix(OURS).removesuffix(".py"), flag)
   if os.path.isdir(path):
     raise Refusal(f"--{flag}: {path!r} is a directory, not a file")
   if not os.path.isfile(path):
@@ -50,6 +57,21 @@ def load(text, flag="config"):
   if not isinstance(config, ml_collections.ConfigDict):
     config = ml_collections.ConfigDict(dict(config))
   return _with_rate(config)
+
+
+def _ours(name, flag):
+  """The path of a config of the library's own, in a wheel or in a clone."""
+  package = pathlib.Path(__file__).parent
+  for folder in (package / "configs", package.parent / "configs"):
+    files = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if name in files:
+      return str(files[name])
+    if files:
+      raise Refusal(
+        f"--{flag}: {OURS}{name} is none of the library's configs; known: "
+        f"{', '.join(OURS + stem for stem in files)}"
+      )
+  raise Refusal(f"--{flag}: the library's configs are not installed with it")
 
 
 def _with_rate(config):
