@@ -4,7 +4,8 @@
     "other"   to cleaner levels only
     "data"    to the data only
 
-Methods that are not here train ordinary networks, which are told no destination.
+Methods that are not here train ordinary networks, which are told of no
+destination.
 """
 
 REACHES = {

@@ -8,7 +8,8 @@ A method is a frozen dataclass of its settings, with
     levels(objective, key, num, step)    what a batch is trained at, a tuple
     terms(given, objective, apply, params, x, levels, eps, cond)   its Terms
 
-and, where it needs them, on(recipe) -> itself for a run, `pairs` and `stages`. The losses themselves are `objective.flow_maps`.
+and, where it needs them, on(recipe) -> itself for a run, `pairs` and `stages`.
+The losses themselves are `objective.flow_maps`.
 """
 
 from diffflow_jax.training.few_step import (
