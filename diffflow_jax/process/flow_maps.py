@@ -51,7 +51,7 @@ def gap(s, t):
 
 
 def effective(z, phi, s, t):
-  """(X, E) of a map's value phi = Φ(z), eq. (1): both exact where levels differ.
+  """(X, E) of a map's value phi = Φ(z), eq. (1), where the levels differ.
 
       X = (sigma_s Φ - sigma_t z)/Δ,    E = (alpha_t z - alpha_s Φ)/Δ
 
