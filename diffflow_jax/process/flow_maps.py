@@ -13,7 +13,7 @@ not depend on scale or schedule; E - X is the mean velocity ū of flow time
 
     z_t = z_s - (s - t) ū     on alpha = 1 - t, sigma = t                   (4)
 
-(MeanFlow, arXiv:2505.13447 eq. 3), bounded at both ends and for every pair of
+(MeanFlow, arXiv:2505.13447), bounded at both ends and for every pair of
 levels, which is why losses are written in it. Two legs s -> m -> t are one:
 
     X_st = w X_sm + (1 - w) X_mt(Φ_sm)          each row has its own w      (5)
@@ -51,7 +51,7 @@ def gap(s, t):
 
 
 def effective(z, phi, s, t):
-  """(X, E) of a map's value phi = Φ(z), eq. (1): both exact where levels differ.
+  """(X, E) of a map's value phi = Φ(z), eq. (1), where the levels differ.
 
       X = (sigma_s Φ - sigma_t z)/Δ,    E = (alpha_t z - alpha_s Φ)/Δ
 
@@ -188,7 +188,7 @@ def eulerian(velocity, z, s, t, u):
 
       u(z, s) = ū + (s - t) dū/ds,   dū/ds = (∂_z ū) u + ∂_s ū
 
-  MeanFlow's identity (arXiv:2505.13447 eq. 6), by one jvp with the tangents
+  MeanFlow's identity (arXiv:2505.13447), by one jvp with the tangents
   (u, 1, 0). An infinite s is taken at |logsnr| = 60.
 
   Args:
@@ -205,7 +205,7 @@ def lagrangian(velocity, z, s, t):
 
       u(Φ, t) = ū - (s - t) dū/dt = dΦ/dt
 
-  of the point of arrival: arXiv:2406.07507 eq. 9 in flow time. An infinite t is
+  of the point of arrival: arXiv:2406.07507, in flow time. An infinite t is
   taken at |logsnr| = 60.
   """
   t = clip_far(t)

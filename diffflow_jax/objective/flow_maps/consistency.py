@@ -1,7 +1,7 @@
 """Consistency: all points of a trajectory are sent to the same place.
 
-A point z_s and its neighbour z_m on the same trajectory, s noisier than m, go to
-one destination t, as a rule the data:
+A point z_s and its neighbour z_m on one trajectory, s noisier than m, go to one
+destination t, as a rule the data:
 
     Φ_st(z_s) = sg Φ_mt(z_m)
 

@@ -1,6 +1,6 @@
 """Guidance while training: the map of the guided field, in one evaluation.
 
-MeanFlow, arXiv:2505.13447 eq. 19: the velocity that it learns from becomes
+MeanFlow, arXiv:2505.13447: the velocity that it learns from becomes
 
     u_c -> omega u_c + (1 - omega - kappa) û_none + kappa û_cond
 

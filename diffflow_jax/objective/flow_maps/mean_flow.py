@@ -32,7 +32,7 @@ def mean_flow(
 
       ‖ū - sg[u_c - (s - t) ((∂_z ū) u_c + ∂_s ū)]‖²,    u_c = eps - x
 
-  Geng et al., arXiv:2505.13447 eq. 10 and 11, under the objective's weighting.
+  Geng et al., arXiv:2505.13447 §4.1, under the objective's weighting.
   The loss at the solution is not 0, its gradient is.
 
   Args:

@@ -60,8 +60,8 @@ def halves(key, grid, num):
   steps = grid.shape[0] - 1
   if steps < 2 or steps % 2:
     raise ValueError(
-      "a student takes half as many steps as its teacher, which must be an even "
-      f"number, not {steps}"
+      "a student takes half as many steps as its teacher, which must be even, "
+      f"not {steps}"
     )
   u = densities.uniforms(key, num)
   i = 2 * jnp.minimum((u * (steps // 2)).astype(jnp.int32), steps // 2 - 1)

@@ -53,7 +53,7 @@ def knowledge_distillation(objective, apply, params, key, x, cond=None, *, eps):
 
       ‖Φ(sigma_1 eps; 1 -> 0) - x(eps)‖²/d
 
-  Luhman & Luhman, arXiv:2101.02388 eq. 7. Plain: there is one level, so density
+  Luhman & Luhman, arXiv:2101.02388. Plain: there is one level, so density
   and weighting of the objective do not enter.
 
   Args:

@@ -1,7 +1,7 @@
 """The network as a mean velocity in flow time, and its error as a loss.
 
-Every method here compares mean velocities ū = E - X between two levels, with z
-on the linear scale, whatever row the network predicts and on whichever scale: so
+Every method compares mean velocities ū = E - X between two levels, with z on
+the linear scale, whatever row the network predicts and on whichever scale: so
 a loss does not depend on them, and both ends are finite. At t = s it is the
 weighted MSE of the objective, `weighted_mse`.
 """
