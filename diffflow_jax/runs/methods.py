@@ -11,12 +11,10 @@ destination.
 REACHES = {
   "knowledge_distillation": "data",
   "progressive_distillation": "other",
-  "consistency_training": "data",
   "improved_consistency": "data",
   "easy_consistency": "data",
   "consistency_distillation": "data",
   "continuous_consistency": "data",
-  "continuous_consistency_distillation": "data",
   "mean_flow": "any",
   "improved_mean_flow": "any",
   "shortcut": "any",

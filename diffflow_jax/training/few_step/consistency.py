@@ -4,8 +4,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from diffflow_jax.objective import flow_maps
-from diffflow_jax.objective.flow_maps import pairs
+from diffflow_jax.objective import densities, flow_maps
+from diffflow_jax.objective.flow_maps import pairs, stabilisers
 from diffflow_jax.process import ranges
 from diffflow_jax.training.few_step.kind import ASKED, Kind
 
@@ -86,6 +86,34 @@ class Distillation(_Consistency):
     )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Continuous(Kind):
+  """sCM, training and distillation (Lu & Song, arXiv:2410.11081).
+
+  Attributes:
+    sigma_data: standard deviation of x; norm: c of the normalised tangent.
+    warmup: steps until all of the tangent counts.
+  """
+
+  sigma_data: float
+  norm: float
+  warmup: int
+  teacher = ASKED
+  alone = True
+
+  def levels(self, objective, key, num, step):
+    return densities.draw(objective.density, key, num)
+
+  def terms(self, given, objective, apply, params, x, levels, eps, cond):
+    turn = 1.0
+    if self.warmup:
+      turn = stabilisers.warmed_up(given.step, self.warmup)
+    return flow_maps.continuous_consistency_at(
+      objective, apply, params, x, eps, levels, cond, teacher=given.teacher,
+      sigma_data=self.sigma_data, norm=self.norm, warmup=turn,
+    )  # fmt: skip
+
+
 @ranges.checked(
   num_steps="an integer >= 1", first="an integer >= 2", most=">= first"
 )
@@ -109,7 +137,14 @@ def consistency_distillation(num_levels=40, order=2):
   return Distillation(num_levels, order)
 
 
+@ranges.checked(sigma_data="> 0", norm="> 0", warmup="an integer >= 0")
+def continuous_consistency(sigma_data=0.5, norm=0.1, warmup=10_000):
+  """`Continuous`."""
+  return Continuous(sigma_data, norm, warmup)
+
+
 METHODS = {
+  "continuous_consistency": continuous_consistency,
   "improved_consistency": improved_consistency,
   "easy_consistency": easy_consistency,
   "consistency_distillation": consistency_distillation,

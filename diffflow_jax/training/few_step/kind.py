@@ -8,6 +8,7 @@ class Kind:
   """A method's defaults; see `methods`."""
 
   teacher = ()
+  alone = False
   counts = (1, 2, 4)
   weighted = True
   pairs = 0

@@ -3,6 +3,7 @@
 A method is a frozen dataclass of its settings, with
 
     teacher    fields of config.teacher that it uses, () without one
+    alone      whether it also learns without the teacher that it can have
     counts     the numbers of steps that pictures are drawn in
     weighted   whether the objective's density and weighting have a part
     levels(objective, key, num, step)    what a batch is trained at, a tuple
@@ -15,6 +16,7 @@ The losses themselves are `objective.flow_maps`.
 from diffflow_jax.training.few_step import (
   along,
   consistency,
+  own_legs,
   pairs_methods,
   progressive,
 )
@@ -24,4 +26,5 @@ METHODS = {
   **progressive.METHODS,
   **consistency.METHODS,
   **along.METHODS,
+  **own_legs.METHODS,
 }

@@ -68,6 +68,8 @@ def _check_teacher(config, kind, name):
         "which learns from the data: train it, without a teacher"
       )
     return
+  if kind.alone and "teacher" not in config:
+    return
   if "teacher" not in config or not config.teacher.get("run"):
     raise Refusal(
       f"config.method.name = {name!r} needs a teacher: python -m "
@@ -102,10 +104,12 @@ def _check_unused(config, kind, name):
   for part in ("density", "weighting"):
     if part in config.objective and not kind.weighted:
       raise Refusal(f"config.objective.{part} {said}")
-  if config.sampler.guidance != 1.0 and (kind.teacher or name in REACHES):
+  if config.sampler.guidance != 1.0 and (
+    "teacher" in config or name in REACHES
+  ):
     how = (
       "its teacher's guidance is config.teacher.guidance"
-      if kind.teacher
+      if "teacher" in config
       else "a map of two levels cannot be guided where it is sampled"
     )
     raise Refusal(
@@ -145,7 +149,7 @@ def bound(config, kind, known, workdir=None):
       "config.objective.schedule cannot be learned with config.method.name = "
       f"{config.method.name!r}"
     )
-  if not kind.teacher:
+  if "teacher" not in config:
     return Method(kind.on(known)), None
   teacher = teacher_lib.read(config.teacher, kind.teacher, workdir)
   teacher_lib.check_data(teacher, known.card)
