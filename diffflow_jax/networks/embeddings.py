@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffflow_jax.networks import told
-from diffflow_jax.process.conditions import LABEL
+from diffflow_jax.process.conditions import GUIDANCE, LABEL
 from diffflow_jax.process.names import check_classes
 
 
@@ -102,7 +102,9 @@ class Conditioning(nn.Module):
       if one.kind == "label" and name != LABEL:
         h = h + nn.Embed(one.num_classes + 1, self.dim, name=name)(cond[name])
       elif one.kind == "vector":
-        h = h + told.Vector(self.dim, one.null, name=name)(cond[name])
+        # a network that is now told a strength is at first what it was
+        how = {"kernel_init": nn.initializers.zeros} if name == GUIDANCE else {}
+        h = h + told.Vector(self.dim, one.null, name=name, **how)(cond[name])
       elif one.kind == "sequence":
         pooled = nn.silu(told.mean(tokens[name]))
         h = h + nn.Dense(self.dim, use_bias=False, name=name)(pooled)

@@ -17,6 +17,7 @@ from diffflow_jax.process import nodes, predictors, ranges
 from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.guidance.inverse_problems import Measured, Replaced
+from diffflow_jax.sampling.guidance.strength import AtStrength
 from diffflow_jax.sampling.guidance.wrappers import (
   as_floats,
   at_one_level,
@@ -27,6 +28,7 @@ from diffflow_jax.sampling.guidance.wrappers import (
 log = logging.getLogger("diffflow_jax")
 
 __all__ = [
+  "AtStrength",
   "Clipped",
   "DynamicallyClipped",
   "Guided",
