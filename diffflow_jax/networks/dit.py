@@ -54,6 +54,7 @@ class DiT(nn.Module):
     dtype: "bfloat16" computes in it, with float32 parameters, statistics,
       softmax and output; None computes in z's.
     remat: blocks are run again in the backward pass instead of kept in memory.
+    destination: it is a flow map's: apply(params, z, logsnr, cond, to).
 
   Zero at initialisation.
 
@@ -74,6 +75,7 @@ class DiT(nn.Module):
   conditions: Any = None
   sequences: str = "cross"
   dropout: float = 0.0
+  destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
@@ -131,7 +133,7 @@ class DiT(nn.Module):
     return patches.angles(grid, head_dim // (2 * axes)) if rope else None
 
   @nn.compact
-  def __call__(self, z, logsnr, cond=None):
+  def __call__(self, z, logsnr, cond=None, to=None):
     sides = layers.sides_of("DiT", z)
     patch = layers.per_axis("patch", self.patch, len(sides))
     grid = patches.cut(sides, patch)
@@ -139,8 +141,12 @@ class DiT(nn.Module):
     cond = told.read(named, cond, z)
     tokens = told.Sequences(self.width, named)(cond)
     emb = Conditioning(
-      self.width, self.num_classes, num_features=256, conditions=named
-    )(logsnr, cond, tokens)
+      self.width,
+      self.num_classes,
+      num_features=256,
+      conditions=named,
+      destination=self.destination,
+    )(logsnr, cond, tokens, to)
     h = nn.Dense(self.width, dtype=self.dtype, kernel_init=XAVIER)(
       patches.to_patches(told.Images(named)(z, cond), patch)
     )

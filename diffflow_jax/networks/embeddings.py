@@ -1,5 +1,6 @@
 """What conditions a network: features of logsnr, and what it is told."""
 
+import functools
 import math
 from typing import Any
 
@@ -25,6 +26,17 @@ def logsnr_features(logsnr, dim):
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
+class Way(nn.Module):
+  """A difference of features -> (batch, dim): 0 at 0, and 0 at first."""
+
+  dim: int
+
+  @nn.compact
+  def __call__(self, way):
+    dense = functools.partial(nn.Dense, self.dim, use_bias=False)
+    return dense(kernel_init=nn.initializers.zeros)(nn.silu(dense()(way)))
+
+
 class Conditioning(nn.Module):
   """(logsnr, cond) -> one vector (batch, dim).
 
@@ -33,18 +45,34 @@ class Conditioning(nn.Module):
   and no conditions the network is unconditional and cond is ignored. logsnr
   enters as num_features sines and cosines, dim of them by default. With
   conditions, `told.named`, cond is `told.read`, and tokens are its sequences.
+
+  With destination it is also told to, the log-SNR (batch,) that a flow map goes
+  to; None is logsnr itself. What that adds is a function of the difference of
+  the two levels' features that is 0 at 0: exactly nothing where they are equal,
+  and nothing at all at initialisation.
   """
 
   dim: int
   num_classes: int = 0
   num_features: int | None = None
   conditions: Any = None
+  destination: bool = False
 
   @nn.compact
-  def __call__(self, logsnr, cond=None, tokens=None):
-    features = logsnr_features(logsnr, self.num_features or self.dim)
-    h = nn.Dense(self.dim)(features)
+  def __call__(self, logsnr, cond=None, tokens=None, to=None):
+    features = lambda level: logsnr_features(
+      level, self.num_features or self.dim
+    )
+    h = nn.Dense(self.dim)(features(logsnr))
     h = nn.Dense(self.dim)(nn.silu(h))
+    if self.destination:
+      way = features(logsnr if to is None else to) - features(logsnr)
+      h = h + Way(self.dim, name="destination")(way)
+    elif to is not None:
+      raise ValueError(
+        "the network is told where it goes, and was made without "
+        "destination=True, which makes it a flow map's"
+      )
     if self.num_classes:
       label = cond[LABEL] if self.conditions else cond
       if label is None:

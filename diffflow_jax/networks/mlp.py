@@ -16,7 +16,8 @@ class MLP(nn.Module):
   apply(params, z (batch, d), logsnr (batch,), cond) -> (batch, d), zero at
   initialisation. dtype "bfloat16" computes in it, with float32 parameters and
   output; None computes in z's. conditions, {name: Condition}, are what cond
-  holds beside or instead of labels: no images, and of sequences the mean.
+  holds beside or instead of labels: no images, and of sequences the mean. With
+  destination it is a flow map's: apply(params, z, logsnr, cond, to).
   """
 
   width: int = 128
@@ -24,6 +25,7 @@ class MLP(nn.Module):
   num_classes: int = 0
   dtype: Any = None
   conditions: Any = None
+  destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
@@ -35,7 +37,7 @@ class MLP(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, z, logsnr, cond=None):
+  def __call__(self, z, logsnr, cond=None, to=None):
     if z.ndim != 2:
       raise ValueError(
         f"MLP takes points (batch, d), not z of shape {z.shape}: UNet and DiT "
@@ -44,9 +46,12 @@ class MLP(nn.Module):
     named = told.named(self.conditions)
     cond = told.read(named, cond, z)
     tokens = told.Sequences(self.width, named)(cond)
-    emb = Conditioning(self.width, self.num_classes, conditions=named)(
-      logsnr, cond, tokens
-    )
+    emb = Conditioning(
+      self.width,
+      self.num_classes,
+      conditions=named,
+      destination=self.destination,
+    )(logsnr, cond, tokens, to)
     dense = functools.partial(nn.Dense, dtype=self.dtype)
     h = dense(self.width)(z)
     for _ in range(self.depth):

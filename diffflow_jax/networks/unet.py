@@ -107,6 +107,7 @@ class UNet(nn.Module):
       (1, 2, 2) keeps a video's time.
     dropout: in the residual blocks, where apply gets rngs={"dropout": key};
       without it nothing is dropped.
+    destination: it is a flow map's: apply(params, z, logsnr, cond, to).
 
   Zero at initialisation.
 
@@ -127,6 +128,7 @@ class UNet(nn.Module):
   conditions: Any = None
   stride: Any = 2
   dropout: float = 0.0
+  destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
@@ -167,7 +169,7 @@ class UNet(nn.Module):
         )
 
   @nn.compact
-  def __call__(self, z, logsnr, cond=None):
+  def __call__(self, z, logsnr, cond=None, to=None):
     sides = layers.sides_of("UNet", z)
     stride = layers.per_axis("stride", self.stride, len(sides))
     first = stride.index(2) if 2 in stride else 0
@@ -189,9 +191,9 @@ class UNet(nn.Module):
     cond = told.read(named, cond, z)
     tokens = told.Sequences(dim, named)(cond)
     context = told.joined(tokens, z.dtype)
-    emb = Conditioning(dim, self.num_classes, conditions=named)(
-      logsnr, cond, tokens
-    )
+    emb = Conditioning(
+      dim, self.num_classes, conditions=named, destination=self.destination
+    )(logsnr, cond, tokens, to)
     h = conv(self.channels[0])(told.Images(named)(z, cond))
     skips = [h]
     for i, channels in enumerate(self.channels):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.process import nodes, predictors, ranges
+from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.guidance.inverse_problems import Measured, Replaced
 from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
@@ -63,7 +64,7 @@ def _like(cond, null):
 
 
 @wrapper
-class Guided:
+class Guided(Wrapper):
   """Classifier-free guidance, arXiv:2207.12598 eq. 6 with w = 1 + theirs.
 
       x̂ = x̂_null + w (x̂_cond - x̂_null),   the same for ε̂
@@ -168,7 +169,7 @@ def warn_if_negative(name, strength):
 
 
 @wrapper
-class Clipped:
+class Clipped(Wrapper):
   """Static thresholding: x̂ clipped to [-limit, limit], ε̂ to match.
 
   arXiv:2006.11239's clip, arXiv:2205.11487 §2.3. Goes around guidance.
@@ -188,7 +189,7 @@ class Clipped:
 
 
 @wrapper
-class DynamicallyClipped:
+class DynamicallyClipped(Wrapper):
   """Dynamic thresholding, arXiv:2205.11487 §2.3: x̂ <- clip(x̂, -s, s) limit/s.
 
   s is the larger of limit and a sample's percentile of |x̂|.

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import predictors
+from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
 
 
 @wrapper
-class Replaced:
+class Replaced(Wrapper):
   """Inpainting by replacement: x̂ is the known data where mask is 1.
 
       x̂ <- mask known + (1 - mask) x̂,   ε̂ to match
@@ -37,7 +38,7 @@ class Replaced:
 
 
 @wrapper
-class Measured:
+class Measured(Wrapper):
   """Posterior guidance for y = forward(x) + noise_std n, forward linear.
 
       x̂ <- x̂ + (sigma²/alpha) ∇_z log N(y; forward(x̂(z)), noise_std² + r²)

@@ -1,5 +1,7 @@
 """What wrappers of predict share: consistent pairs, numbers as data."""
 
+from typing import dataclass_transform
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from diffflow_jax.process import predictors, ranges
 from diffflow_jax.process.levels import bcast
 
 
+@dataclass_transform(frozen_default=True)
 def wrapper(cls):
   """Class decorator: a predictor around another one, `predict`, as a pytree.
 
