@@ -42,15 +42,12 @@ class Evaluation:
 
   Args:
     run: a TrainingRun; workdir: its folder; params: like those to be judged.
-  Attributes:
-    every: how many steps there are from one to the next.
   Raises:
     Refusal: metrics, features, a reference or a sampler that do not fit.
   """
 
   def __init__(self, run, workdir, params):
     how = run.config.evaluate
-    self.every = how.every
     self._recipe, self._workdir = run, workdir
     self._metrics = scoring.metrics_of(how.metrics, "config.evaluate.metrics")
     known = self._run(0, params)
