@@ -2,20 +2,14 @@
 
 import contextlib
 import dataclasses
-import os
 import types
 
 import jax
-import numpy as np
 
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.objective import parameters
-from diffflow_jax.process import conditions
 from diffflow_jax.runs import (
   changes,
-  conditioning,
   conditions_file,
-  generate,
   snapshots,
   transfer,
   workdir as workdir_lib,
@@ -33,6 +27,7 @@ from diffflow_jax.training import (
   first_look,
   metrics,
   numbers,
+  pictures,
   programs,
 )
 from diffflow_jax.training.checks import check_devices, check_memory
@@ -147,7 +142,7 @@ def train(
           state = program.reset(state)
         progress.pause()
         if due.picture:
-          _pictures(state, step, run, told, writer, mirror.folder, active)
+          pictures.save(state, step, run, told, writer, mirror.folder, active)
           held, loss = program.held_out(state)
           line |= held
         if due.judge:
@@ -261,41 +256,3 @@ def _line(state, step, run, program, progress, meter, batches):
   line["steps_per_second"] = rate
   num_steps = float(state.sums.steps)
   return {**line, **meter.line(rate, num_steps, batches.waited)}
-
-
-def _pictures(state, step, run, told, writer, folder, active):
-  """Samples of the EMA on fixed noise, as samples/step_<n>.png.
-
-  Of a few-step method also step_<n>_in_1.png and so on, in as many steps.
-  """
-  how, known = run.config.sampler, run.card.conditions
-  names = conditioning.guided(run.config, known)
-  objective = parameters.settled(run.objective, state.ema[0])
-  cond = conditions_file.cond(told, known, how.num_samples)
-  predict = generate.make_predict(
-    run,
-    state.ema[0],
-    how.guidance,
-    conditions.without(known, names) if names else None,
-  )
-  for num_steps, suffix in few_step.counts(run):
-    samples, labels = generate.generate(
-      run,
-      predict,
-      generate.make_tableau(objective, how.solver, how.grid, num_steps),
-      num_samples=how.num_samples,
-      seed=run.config.seed,
-      cond=cond,
-    )
-    if not active:
-      continue
-    from PIL import Image  # comes with matplotlib
-
-    directory = os.path.join(folder, "samples")
-    path = os.path.join(directory, f"step_{step:08d}{suffix}.png")
-    with metrics.patiently(path):
-      os.makedirs(directory, exist_ok=True)
-      generate.save_picture(path, run, samples, labels, cond)
-      with Image.open(path) as picture:
-        image = np.asarray(picture.convert("RGB"))
-        writer.picture(step, f"samples{suffix}", image)
