@@ -1,9 +1,12 @@
 """Few-step training: methods, teachers, pairs, stages, through the commands."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -25,6 +28,7 @@ from diffflow_jax.training.few_step.distill import inherited
 from diffflow_jax.training.few_step.methods import METHODS
 from diffflow_jax.training.resolve import resolve
 from tests import commands, runs
+from tests.test_distributed import EIGHT
 
 TINY = (
   "--config.network.width=16",
@@ -429,3 +433,27 @@ def test_kill_9_changes_no_bit(name, taught, tmp_path):
   if name == "progressive":
     assert "resumes at step" in done.stdout
   _assert_same(whole, cut, 200)
+
+
+def test_every_mesh_takes_the_same_steps():
+  """Data parallel, FSDP and both on 8 devices, over the end of a stage."""
+  done = subprocess.run(
+    [sys.executable, "-m", "tests.few_step_topologies"],
+    cwd=commands.ROOT,
+    env=commands.environment(XLA_FLAGS=EIGHT),
+    capture_output=True,
+    text=True,
+    timeout=1200,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  result = json.loads(done.stdout.splitlines()[-1])
+  assert len(result) == 6
+  for name, r in result.items():
+    assert r["losses"] < 5e-6 * max(r["loss"], 1.0), name
+    assert r["params"] < 5e-6 and r.get("teacher", 0.0) < 5e-6, name
+  for part in ("bytes", "taught"):  # the state, and the teacher beside it
+    of = lambda mesh, part=part: result[f"progressive_distillation {mesh}"][
+      part
+    ]
+    assert of("fsdp8") < 0.5 * of("data8")
+    assert of("mixed") < 0.8 * of("data8")
