@@ -28,3 +28,8 @@ REACHES = {
 def reaches(config):
   """Where a run's network goes: a word of the above, or None for nowhere."""
   return REACHES.get(config.get("method", {}).get("name"))
+
+
+def strengths(config):
+  """(low, high) of the strengths of guidance that it is told, or None."""
+  return config.get("method", {}).get("strengths")
