@@ -66,6 +66,7 @@ _FUNCTIONS = {
   "restart": "sampling.compose",
   "Guided": "sampling.guidance",
   "load": "runs.loading",
+  "evaluate": "scoring.evaluation",
   "load_exported": "runs.exported_sampler",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]

@@ -111,10 +111,12 @@ def evaluated(
   batch_size=256,
   mesh=None,
   drawn=lambda num: None,
+  start=0,
 ):
   """What `generate` returns, and the mean number of evaluations a sample.
 
   Args:
+    start: the global index of the first one, whose cond is cond's first.
     mesh: of devices to split each batch over, which holds a multiple of them;
       adaptive steps are taken on one. None: where predict's arrays are.
     drawn: is told after every batch how many samples there are.
@@ -130,7 +132,7 @@ def evaluated(
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
     shape, key = (size, *run.card.shape), jax.random.key(seed)
-    how = dict(cond=prompts.rows(cond, index), first=first)
+    how = dict(cond=prompts.rows(cond, index), first=start + first)
     if isinstance(tableau, Adaptive):
       x, count = _adaptively(predict, tableau, key, shape, **how)
     else:

@@ -274,6 +274,15 @@ class Run:
     sampler = export.sampler(self, batch, settings)
     export.write(self, out, sampler)
 
+  def evaluate(self, metrics=("fid",), **asked):
+    """Metrics of its samples with their errors: `dfj.evaluate` of this run.
+
+    run.evaluate("fid,precision_recall", solvers="auto:10,heun:5")
+    """
+    import diffflow_jax  # by its door: scoring stands on this floor
+
+    return diffflow_jax.evaluate(self, metrics, **asked)
+
   @functools.cached_property
   def metrics(self):
     """The curves by name, {name: (lines,) array}, for a plot or a DataFrame.
