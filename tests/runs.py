@@ -19,7 +19,7 @@ CLOCK = (
 
 
 def final_arrays(workdir, step):
-  """Every array of the last checkpoint, by name."""
+  """Every array of the checkpoint of a step, by name."""
   path = workdir / "checkpoints" / str(step)
   stored = {p.parent.name for p in path.glob("*/_METADATA")}
   like = {
@@ -28,7 +28,7 @@ def final_arrays(workdir, step):
   }
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
   with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
-    found, items = c.restore(like)
+    found, items = c.restore(like, step)
   assert found == step
   return {
     jax.tree_util.keystr(path): np.asarray(leaf)

@@ -69,7 +69,7 @@ def resolve(config, workdir=None):
     config.sampler.num_steps,
     ("config.sampler.solver", "config.sampler.grid"),
   )
-  return TrainingRun(
+  run = TrainingRun(
     **vars(known),
     dataset=dataset,
     tx=tx,
@@ -79,3 +79,5 @@ def resolve(config, workdir=None):
     method=method,
     teacher=teacher,
   )
+  few_step.check_sampler(run)
+  return run

@@ -61,7 +61,7 @@ def prepared(config):
 
 def _check_teacher(config, kind, name):
   """Refuses a teacher that is missing, not used, or without its fields."""
-  if not kind.teacher:
+  if kind.teacher is None:
     if "teacher" in config:
       raise Refusal(
         f"config.teacher has no effect with config.method.name = {name!r}, "
@@ -85,7 +85,8 @@ def _check_teacher(config, kind, name):
       else f"is not a field of a teacher; {unknown(field, used)}"
     )
     raise Refusal(f"config.teacher.{field} {what}")
-  in_range("config.teacher.guidance", config.teacher.guidance, "finite")
+  if "guidance" in used:
+    in_range("config.teacher.guidance", config.teacher.guidance, "finite")
   if "num_steps" in used:
     most = config.teacher.num_steps
     allowed = ["an integer >= 1", f"<= {MOST_STEPS}"]
@@ -104,9 +105,8 @@ def _check_unused(config, kind, name):
   for part in ("density", "weighting"):
     if part in config.objective and not kind.weighted:
       raise Refusal(f"config.objective.{part} {said}")
-  if config.sampler.guidance != 1.0 and (
-    "teacher" in config or name in REACHES
-  ):
+  guided = config.sampler.guidance != 1.0 and kind.strengths is None
+  if guided and ("teacher" in config or name in REACHES):
     how = (
       "its teacher's guidance is config.teacher.guidance"
       if "teacher" in config
@@ -116,7 +116,7 @@ def _check_unused(config, kind, name):
       "config.sampler.guidance must be 1 with config.method.name = "
       f"{name!r}, not {config.sampler.guidance:g}: {how}"
     )
-  if "solver" in kind.teacher and config.dataset.get(AUGMENTATION):
+  if "solver" in (kind.teacher or ()) and config.dataset.get(AUGMENTATION):
     raise Refusal(
       f"config.dataset.augmentation {said}, which learns from the teacher's "
       "samples"
@@ -151,7 +151,9 @@ def bound(config, kind, known, workdir=None):
     )
   if "teacher" not in config:
     return Method(kind.on(known)), None
-  teacher = teacher_lib.read(config.teacher, kind.teacher, workdir)
+  teacher = teacher_lib.read(
+    config.teacher, kind.teacher, workdir, kind.strengths
+  )
   teacher_lib.check_data(teacher, known.card)
   if kind.pairs:
     own, together = conditioning.rates(config, known.card.conditions)
