@@ -45,13 +45,13 @@ def make_run(name, mesh):
   params = recipe.init(OBJECTIVE, NETWORK, data.ring(), 1)
   leaves, tree = jax.tree.flatten(params)
   rng = np.random.default_rng(0)
-  random = [rng.normal(0, 0.3, x.shape).astype(x.dtype) for x in leaves]
+  random = [rng.normal(0, 0.05, x.shape).astype(x.dtype) for x in leaves]
   predict = objectives.predictor(
     OBJECTIVE, NETWORK.apply, tree.unflatten(random)
   )
   return TrainingRun(
     config, card.of(data.ring()), OBJECTIVE, NETWORK, data.ring(),
-    optax.sgd(0.05, momentum=0.9), None, ema.exponential(0.9),
+    optax.sgd(0.01, momentum=0.9), None, ema.exponential(0.9),
     method=method.Method(kind),
     teacher=teacher.Teacher(types.SimpleNamespace(), predict)
     if kind.teacher

@@ -19,6 +19,7 @@ from diffflow_jax.runs.lookup import choose
 from diffflow_jax.runs.methods import REACHES
 from diffflow_jax.runs.settings import MOST_STEPS
 from diffflow_jax.training.few_step import methods, teacher as teacher_lib
+from diffflow_jax.training.few_step.kind import SOLVED
 from diffflow_jax.training.few_step.method import Method
 from diffflow_jax.training.few_step.progressive import Progressive
 
@@ -81,7 +82,7 @@ def _check_teacher(config, kind, name):
   for field in sorted(given - used):
     what = (
       f"has no effect with config.method.name = {name!r}"
-      if field in methods.SOLVED
+      if field in SOLVED
       else f"is not a field of a teacher; {unknown(field, used)}"
     )
     raise Refusal(f"config.teacher.{field} {what}")
