@@ -117,6 +117,10 @@ def _check_unused(config, kind, name):
       "config.sampler.guidance must be 1 with config.method.name = "
       f"{name!r}, not {config.sampler.guidance:g}: {how}"
     )
+  if kind.strengths is not None:
+    low, high = kind.strengths
+    allowed = f"in [{low:g}, {high:g}]"
+    in_range("config.sampler.guidance", config.sampler.guidance, allowed)
   if "solver" in (kind.teacher or ()) and config.dataset.get(AUGMENTATION):
     raise Refusal(
       f"config.dataset.augmentation {said}, which learns from the teacher's "
