@@ -4,7 +4,12 @@ import numpy as np
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions as conditions_lib
-from diffflow_jax.runs import conditioning, generate, settings as settings_lib
+from diffflow_jax.runs import (
+  conditioning,
+  generate,
+  settings as settings_lib,
+  tables,
+)
 
 FIELDS = tuple(
   name
@@ -47,9 +52,12 @@ def predict(run, how):
 def tableau(run, how):
   """The Tableau, or `Adaptive`, of a `Run` and `Settings`."""
   names = tuple(run.say(name) for name in ("solver", "grid", "restart"))
-  return generate.make_tableau(
+  table = generate.make_tableau(
     run.objective, how.solver, how.grid, how.num_steps, names, how.restart
   )
+  if how.solver.endswith(".npz"):
+    tables.warn_of_another(run, how)
+  return table
 
 
 def _null(run, how):

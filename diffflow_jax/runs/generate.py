@@ -129,8 +129,8 @@ def evaluated(
     else:
       x = sample(predict, tableau, key, shape, sharding=where, **how)
       count = np.full(size, tableau.num_evaluations)
-    chunks.append(_to_host(x))
-    counts.append(_to_host(jnp.asarray(count)))
+    chunks.append(to_host(x))
+    counts.append(to_host(jnp.asarray(count)))
     drawn(min(first + size, num_samples))
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
   return (
@@ -161,7 +161,7 @@ def _adaptively(predict, how, key, shape, **settings):
     ) from error
 
 
-def _to_host(x):
+def to_host(x):
   """An array of all devices as NumPy, in every process."""
   if x.is_fully_addressable or x.is_fully_replicated:
     return np.asarray(x)
