@@ -153,11 +153,16 @@ def _adaptively(predict, how, key, shape, **settings):
       )
     )
   except jax.errors.JaxRuntimeError as error:
-    if "maximum number of solver steps" not in str(error):
+    gives_up = {
+      "maximum number of solver steps": f"after {ode.MAX_STEPS:,} steps",
+      "minimum step size": "as its steps shrink to nothing",
+    }
+    how = [text for what, text in gives_up.items() if what in str(error)]
+    if not how:
       raise
     raise Failure(
-      f"the adaptive solver gives up after {ode.MAX_STEPS:,} steps: rtol={rtol}"
-      f" and atol={atol} are too small for this network"
+      f"the adaptive solver gives up {how[0]}: rtol={rtol} and atol={atol} are "
+      "too small for this network, or what it says is NaN"
     ) from error
 
 

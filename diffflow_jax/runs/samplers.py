@@ -110,7 +110,8 @@ def call(field, spec, table, *args):
   """table[name](*args, **settings) of "name:setting=value", or a Refusal."""
   name, settings = parse_spec(spec, field)
   if name not in table:
-    raise Refusal(f"{field} is {name!r}; {unknown(name, table)}")
+    known = unknown(name, table, where=solvers.LIST)  # no other is as long
+    raise Refusal(f"{field} is {name!r}; {known}")
   known = list(inspect.signature(table[name]).parameters)[len(args) :]
   for key, value in settings.items():
     if key not in known:
