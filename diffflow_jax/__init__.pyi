@@ -57,6 +57,7 @@ from diffflow_jax.sampling.compose import (
 from diffflow_jax.sampling.guidance import Guided as Guided
 from diffflow_jax.sampling.introspection import contributions as contributions
 from diffflow_jax.sampling.tableau import Tableau as Tableau, sample as sample
+from diffflow_jax.scoring.evaluation import evaluate as evaluate
 from diffflow_jax.training.loop import train as train
 from diffflow_jax.training.state import (
   create as _create,

@@ -36,6 +36,7 @@ def _arrays(table):
       for name, lv in place.items()
       for f in FIELDS
     },
+    **({} if table.levels.to is None else {"levels_to": table.levels.to}),
   )
 
 
@@ -135,9 +136,8 @@ def _by_count(data):
 def _table(path, data):
   """The Tableau of {name: array}."""
   names = ("mix", "target", *PLACES)
-  data = {n: data[n] for n in names} | {
-    n: data[n] for n in ("step_of_row",) if n in data
-  }
+  may = "step_of_row", "levels_to"
+  data = {n: data[n] for n in names} | {n: data[n] for n in may if n in data}
   for part, a in data.items():
     if a.dtype.kind != "f":
       raise _Broken(f"{path}: {part} must be floats, not {a.dtype}")
@@ -145,7 +145,7 @@ def _table(path, data):
   table = tableau_lib.Tableau(
     data["mix"],
     data["target"],
-    level("levels"),
+    level("levels").replace(to=data.get("levels_to")),
     level("start"),
     level("end"),
     step_of_row=data.get("step_of_row"),
