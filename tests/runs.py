@@ -15,6 +15,8 @@ CLOCK = (
   "examples_per_second",
   "flops_per_second",
   "input_wait",
+  "eval/seconds",
+  "eval/share",
 )
 
 
