@@ -70,7 +70,7 @@ def resolve(config, workdir=None):
       how["num_steps"],
       (f"config.{section}.solver", f"config.{section}.grid"),
     )
-  return TrainingRun(
+  run = TrainingRun(
     **vars(known),
     dataset=dataset,
     tx=tx,
@@ -80,3 +80,5 @@ def resolve(config, workdir=None):
     method=method,
     teacher=teacher,
   )
+  few_step.check_sampler(run)
+  return run
