@@ -1,0 +1,106 @@
+"""The runs of a sweep: where they are, how far, and what each of them takes."""
+
+import json
+import os
+
+from diffflow_jax.cli import Refusal
+
+RECORD = "sweep.json"  # what is swept in a folder
+FINISHED, STOPPED = "finished", "stopped"
+
+
+def workdir(out, entry):
+  """The folder of one run."""
+  from diffflow_jax.store import paths
+
+  return paths.join(out, entry.name)
+
+
+def claim(out, entries, config, write):
+  """Makes a folder this sweep's; its file may name more runs than before.
+
+  Args:
+    config: what all of them are changes of; write: False for one of many tasks.
+  Raises:
+    Refusal: it is another sweep's, or a run's own.
+  """
+  from diffflow_jax.runs import changes
+  from diffflow_jax.runs.workdir import CONFIG
+  from diffflow_jax.store import paths
+
+  fixed = {
+    field: value
+    for field, value in json.loads(config.to_json()).items()
+    if field not in changes.MAY_CHANGE
+  }
+  now = {"config": fixed, "runs": {e.name: e.overrides for e in entries}}
+  path = paths.join(out, RECORD)
+  try:
+    if paths.exists(paths.join(out, CONFIG)):
+      raise Refusal(f"--out: {out} is the folder of one run: take another one")
+    if paths.exists(path):
+      _compare(out, json.loads(paths.read(path)), now)
+    if write:
+      if not paths.is_remote(out):
+        os.makedirs(out, exist_ok=True)
+      paths.write(path, json.dumps(now, indent=2) + "\n")
+  except (OSError, ValueError, KeyError) as error:
+    raise Refusal(f"--out: {path}: {paths.reason(error)}") from error
+
+
+def _compare(out, before, now):
+  """Refuses another sweep's record."""
+  old, new = before["config"], json.loads(json.dumps(now["config"]))
+  for field in sorted(old.keys() | new.keys()):
+    if old.get(field) != new.get(field):
+      raise Refusal(
+        f"--out: {out} holds a sweep of a config with {field} = "
+        f"{old.get(field)!r}, not {new.get(field)!r}: take another --out"
+      )
+  for name in before["runs"].keys() - now["runs"].keys():
+    raise Refusal(
+      f"--out: {out} holds a sweep with the run {name}, which --sweep does not "
+      "yield: take another --out"
+    )
+
+
+def check(entries):
+  """Refuses runs that cannot work, before the first of them starts.
+
+  On the CPU: an accelerator belongs to the process that trains.
+  """
+  import jax
+
+  from diffflow_jax.training.resolve import resolve
+
+  jax.config.update("jax_platforms", "cpu")
+  for entry in entries:
+    try:
+      resolve(entry.config)
+    except Refusal as error:
+      raise Refusal(f"--sweep: run {entry.name}: {error}") from error
+
+
+def is_trained(out, entry):
+  """Whether the last checkpoint of a run is there."""
+  from etils import epath
+
+  from diffflow_jax.store.checkpoints import Checkpoints
+
+  directory = epath.Path(workdir(out, entry)) / "checkpoints"
+  if not directory.exists():
+    return False
+  with Checkpoints(directory, read_only=True) as saved:
+    return entry.config.num_steps in saved.steps()
+
+
+def make(out, entry, children):
+  """Trains a run as far as it is not yet; in a word or two, how it ended."""
+  place = workdir(out, entry)
+  if not is_trained(out, entry):
+    status = children.run("train", *entry.flags, f"--workdir={place}")
+    if status and not children.stopped:
+      return f"failed: exit status {status} of train"
+    if not is_trained(out, entry):
+      return STOPPED
+  return FINISHED
