@@ -11,6 +11,7 @@ from diffflow_jax.data.inspection import inspect as inspect
 from diffflow_jax.objective import (
   bound as bound,
   densities as densities,
+  flow_maps as flow_maps,
   objectives as objectives,
   omegas as omegas,
   weightings as weightings,
@@ -58,6 +59,7 @@ from diffflow_jax.sampling.guidance import Guided as Guided
 from diffflow_jax.sampling.introspection import contributions as contributions
 from diffflow_jax.sampling.tableau import Tableau as Tableau, sample as sample
 from diffflow_jax.scoring.evaluation import evaluate as evaluate
+from diffflow_jax.training.few_step.distill import distill as distill
 from diffflow_jax.training.loop import train as train
 from diffflow_jax.training.state import (
   create as _create,

@@ -16,7 +16,7 @@ FLOORS = (
   {"objective", "sampling"},
   {"networks", "data"},
   {"evaluation"},
-  {"plots"},
+  {"plots", "explorer"},
   {"runs"},
   {"scoring"},
   {"training"},

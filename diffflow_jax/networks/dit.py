@@ -19,7 +19,7 @@ from diffflow_jax.networks.blocks import (
   JointBlock,
   modulated,
 )
-from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.networks.embeddings import FEATURES, Conditioning
 from diffflow_jax.process import ranges
 
 POSITIONS = ("sincos", "rope")
@@ -54,6 +54,8 @@ class DiT(nn.Module):
     dtype: "bfloat16" computes in it, with float32 parameters, statistics,
       softmax and output; None computes in z's.
     remat: blocks are run again in the backward pass instead of kept in memory.
+    level: what of it the network sees, "logsnr" or "angle", `FEATURES`; along a
+      trajectory the second has small derivatives, which flow maps are made of.
     destination: it is a flow map's: apply(params, z, logsnr, cond, to).
 
   Zero at initialisation.
@@ -75,10 +77,12 @@ class DiT(nn.Module):
   conditions: Any = None
   sequences: str = "cross"
   dropout: float = 0.0
+  level: str = "logsnr"
   destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    layers.check_one_of(FEATURES, level=self.level)
     self.num_classes = told.check("DiT", self.conditions, self.num_classes)
     ranges.check("dropout", self.dropout, "in [0, 1)")
     layers.check_positive(
@@ -145,6 +149,7 @@ class DiT(nn.Module):
       self.num_classes,
       num_features=256,
       conditions=named,
+      level=self.level,
       destination=self.destination,
     )(logsnr, cond, tokens, to)
     h = nn.Dense(self.width, dtype=self.dtype, kernel_init=XAVIER)(

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffflow_jax.networks import layers, told
-from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.networks.embeddings import FEATURES, Conditioning
 
 
 class MLP(nn.Module):
@@ -16,8 +16,10 @@ class MLP(nn.Module):
   apply(params, z (batch, d), logsnr (batch,), cond) -> (batch, d), zero at
   initialisation. dtype "bfloat16" computes in it, with float32 parameters and
   output; None computes in z's. conditions, {name: Condition}, are what cond
-  holds beside or instead of labels: no images, and of sequences the mean. With
-  destination it is a flow map's: apply(params, z, logsnr, cond, to).
+  holds beside or instead of labels: no images, and of sequences the mean. level
+  is what it sees of it, "logsnr" or "angle", `FEATURES`: along a trajectory the
+  second has small derivatives, which flow maps are made of. With destination it
+  is a flow map's: apply(params, z, logsnr, cond, to).
   """
 
   width: int = 128
@@ -25,10 +27,12 @@ class MLP(nn.Module):
   num_classes: int = 0
   dtype: Any = None
   conditions: Any = None
+  level: str = "logsnr"
   destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    layers.check_one_of(FEATURES, level=self.level)
     kinds = ("label", "vector", "sequence")
     self.num_classes = told.check(
       "MLP", self.conditions, self.num_classes, kinds
@@ -50,6 +54,7 @@ class MLP(nn.Module):
       self.width,
       self.num_classes,
       conditions=named,
+      level=self.level,
       destination=self.destination,
     )(logsnr, cond, tokens, to)
     dense = functools.partial(nn.Dense, dtype=self.dtype)

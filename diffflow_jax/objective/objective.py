@@ -78,7 +78,7 @@ def predictor(objective, apply, params, *, destination=None, reaches="any"):
     destination: whether it is a flow map, whose apply is told where it goes as
       its fifth argument; None for what the network whose method apply is says
       by its own `destination`, and False where it says nothing.
-    reaches: where a flow map was taught to go, as `predictors` has it.
+    reaches: where a flow map was taught to go, a word of `ways`.
   Raises:
     TypeError: objective is none, or apply is no function, as a network's.
     ValueError: reaches is unknown.

@@ -98,19 +98,6 @@ def check_apply(apply):
     )
 
 
-def check_reaches(reaches):
-  """Refuses what is none of `predictors`' words for what a flow map was taught.
-
-  Raises:
-    ValueError: it lists them.
-  """
-  known = "any", "other", "data"
-  if reaches not in known:
-    raise ValueError(
-      f"reaches must be one of {', '.join(known)}, not {reaches!r}"
-    )
-
-
 def check_predict(predict):
   """Refuses what cannot be called.
 

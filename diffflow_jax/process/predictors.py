@@ -20,11 +20,7 @@ probability-flow ODE, from s to t say, and predicts the pair of that whole step,
     alpha_s x̂ + sigma_s ε̂ = z        alpha_t x̂ + sigma_t ε̂ = z_t
 
 for which DDIM's step is exact. At lv.to = lv.logsnr, or None, it is an ordinary
-denoiser, if it was taught that: predict.reaches says where it was taught to go,
-
-    "any"    to any cleaner level, and to its own
-    "other"  to cleaner levels only: no denoiser
-    "data"   to the data only, as consistency models
+denoiser, if it was taught that (`ways`).
 """
 
 from collections.abc import Callable
@@ -36,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import host, inputs, levels, nodes, targets
+from diffflow_jax.process import host, inputs, levels, nodes, targets, ways
 
 
 def prepare(predict, lv):
@@ -72,18 +68,6 @@ def _known_row(destination, structure, leaves):
   return host.evaluate64(row, *structure.unflatten(numbers))
 
 
-def _check_start(told, x_of_y):
-  """Refuses a known start of a flow map at which its row says nothing of x."""
-  lost = (told[1] > told[0]) & (x_of_y == 0.0)
-  if lost.any():
-    at = np.broadcast_to(told[0], lost.shape)[lost].flat[0]
-    raise ValueError(
-      "a flow map cannot start where its target says nothing of x, as eps and "
-      f"score at pure noise, and here at logsnr = {at:g}: train x, v, u, flow "
-      "or F, or start the grid at a cleaner level"
-    )
-
-
 @struct.dataclass
 class Predictor:
   """A trained network, callable from any schedule and any scale.
@@ -108,8 +92,8 @@ class Predictor:
   Raises:
     TypeError: apply is no function.
     ValueError: a target or a scale is a name, or reaches is unknown; when
-      called, a flow map is to leave from a known level at which its target says
-      nothing of x.
+      called, a flow map is to go where it was never taught to, or to leave from
+      a level at which its target says nothing of x (`ways`).
   """
 
   params: Any
@@ -122,7 +106,7 @@ class Predictor:
 
   def __post_init__(self):
     inputs.check_apply(self.apply)
-    inputs.check_reaches(self.reaches)
+    ways.check_reaches(self.reaches)
     nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
@@ -134,6 +118,7 @@ class Predictor:
 
     (logsnr,) alone is told what has no destination.
     """
+    ways.check(self.reaches, lv, self.schedule)
     mine = self.schedule, self.target, self.scale
     leaves, structure = jax.tree.flatten((mine, lv))
     known = nodes.concrete(leaves)
@@ -146,7 +131,7 @@ class Predictor:
       tuple((a.tobytes(), a.dtype, a.shape) for a in arrays),
     )
     if self.destination:
-      _check_start(row[0], row[3])
+      ways.check_start(row[0], row[3])
     return row
 
   def at(self, row, z, cond=None):
@@ -176,12 +161,13 @@ class PredictorOf:
 
   def __post_init__(self):
     inputs.check_predict(self.fn)
-    inputs.check_reaches(self.reaches)
+    ways.check_reaches(self.reaches)
     nodes.hold_nodes(self, "fn", "target", "scale")
 
   def __call__(self, z, lv, cond=None):
     inputs.check_level(lv)
     inputs.check_data("z", z)
+    ways.check(self.reaches, lv)
     z = jnp.asarray(z)
     wide = jnp.promote_types(z.dtype, jnp.float32)
     own = jax.tree.map(lambda c: jnp.asarray(c, wide), lv)
@@ -223,9 +209,11 @@ def predictor_of(
     target: the row that fn predicts.
     scale: that fn takes z on; None for the one that the caller's levels are on.
     destination: fn is a flow map to lv.to, a log-SNR (batch,), and predicts the
-      row of the pair of that step (module); reaches: where it was taught to go.
+      row of the pair of that step (module); reaches: where it was taught to go,
+      of `ways`.
   Raises:
     TypeError: fn is no function.
-    ValueError: reaches is unknown; what fn returns is not of z's shape.
+    ValueError: reaches is unknown; when called, it is to go where it was never
+      taught to; what fn returns is not of z's shape.
   """
   return PredictorOf(fn, target, scale, destination, reaches)

@@ -47,7 +47,8 @@ def between(workdir, before, now):
 def _may_change(field):
   section, *path = field.split(".")
   drops = section == "conditions" and path[1:] == ["dropout"]
-  return section in MAY_CHANGE or drops
+  # which teacher it is, teacher.json says; it may have been moved
+  return section in MAY_CHANGE or drops or field == "teacher.run"
 
 
 def _differences(refused):

@@ -204,40 +204,18 @@ def innermost(predict):
 
 
 def destination(predict, levels):
-  """Refuses a flow map's table for what is none, and the reverse.
+  """Refuses a flow map's table for a predictor that is none.
 
   Args:
     levels: of a table's evaluations; to is None where no flow map is needed.
   """
-  predict = innermost(predict)
-  if levels.to is not None and not getattr(predict, "destination", False):
-    raise ValueError(
-      "the tableau is a flow map's, as solvers.flow_map makes it, and predict "
-      "is not told where it goes: take another solver, as solvers.ddim, or a "
-      "predictor with destination=True"
-    )
-  reaches = getattr(predict, "reaches", "any")
-  if reaches == "any":
+  if levels.to is None or getattr(innermost(predict), "destination", False):
     return
-  if levels.to is None:
-    raise ValueError(
-      "predict was never taught to denoise, only to go to another level: take "
-      "solvers.flow_map, not a solver of denoisers"
-    )
-  schedule = getattr(predict, "schedule", None)
-  if reaches != "data" or is_traced((levels.to, schedule)):
-    return
-  last = np.inf
-  if schedule is not None:  # beyond whose end all levels are one
-    last = host.evaluate64(lambda s: s.logsnr(0.0), schedule) - 1e-4
-  to = np.asarray(levels.to)
-  if (to < last).any():
-    i = int((to < last).argmax())
-    raise ValueError(
-      "predict was taught to go to the data only, and evaluation "
-      f"{i} of the tableau is told to go to logsnr = {to[i]:g}: take "
-      "solvers.flow_map with gamma=1, or a single step"
-    )
+  raise ValueError(
+    "the tableau is a flow map's, as solvers.flow_map makes it, and predict is "
+    "not told where it goes: take another solver, as solvers.ddim, or a "
+    "predictor with destination=True"
+  )
 
 
 def labels(predict, cond):

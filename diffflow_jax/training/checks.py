@@ -16,7 +16,8 @@ FIELDS = {
   "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep",
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
 }  # fmt: skip
-MAY_LACK = {"conditions", "drop_all"}  # of data that has more than labels
+# of data that has more than labels, and of few-step models
+MAY_LACK = {"conditions", "drop_all", "method", "teacher"}
 COUNT = ["an integer >= 1", "< 2147483648"]
 MAYBE = ["an integer >= 0", "< 2147483648"]
 RANGES = {
@@ -114,7 +115,11 @@ def check_memory(run, like):
   Args:
     like: the abstract state, with its shardings.
   """
+  import jax
+
   state = memory.per_device(like) + memory.per_device(like.params)
+  if run.teacher is not None:
+    state += memory.per_device(jax.eval_shape(lambda: run.teacher.predict))
   for name, num in (
     ("config.batch_size", run.config.batch_size),
     ("config.sampler.num_samples", run.config.sampler.num_samples),

@@ -27,13 +27,14 @@ from diffflow_jax.store import (
   paths,
 )
 from diffflow_jax.training import (
+  few_step,
   first_look,
   metrics,
   numbers,
   programs,
 )
 from diffflow_jax.training.checks import check_devices, check_memory
-from diffflow_jax.training.meter import Meter, model_flops
+from diffflow_jax.training.meter import Meter
 from diffflow_jax.training.preemption import StopRequest
 from diffflow_jax.training.prefetch import Prefetch
 from diffflow_jax.training.profiler import Profiler
@@ -71,18 +72,18 @@ def train(
       good checkpoint stays.
   """
   workdir_lib.check_place(workdir)
-  run = resolve(config)
+  run = resolve(config, workdir)
+  config = run.config  # with what its method sets
   check_devices(config)
   found = first_look.look(run)
   card = dataclasses.replace(run.card, found=found.as_dict())
   told = conditions_file.of(run)
   active = jax.process_index() == 0
   stride = config.steps_per_dispatch
-  program = programs.build(run)
+  pairs = few_step.pairs(run)
+  program = programs.build(run, pairs)
   check_memory(run, program.like)
-  start = transfer.plan(
-    workdir, program.like.params, run, init_from, init_from_skip
-  )
+  start = _start(workdir, program.like.params, run, init_from, init_from_skip)
   directory = paths.join(workdir, "checkpoints")
   named = paths.join(workdir, workdir_lib.CONFIG)
   with (
@@ -92,6 +93,8 @@ def train(
     _snapshots(config, workdir) as snapshot,
   ):
     compile_cache.use(workdir)
+    if run.teacher is not None:
+      few_step.settle(run.teacher, workdir)
     state, step = _restore_or_init(saved, program, workdir, start)
     changes.check_reached(workdir, config.num_steps, step)
     if step and config.snapshot_every and step % config.snapshot_every == 0:
@@ -107,6 +110,8 @@ def train(
       progress.note(line)
     for line in first_look.lines(run, found):
       progress.note(line)
+    if pairs is not None and step < config.num_steps:
+      pairs.make(workdir, progress.note)
     with (
       mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
       metrics.Writer(
@@ -117,10 +122,7 @@ def train(
     ):
       if active:
         first_look.write(run, found, workdir, mirror.folder, writer)
-      flops = model_flops(
-        run.network.apply, state.params, run.dataset, config.batch_size
-      )
-      meter, loss = Meter(config.batch_size, flops), None
+      meter, loss = Meter(config.batch_size, program.flops()), None
       progress.resume()
       while step < config.num_steps and not stop.at(step // stride):
         profiler.at(step, state)
@@ -143,8 +145,8 @@ def train(
           state = program.reset(state)
         if picture:
           progress.pause()
-          _picture(state, step, run, told, writer, mirror.folder, active)
-          held, loss = numbers.held_out(run, state.ema[0])
+          _pictures(state, step, run, told, writer, mirror.folder, active)
+          held, loss = program.held_out(state)
           line |= held
           progress.resume()
         if line:
@@ -181,6 +183,14 @@ def _snapshots(config, workdir):
         kept.save(step, {"ema": state.ema})
 
     yield snapshot
+
+
+def _start(workdir, like, run, init_from, skip):
+  """What a new run's parameters are from: another run, its teacher, or None."""
+  if init_from is None and run.teacher is not None:
+    going = transfer.has_checkpoints(workdir)
+    return None if going else run.teacher.start(like, run)
+  return transfer.plan(workdir, like, run, init_from, skip)
 
 
 def _headline(state, step, workdir):
@@ -231,33 +241,39 @@ def _line(state, step, run, program, progress, meter, batches):
   return {**line, **meter.line(rate, num_steps, batches.waited)}
 
 
-def _picture(state, step, run, told, writer, folder, active):
-  """Samples of the EMA on fixed noise, as samples/step_<n>.png."""
+def _pictures(state, step, run, told, writer, folder, active):
+  """Samples of the EMA on fixed noise, as samples/step_<n>.png.
+
+  Of a few-step method also step_<n>_in_1.png and so on, in as many steps.
+  """
   how, known = run.config.sampler, run.card.conditions
   names = conditioning.guided(run.config, known)
   objective = parameters.settled(run.objective, state.ema[0])
   cond = conditions_file.cond(told, known, how.num_samples)
-  samples, labels = generate.generate(
+  predict = generate.make_predict(
     run,
-    generate.make_predict(
-      run,
-      state.ema[0],
-      how.guidance,
-      conditions.without(known, names) if names else None,
-    ),
-    generate.make_tableau(objective, how.solver, how.grid, how.num_steps),
-    num_samples=how.num_samples,
-    seed=run.config.seed,
-    cond=cond,
+    state.ema[0],
+    how.guidance,
+    conditions.without(known, names) if names else None,
   )
-  if not active:
-    return
-  from PIL import Image  # comes with matplotlib
+  for num_steps, suffix in few_step.counts(run):
+    samples, labels = generate.generate(
+      run,
+      predict,
+      generate.make_tableau(objective, how.solver, how.grid, num_steps),
+      num_samples=how.num_samples,
+      seed=run.config.seed,
+      cond=cond,
+    )
+    if not active:
+      continue
+    from PIL import Image  # comes with matplotlib
 
-  directory = os.path.join(folder, "samples")
-  path = os.path.join(directory, f"step_{step:08d}.png")
-  with metrics.patiently(path):
-    os.makedirs(directory, exist_ok=True)
-    generate.save_picture(path, run, samples, labels, cond)
-    with Image.open(path) as picture:
-      writer.picture(step, "samples", np.asarray(picture.convert("RGB")))
+    directory = os.path.join(folder, "samples")
+    path = os.path.join(directory, f"step_{step:08d}{suffix}.png")
+    with metrics.patiently(path):
+      os.makedirs(directory, exist_ok=True)
+      generate.save_picture(path, run, samples, labels, cond)
+      with Image.open(path) as picture:
+        image = np.asarray(picture.convert("RGB"))
+        writer.picture(step, f"samples{suffix}", image)

@@ -3,6 +3,8 @@
 import pathlib
 import shutil
 
+from diffflow_jax.explorer import page
+
 INTRO = {
   "results": (
     "benchmarks/results", "Measured", "Each table says what command makes it.",
@@ -27,6 +29,9 @@ def write(app):
     toc = ["```{toctree}", ":maxdepth: 1", "", *pages, "```"]
     text = "\n".join([f"# {title}", "", intro, "", *toc, ""])
     (folder / "index.md").write_text(text)
+  made = docs / "_static" / "explorer.html"
+  if not made.exists():
+    made.write_text(page.html(), encoding="utf-8")
 
 
 def setup(app):

@@ -17,11 +17,18 @@ from diffflow_jax.process import nodes, predictors, ranges
 from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.guidance.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
+from diffflow_jax.sampling.guidance.strength import AtStrength
+from diffflow_jax.sampling.guidance.wrappers import (
+  as_floats,
+  at_one_level,
+  with_x,
+  wrapper,
+)
 
 log = logging.getLogger("diffflow_jax")
 
 __all__ = [
+  "AtStrength",
   "Clipped",
   "DynamicallyClipped",
   "Guided",
@@ -93,7 +100,8 @@ class Guided(Wrapper):
 
   Raises:
     ValueError: rescale or interval is none; or, when called, there is no weak
-      predictor, and condition or null is missing.
+      predictor, and condition or null is missing, or a flow map goes to another
+      level.
   """
 
   predict: Any
@@ -114,6 +122,7 @@ class Guided(Wrapper):
       ranges.check("interval", lo, (rises, "(lo, hi), lo < hi"))
 
   def prepare(self, lv):
+    at_one_level(lv)
     both = [self.predict] if self.weak is None else [self.predict, self.weak]
     return lv, *(predictors.prepare(predict, lv) for predict in both)
 

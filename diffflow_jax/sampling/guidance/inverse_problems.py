@@ -10,7 +10,12 @@ import jax.numpy as jnp
 from diffflow_jax.process import predictors
 from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
-from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
+from diffflow_jax.sampling.guidance.wrappers import (
+  as_floats,
+  at_one_level,
+  with_x,
+  wrapper,
+)
 
 
 @wrapper
@@ -52,6 +57,9 @@ class Measured(Wrapper):
     predict: what is guided; y: the measurement, leading axis batch.
     noise_std, data_std: as above.
     forward: x (batch, ...) -> (batch, ...), linear.
+
+  Raises:
+    ValueError: when called, a flow map goes to another level.
   """
 
   predict: Any
@@ -63,6 +71,10 @@ class Measured(Wrapper):
 
   def __post_init__(self):
     as_floats(self, "noise_std", "data_std")
+
+  def prepare(self, lv):
+    at_one_level(lv)
+    return lv, predictors.prepare(self.predict, lv)
 
   def at(self, row, z, cond=None):
     lv, inner = row
