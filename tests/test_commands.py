@@ -386,16 +386,10 @@ def test_a_refusal_is_one_line_with_status_2(tmp_path):
 
 @pytest.mark.parametrize(
   "name",
-  [
-    "train",
-    "sample",
-    "compare",
-    "export",
-    "look",
-    "fit",
-    "train_features",
-    "sweep",
-  ],
+  (
+    "train sample compare export look fit explore distill train_features sweep "
+    "evaluate"
+  ).split(),
 )
 def test_help_is_fast_because_it_imports_no_jax(name):
   code = (
@@ -423,6 +417,8 @@ def test_importing_the_package_is_lazy_and_complete():
     "assert 'jax' not in sys.modules\n"
     "for name in dir(dfj): getattr(dfj, name)\n"
     "import diffflow_jax.sample, diffflow_jax.compare, diffflow_jax.train\n"
+    "import diffflow_jax.evaluate\n"
+    "assert dfj.evaluate.__name__ == 'evaluate' and callable(dfj.evaluate)\n"
     "assert dfj.train.__name__ == 'train' and callable(dfj.train)\n"
     "assert dfj.sample.__name__ == 'sample' and callable(dfj.sample)\n"
     "assert dfj.compare.__name__ == 'compare' and callable(dfj.compare)\n"
