@@ -194,7 +194,8 @@ def _array(name, value):
     ) from error
   if value.dtype.kind not in "biu" and not checks.is_float(value.dtype):
     hint = ": texts are given as the numbers of an encoder"
-    what = "texts" if value.dtype.kind in "US" else value.dtype
+    known = {"U": "texts", "S": "texts", "O": "objects that are no numbers"}
+    what = known.get(value.dtype.kind, value.dtype)
     raise ValueError(f"{name} holds {what}{hint if what == 'texts' else ''}")
   if not value.ndim:
     raise ValueError(
