@@ -25,6 +25,7 @@ _MODULES = {
   "omegas": "objective.omegas",
   "bound": "objective.bound",
   "objectives": "objective.objectives",
+  "flow_maps": "objective.flow_maps",
   # sampling
   "grids": "sampling.grids",
   "solvers": "sampling.solvers",
@@ -42,6 +43,7 @@ _MODULES = {
 _FUNCTIONS = {
   "inspect": "data.inspection",
   "train": "training.loop",
+  "distill": "training.few_step.distill",
   "train_state": ("training.state", "create"),
   "make_train_step": "training.state",
   "with_loss": "training.state",
@@ -64,6 +66,7 @@ _FUNCTIONS = {
   "restart": "sampling.compose",
   "Guided": "sampling.guidance",
   "load": "runs.loading",
+  "evaluate": "scoring.evaluation",
   "load_exported": "runs.exported_sampler",
 }
 __all__ = ["__version__", *_MODULES, *_FUNCTIONS]

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import numbers
 import os
+import pathlib
 import sys
 import traceback
 
@@ -16,32 +17,21 @@ import ml_collections
 
 from diffflow_jax.refusals import Refusal
 
+OURS = "diffflow_jax/"  # diffflow_jax/digits is configs/digits.py of ours
+
 
 def load(text, flag="config"):
-  """The ConfigDict of FILE.py or FILE.py:SIZE.
+  """The ConfigDict of FILE.py or FILE.py:SIZE, or of diffflow_jax/NAME[:SIZE].
 
   Args:
+    text: a file; or the name of one of the library's own configs, wherever it
+      is installed, as diffflow_jax/digits.
     flag: of which it is the value, for the message.
   Raises:
     Refusal: there is no such file, it cannot be run, or its get_config() gives
       no config.
   """
-  path, _, size = text.partition(":")
-  if os.path.isdir(path):
-    raise Refusal(f"--{flag}: {path!r} is a directory, not a file")
-  if not os.path.isfile(path):
-    raise Refusal(f"--{flag}: there is no file {path!r}")
-  module = _run(path, flag)
-  get_config = getattr(module, "get_config", None)
-  if not callable(get_config):
-    raise Refusal(f"--{flag}: {path} has no get_config()")
-  given = (size,) if size else ()
-  try:
-    inspect.signature(get_config).bind(*given)
-  except TypeError as error:
-    what = f"takes no size, as {size!r}" if size else "cannot do without a size"
-    raise Refusal(f"--{flag}: get_config() of {path} {what}") from error
-  config = _guarded(path, flag, lambda: get_config(*given))
+  path, config = called(text, flag, "get_config")
   if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
     what = "nothing" if config is None else f"a {type(config).__name__}"
     raise Refusal(
@@ -50,6 +40,46 @@ def load(text, flag="config"):
   if not isinstance(config, ml_collections.ConfigDict):
     config = ml_collections.ConfigDict(dict(config))
   return _with_rate(config)
+
+
+def called(text, flag, function):
+  """(path, what the function of a name in FILE.py or FILE.py:SIZE returns).
+
+  Raises:
+    Refusal: as `load` does.
+  """
+  path, _, size = text.partition(":")
+  if path.startswith(OURS) and not os.path.exists(path):
+    path = _ours(path.removeprefix(OURS).removesuffix(".py"), flag)
+  if os.path.isdir(path):
+    raise Refusal(f"--{flag}: {path!r} is a directory, not a file")
+  if not os.path.isfile(path):
+    raise Refusal(f"--{flag}: there is no file {path!r}")
+  made = getattr(_run(path, flag), function, None)
+  if not callable(made):
+    raise Refusal(f"--{flag}: {path} has no {function}()")
+  given = (size,) if size else ()
+  try:
+    inspect.signature(made).bind(*given)
+  except TypeError as error:
+    what = f"takes no size, as {size!r}" if size else "cannot do without a size"
+    raise Refusal(f"--{flag}: {function}() of {path} {what}") from error
+  return path, guarded(path, flag, lambda: made(*given))
+
+
+def _ours(name, flag):
+  """The path of a config of the library's own, in a wheel or in a clone."""
+  package = pathlib.Path(__file__).parent
+  for folder in (package / "configs", package.parent / "configs"):
+    files = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if name in files:
+      return str(files[name])
+    if files:
+      raise Refusal(
+        f"--{flag}: {OURS}{name} is none of the library's configs; known: "
+        f"{', '.join(OURS + stem for stem in files)}"
+      )
+  raise Refusal(f"--{flag}: the library's configs are not installed with it")
 
 
 def _with_rate(config):
@@ -94,11 +124,11 @@ def _run(path, flag):
   except (OSError, ValueError, RecursionError, MemoryError) as error:
     reason = getattr(error, "strerror", None) or error
     raise Refusal(f"--{flag}: {path} cannot be read: {reason}") from error
-  _guarded(path, flag, lambda: exec(code, vars(module)))
+  guarded(path, flag, lambda: exec(code, vars(module)))
   return module
 
 
-def _guarded(path, flag, call):
+def guarded(path, flag, call):
   """call(), or a Refusal with the line of the file at which it raised."""
   try:
     return call()

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from diffflow_jax.runs import card as card_lib, recipe
-from diffflow_jax.store import checkpoints, storage
+from diffflow_jax.store import checkpoints, soundness, storage
 from diffflow_jax.training import metrics
 
 CLOCK = (
@@ -15,6 +15,8 @@ CLOCK = (
   "examples_per_second",
   "flops_per_second",
   "input_wait",
+  "eval/seconds",
+  "eval/share",
 )
 
 
@@ -24,7 +26,7 @@ def final_arrays(workdir, step):
   stored = {p.parent.name for p in path.glob("*/_METADATA")}
   like = {
     name: storage.shapes(path / name)[name]
-    for name in stored - {checkpoints.DIGEST}
+    for name in stored - {soundness.DIGEST}
   }
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
   with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:

@@ -1,12 +1,14 @@
 """Adaptive flow, encoding and likelihood against closed forms: MATH.md 5.16."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffflow_jax.process import closed_form, levels, schedules
-from diffflow_jax.sampling import adaptive, grids, solvers, tableau
+from diffflow_jax.sampling import adaptive, grids, likelihood, solvers, tableau
 from tests.tables import mix1d
 
 KEY = jax.random.key(0)
@@ -169,3 +171,22 @@ def test_bad_probes_and_tolerances_are_refused():
   ):
     with pytest.raises(ValueError, match=message):
       adaptive.log_likelihood(mix1d(), jnp.zeros((1, 1)), **settings)
+
+
+def test_a_density_of_discrete_data_is_warned_of():
+  white = closed_form.gaussian(jnp.zeros(16), 1.0)
+  rng = np.random.default_rng(0)
+  discrete = jnp.asarray(rng.integers(0, 17, (8, 16)) / 8.0 - 1.0)
+  with pytest.warns(UserWarning, match="z is of 17 values .*uniform_bits") as w:
+    adaptive.log_likelihood(white, discrete)
+  assert len(w) == 1 and w[0].filename == __file__
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    at = levels.at_logsnr(levels.vp, 4.0)
+    adaptive.log_likelihood(white, discrete, start=at)  # noisy already
+  odd = jnp.asarray(rng.choice([0.0, 0.3, 1.0], (8, 16)))
+  smooth = discrete + jnp.asarray(rng.uniform(0, 1 / 8, discrete.shape))
+  grid = np.stack(np.meshgrid(*[np.linspace(-2, 2, 9)] * 2), -1).reshape(-1, 2)
+  for z in (odd, smooth, jnp.zeros((8, 16)), jnp.asarray(grid)):
+    assert not likelihood.num_values(z)
+  assert jax.jit(lambda z: z + likelihood.num_values(z))(discrete).shape

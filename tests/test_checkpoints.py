@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from diffflow_jax import cli
-from diffflow_jax.store import checkpoints, orbax_errors, seals
+from diffflow_jax.store import checkpoints, orbax_errors, seals, storage
 from diffflow_jax.store.digest import digest
 from tests import commands
 
@@ -290,7 +290,7 @@ def test_a_reader_lists_anew_where_all_it_listed_was_removed(
     training.save(1, _items(1))
     assert training.wait()
     with checkpoints.Checkpoints(directory, read_only=True) as saved:
-      looks, look = [], saved._storage.is_finished
+      looks, look = [], storage.is_finished
 
       def late(path):
         looks.append(path.name)
@@ -299,7 +299,7 @@ def test_a_reader_lists_anew_where_all_it_listed_was_removed(
           assert training.wait()
         return look(path)
 
-      monkeypatch.setattr(saved._storage, "is_finished", late)
+      monkeypatch.setattr(storage, "is_finished", late)
       assert saved.restore(_like())[0] == 2
   assert looks[:2] == ["1", "2"]
 

@@ -393,7 +393,8 @@ def test_a_refusal_is_one_line_with_status_2(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "name", ["train", "sample", "compare", "export", "look"]
+  "name",
+  ["train", "sample", "compare", "export", "look", "train_features", "sweep"],
 )
 def test_help_is_fast_because_it_imports_no_jax(name):
   code = (

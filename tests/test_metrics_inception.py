@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 from diffflow_jax import evaluation
-from diffflow_jax.evaluation import (
+from diffflow_jax.evaluation.extractors import (
   fid_features,
   inception_v3,
   resize,
@@ -60,7 +60,7 @@ def path(weights, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(path):
-  return evaluation.inception(path, batch_size=2, checksum="")
+  return evaluation.inception(path, batch_size=2, checksum="any")
 
 
 @pytest.mark.parametrize("size_in", [8, 32, 299, 400, 701])
@@ -154,7 +154,9 @@ def test_features_are_those_of_pytorch_fid(weights, path, monkeypatch):
   with torch.no_grad():
     (want,) = network(torch.tensor(IMAGES).permute(0, 3, 1, 2) / 255.0)
   want = want.numpy()[:, :, 0, 0]
-  got = evaluation.inception(path, "torch", batch_size=3, checksum="")(IMAGES)
+  got = evaluation.inception(path, "torch", batch_size=3, checksum="any")(
+    IMAGES
+  )
   np.testing.assert_allclose(got, want, atol=1e-4 * want.max())
 
 

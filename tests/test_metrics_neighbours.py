@@ -71,6 +71,33 @@ def test_neighbours_that_float32_cannot_order():
   np.testing.assert_allclose(distances, want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("num", [30, 37, 100])
+def test_one_set_takes_half_of_the_blocks(small_blocks, monkeypatch, num):
+  """And finds what two sets of the same rows find, ties among them."""
+  points = np.random.default_rng(8).integers(0, 4, (num, 3)).astype(float)
+  plain, seen = neighbours._Search.blocks, []
+
+  def blocks(*args):
+    for columns, squares in plain(*args):
+      seen.append(squares.size)
+      yield columns, squares
+
+  monkeypatch.setattr(neighbours._Search, "blocks", blocks)
+  got = evaluation.nearest(points, points, 29)
+  tiles = [37, 37, 26] if num == 100 else [num]
+  whole = sum(tiles) ** 2
+  assert sum(seen) == (whole + sum(n**2 for n in tiles)) / 2
+  seen.clear()
+  want = evaluation.nearest(points.copy(), points, 29)
+  assert sum(seen) == whole
+  np.testing.assert_array_equal(got[0], want[0])
+  table = spatial.distance.cdist(points, points)
+  np.testing.assert_allclose(got[0], np.sort(table, 1)[:, :29], atol=1e-12)
+  for i, j in zip(got[1], table, strict=True):
+    assert len(set(i)) == 29  # no point twice
+    np.testing.assert_allclose(j[i], np.sort(j)[:29], atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_prdc_is_brute_force(small_blocks, dtype, k):

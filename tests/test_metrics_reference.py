@@ -1,5 +1,8 @@
 """Reference statistics: data sets, a cache, the files of other tools."""
 
+import dataclasses
+import types
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -110,3 +113,98 @@ def test_a_damaged_file_is_said(tmp_path):
   np.savez(path, arr_0=PLAIN)
   with pytest.raises(ValueError, match=r"uint8 images .* arr_0 as"):
     evaluation.read_images(str(path))
+
+
+CARD = types.SimpleNamespace(shape=(4, 4, 1))
+PIXELS = evaluation.features_of("pixels", CARD)
+FLAT = X.reshape(300, 16) / 127.5 - 1.0
+
+
+def test_references_by_name_are_one(tmp_path):
+  """A data set, its images in a folder, and both kinds of .npz."""
+  for i, x in enumerate(X):
+    Image.fromarray(x[..., 0]).save(tmp_path / f"{i:03}.png")
+  np.savez(tmp_path / "adm.npz", arr_0=X, mu=np.ones(9), sigma=np.eye(9))
+  ours = tmp_path / "ours.npz"
+  evaluation.write_statistics(
+    str(ours), evaluation.moments(FLAT), features=PIXELS.fingerprint
+  )
+  floats = (X / 127.5 - 1.0 + 1e-4).astype(np.float32)  # to the same bytes
+  of = lambda spec, **more: evaluation.reference_of(
+    spec,
+    PIXELS,
+    CARD,
+    datasets={"train": data.Arrays(X), "floats": data.Arrays(floats, scale=1)},
+    **more,
+  )
+  for spec in ("train", "floats", f"folder:{tmp_path}", f"{tmp_path}/adm.npz"):
+    got = of(spec, keep=True)
+    check(got.moments, FLAT)
+    np.testing.assert_allclose(got.features, FLAT, atol=1e-6)
+    assert got.num == 300 and of(spec).features is None
+    check(of(spec).moments, FLAT)
+  check(of(str(ours)).moments, FLAT)
+  assert of("train").fingerprint == of(f"folder:{tmp_path}").fingerprint
+
+
+def test_features_of_a_reference_are_computed_once(tmp_path):
+  calls = Features()
+  seen = lambda x: (calls(x), PIXELS.of(x))[1]
+  features = dataclasses.replace(PIXELS, of=seen)
+  of = lambda: evaluation.reference_of(
+    "train",
+    features,
+    CARD,
+    datasets={"train": data.Arrays(X)},
+    cache=str(tmp_path),
+    keep=True,
+  )
+  first, again = of(), of()
+  assert calls.seen == 300
+  np.testing.assert_array_equal(again.features, first.features)
+  (path,) = tmp_path.iterdir()
+  path.write_bytes(path.read_bytes()[:500])
+  with pytest.raises(ValueError, match=f"{path.name} is damaged, and can"):
+    of()
+
+
+def test_data_without_end_are_drawn():
+  card = types.SimpleNamespace(shape=(2,))
+  points = evaluation.features_of("pixels", card)
+  got = evaluation.reference_of(
+    "train", points, card, datasets={"train": data.moons()}, keep=True
+  )
+  assert got.features.shape == (10_000, 2) and got.num == 10_000
+
+
+def test_references_that_cannot_be_compared(tmp_path):
+  path = str(tmp_path / "x.npz")
+  of = lambda spec, features=PIXELS, card=CARD, **more: evaluation.reference_of(
+    spec, features, card, datasets={"train": data.Arrays(X)}, **more
+  )
+  wide = types.SimpleNamespace(shape=(8, 8, 1))
+
+  def refused(said, *args, **more):
+    with pytest.raises(ValueError, match=said) as raised:
+      of(*args, **more)
+    assert "\n" not in str(raised.value)
+
+  refused("must be one of train, folder:PATH, FILE.npz, not 'tr'", "tr")
+  refused("samples are 8x8x1, and the refer.* 4x4x1", "train", card=wide)
+  Image.fromarray(X[0, ..., 0]).save(tmp_path / "a.png")
+  refused("8x8x1, and .*a.png is 4x4x1: save", f"folder:{tmp_path}", card=wide)
+  Image.fromarray(X[:3, ..., 0].transpose(1, 2, 0)).save(tmp_path / "a.png")
+  refused("samples are 4x4x1, and .*a.png is 4x4x3", f"folder:{tmp_path}")
+  refused("there is no", f"folder:{tmp_path}/nowhere")
+  refused("nowhere.npz: No such file", f"{tmp_path}/nowhere.npz")
+  flat = types.SimpleNamespace(shape=(2,))
+  refused("folder holds square images", f"folder:{tmp_path}", card=flat)
+  np.savez(path, mu=np.ones(3), sigma=np.eye(3))
+  refused("of 3 features, and pixels 4x4x1 makes 16", path)
+  np.savez(path, mu=np.ones(16), sigma=np.eye(16))
+  assert of(path).num is None
+  refused("mu and sigma alone, for a Fréchet.*need images", path, keep=True)
+  np.savez(path, arr_0=X)
+  refused("samples are 8x8x1, and the refer", path, card=wide)
+  evaluation.write_statistics(path, evaluation.moments(FLAT), features="other")
+  refused("holds statistics of other, not of pixels 4x4x1", path)

@@ -1,4 +1,4 @@
-"""The README's code runs, as it is printed."""
+"""The code of the README and of the guides runs, as it is printed."""
 
 import re
 
@@ -7,10 +7,11 @@ import pytest
 
 import diffflow_jax as dfj
 from diffflow_jax import evaluation
-from tests import commands, runs
+from tests import commands, pages, runs
 
-TEXT = (commands.ROOT / "README.md").read_text()
-EXAMPLE = re.search(r"```python\n(.*?)```", TEXT, re.S).group(1)
+TEXT = pages.text("README.md")
+EXAMPLE = pages.blocks("README.md")[0]
+DATA = "docs/guides/data.md"
 
 
 def test_the_example_is_short_and_early():
@@ -46,13 +47,12 @@ def test_the_example_learns_the_moons():
 
 @pytest.mark.slow
 def test_a_dataset_and_a_network_of_ones_own_train_and_sample(tmp_path):
-  part = TEXT[TEXT.index("## One device to many") : TEXT.index("## Samplers")]
-  code = re.search(r"```python\n(.*?)```", part, re.S).group(1)
+  code = pages.blocks(DATA)[0]
   for definition in re.split(r"\n\n\n", code)[1:]:
     lines = [l for l in definition.splitlines() if l.strip()]
     assert len(lines) <= 10, definition
   (tmp_path / "mine.py").write_text(code)
-  command = re.findall(r"```bash\n(python.*?)```", part, re.S)[-1]
+  command = pages.blocks(DATA, "bash")[-1]
   flags = command.replace("\\\n", " ").split()[3:]
   flags = [f.replace("runs/mine", str(tmp_path / "run")) for f in flags]
   short = ("num_steps", "sample_every", "log_every", "checkpoint_every")
@@ -69,12 +69,16 @@ def test_a_dataset_and_a_network_of_ones_own_train_and_sample(tmp_path):
   assert np.load(out)["samples"].shape == (100, 8, 8, 1)
 
 
-def test_the_part_on_samplers_runs(tmp_path, monkeypatch):
-  part = TEXT[TEXT.index("## Samplers") : TEXT.index("## Add your own")]
-  blocks = re.findall(r"```python\n(.*?)```", part, re.S)
-  assert len(blocks) == 5
+@pytest.mark.parametrize("page", ["samplers", "evaluation"])
+def test_the_code_of_a_guide_runs(page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   scope = {}
-  for block in blocks:
+  for block in pages.blocks(f"docs/guides/{page}.md"):
     exec(block, scope)
   assert np.isfinite(scope["x"]).all() and scope["x"].shape == (1000, 2)
+
+
+def test_a_first_visitor_reads_a_short_page():
+  assert TEXT.count("\n") < 200
+  for path in re.findall(r"\]\(([^)#]+)", TEXT):
+    assert (commands.ROOT / path).exists(), path

@@ -1,27 +1,17 @@
-"""The README's own schedule, weighting, target and density: at most five lines
+"""The guide's own schedule, weighting, target and density: at most five lines
 each, and they run."""
-
-import pathlib
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.objective import losses
-
-ROOT = pathlib.Path(__file__).parent.parent
-
-
-def _blocks():
-  text = (ROOT / "README.md").read_text()
-  text = text[text.index("## Add your own") :]
-  return re.findall(r"```python\n(.*?)```", text, re.S)
+from tests import pages
 
 
 def test_the_blocks_run_and_what_they_make_trains(capsys):
   space = {}
-  blocks = _blocks()
+  blocks = pages.blocks("docs/guides/your_own.md")
   for block in blocks:
     exec(block, space)
   for block in blocks[:4]:  # the definition itself, imports and check aside

@@ -21,6 +21,7 @@ those steps into the workdir's profile/, for TensorBoard or Perfetto.
 --tabulate prints the layers of the network, and trains nothing.
 """
 
+import contextlib
 import importlib.util
 
 from absl import flags
@@ -32,16 +33,10 @@ def main(argv):
   """Trains or resumes, as the module says; argv[0] is the program."""
   values = cli.new_flags()
   cli.define_config(values, argv)
-  for define, name, text in (
-    (flags.DEFINE_string, "workdir", "Directory of the run."),
-    (flags.DEFINE_string, "coordinator", "host:port of process 0."),
-    (flags.DEFINE_integer, "num_processes", "How many processes train."),
-    (flags.DEFINE_integer, "process_id", "Which one of them this is."),
-    (flags.DEFINE_string, "init_from", "A run to start a new one from."),
-    (flags.DEFINE_string, "wandb", "Weights & Biases project to report to."),
-    (flags.DEFINE_string, "profile", "Steps FIRST:LAST to trace."),
-  ):
-    define(name, None, text, flag_values=values)
+  define_flags(values)
+  flags.DEFINE_string(
+    "init_from", None, "A run to start a new one from.", flag_values=values
+  )
   flags.DEFINE_multi_string(
     "init_from_skip",
     [],
@@ -56,6 +51,34 @@ def main(argv):
   if values.tabulate:
     _tabulate(config)
     return
+  with started(values, config) as how:
+    from diffflow_jax.training.loop import train
+
+    train(
+      config,
+      values.workdir,
+      init_from=values.init_from,
+      init_from_skip=values.init_from_skip,
+      **how,
+    )
+
+
+def define_flags(values):
+  """The flags of every command that trains."""
+  for define, name, text in (
+    (flags.DEFINE_string, "workdir", "Directory of the run."),
+    (flags.DEFINE_string, "coordinator", "host:port of process 0."),
+    (flags.DEFINE_integer, "num_processes", "How many processes train."),
+    (flags.DEFINE_integer, "process_id", "Which one of them this is."),
+    (flags.DEFINE_string, "wandb", "Weights & Biases project to report to."),
+    (flags.DEFINE_string, "profile", "Steps FIRST:LAST to trace."),
+  ):
+    define(name, None, text, flag_values=values)
+
+
+@contextlib.contextmanager
+def started(values, config):
+  """Joins the other processes; yields what `train` takes of these flags."""
   cli.check_given(values, "workdir")
   _check_wandb(values.wandb)
   from diffflow_jax.store import processes  # imports JAX
@@ -64,18 +87,10 @@ def main(argv):
     values.coordinator, values.num_processes, values.process_id
   )
   from diffflow_jax.training import profiler
-  from diffflow_jax.training.loop import train
 
   with processes.fail_at_once():
     window = profiler.parse(values.profile, config.get("num_steps", 1))
-    train(
-      config,
-      values.workdir,
-      wandb=values.wandb,
-      profile=window,
-      init_from=values.init_from,
-      init_from_skip=values.init_from_skip,
-    )
+    yield {"wandb": values.wandb, "profile": window}
 
 
 def _check_wandb(project):

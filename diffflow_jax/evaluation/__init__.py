@@ -21,12 +21,17 @@ from diffflow_jax.evaluation.distances import (
   nearest_distances,
 )
 from diffflow_jax.evaluation.estimates import Estimate
+from diffflow_jax.evaluation.extractors.classifier import classifier
+from diffflow_jax.evaluation.extractors.dinov2 import dinov2
+from diffflow_jax.evaluation.extractors.extractor import Features
+from diffflow_jax.evaluation.extractors.fid_features import inception
+from diffflow_jax.evaluation.extractors.images import are_images, to_bytes
+from diffflow_jax.evaluation.extractors.spec import features_of
 from diffflow_jax.evaluation.fid import (
   frechet,
   frechet_floor,
   frechet_of_gaussians,
 )
-from diffflow_jax.evaluation.fid_features import inception
 from diffflow_jax.evaluation.held_out import eps_mse_by_logsnr
 from diffflow_jax.evaluation.kernels import (
   energy_distance,
@@ -54,6 +59,7 @@ from diffflow_jax.evaluation.reference import (
   read_statistics,
   write_statistics,
 )
+from diffflow_jax.evaluation.reference_spec import Reference, reference_of
 from diffflow_jax.evaluation.sliced import sliced_wasserstein
 from diffflow_jax.evaluation.streaming import Moments, moments, moments_in_parts
 from diffflow_jax.evaluation.two_sample import classifier_two_sample
@@ -61,16 +67,22 @@ from diffflow_jax.evaluation.variational import variational_bits
 
 __all__ = [
   "Estimate",
+  "Features",
   "Moments",
+  "Reference",
+  "are_images",
   "authenticity",
+  "classifier",
   "classifier_two_sample",
   "dataset_statistics",
   "decoder_bits",
+  "dinov2",
   "distance_ratio",
   "energy_distance",
   "eps_mse_by_logsnr",
   "expected_coverage",
   "feature_chunks",
+  "features_of",
   "fingerprint",
   "flow_density",
   "frechet",
@@ -96,7 +108,9 @@ __all__ = [
   "prdc",
   "read_images",
   "read_statistics",
+  "reference_of",
   "sliced_wasserstein",
+  "to_bytes",
   "truncated_normal_bits",
   "uniform_bits",
   "variational_bits",

@@ -36,11 +36,11 @@ class _Search:
     more = [np.broadcast_to(m, len(x)).astype(x.dtype)[:, None] for m in more]
     return np.concatenate([x - self.center, *more], axis=1)
 
-  def blocks(self, rows):
+  def blocks(self, rows, tiles=None):
     """(columns, squares) of the queries in `rows`, block after block."""
     q = self._beside(self.queries[rows], self.norms[0][rows], 1.0)
     q[:, :-2] *= -2.0
-    for columns in sets.slices(len(self.points), _COLUMNS):
+    for columns in tiles or sets.slices(len(self.points), _COLUMNS):
       # (-2 q, |q|², 1)·(p, 1, |p|²): no pass over the table but the product
       yield (
         columns,
@@ -67,7 +67,13 @@ def _fewest(squares, index, num):
 
 def _below(squares, bound, offset):
   """Entries below each row's bound, in columns padded with inf."""
-  at_row, at_column = np.nonzero(squares < bound[:, None])
+  small = squares < bound[:, None]
+  if small.flags.c_contiguous:
+    at_row, at_column = np.nonzero(small)
+  else:  # of a block that is read along its columns
+    at_column, at_row = np.nonzero(small.T)
+    order = np.argsort(at_row, kind="stable")
+    at_row, at_column = at_row[order], at_column[order]
   counts = np.bincount(at_row, minlength=len(squares))
   place = np.arange(len(at_row)) - np.repeat(np.cumsum(counts) - counts, counts)
   shape = len(squares), counts.max(initial=0)
@@ -78,22 +84,41 @@ def _below(squares, bound, offset):
   return found, index
 
 
-def _candidates(search, rows, num):
-  """Indices (rows, num) of the nearest points as far as rounding tells."""
-  best = None
-  for columns, squares in search.blocks(rows):
-    if best is None:
-      index = np.arange(columns.start, columns.stop)[None]
-      index = np.broadcast_to(index, squares.shape)
-      best = _fewest(squares, index, num)
-      continue
-    bound = best[0].max(1)
-    if best[0].shape[1] < num:
-      bound = np.full_like(bound, np.inf)
-    more = _below(squares, bound, columns.start)
-    both = [np.concatenate(b, axis=1) for b in zip(best, more, strict=True)]
-    best = _fewest(*both, num)
-  return best[1]
+class _Best:
+  """The num smallest squares of every query so far, and of which points."""
+
+  def __init__(self, num_queries, num, dtype):
+    self.squares = np.full((num_queries, num), np.inf, dtype)
+    self.index = np.zeros((num_queries, num), np.int64)
+
+  def see(self, rows, squares, first):
+    """Takes in a block: of the queries in rows, and of points from first on."""
+    num, bound = self.index.shape[1], self.squares[rows].max(1)
+    if np.isfinite(bound).all():
+      more = _below(squares, bound, first)
+    else:
+      index = np.arange(first, first + squares.shape[1])[None]
+      more = _fewest(squares, np.broadcast_to(index, squares.shape), num)
+    known = self.squares[rows], self.index[rows]
+    both = [np.concatenate(b, axis=1) for b in zip(known, more, strict=True)]
+    self.squares[rows], self.index[rows] = _fewest(*both, num)
+
+
+def _candidates(search, num, within):
+  """Indices (m, num) of the nearest points as far as rounding tells.
+
+  Args:
+    within: whether queries and points are one set: then half of all blocks do,
+      each read along its rows and along its columns.
+  """
+  best = _Best(len(search.queries), num, search.queries.dtype)
+  tiles = sets.slices(len(search.points), _ROWS if within else _COLUMNS)
+  for i, rows in enumerate(sets.slices(len(search.queries), _ROWS)):
+    for columns, squares in search.blocks(rows, tiles[i:] if within else tiles):
+      best.see(rows, squares, columns.start)
+      if within and columns != rows:
+        best.see(columns, squares.T, rows.start)
+  return best.index
 
 
 @ranges.checked(k="an integer >= 1")
@@ -102,18 +127,21 @@ def nearest(queries, points, k):
 
   Args:
     queries: (m, ...); points: (n, ...), n >= k. A query that is one of the
-      points finds itself first, at 0.
+      points finds itself first, at 0. One array in both places takes half the
+      time of two.
   Returns:
     (distances, indices), (m, k) each, in order of distance, float64.
   Raises:
     ValueError: k > n, other dimensions, NaN.
   """
+  within = queries is points
   queries, points = sets.pair(queries, points)
   if k > len(points):
     raise ValueError(f"k must be <= {len(points)} points, not {k}")
   search, parts = _Search(queries, points), []
+  candidates = _candidates(search, min(k + _SPARE, len(points)), within)
   for rows in sets.slices(len(queries), _ROWS):
-    index = _candidates(search, rows, min(k + _SPARE, len(points)))
+    index = candidates[rows]
     i = np.repeat(np.arange(rows.start, rows.stop), index.shape[1])
     squares = search.exact(i, index.reshape(-1)).reshape(index.shape)
     order = np.lexsort((index, squares), axis=1)[:, :k]

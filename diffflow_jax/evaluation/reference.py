@@ -73,15 +73,20 @@ def dataset_statistics(dataset, features, name, *, cache=None, batch_size=256):
   if cache is None:
     return whole()
   made_of = {"data": fingerprint(dataset), "features": name}
-  key = hashlib.sha256(repr(sorted(made_of.items())).encode()).hexdigest()
-  path = paths.join(cache, f"statistics-{key[:32]}.npz")
+  path = cached(cache, "statistics", "npz", **made_of)
   if paths.exists(path):
     return read_statistics(path)
   found = whole()
-  if not paths.is_remote(cache):
-    os.makedirs(cache, exist_ok=True)
   write_statistics(path, found, **made_of)
   return found
+
+
+def cached(cache, what, suffix, **made_of):
+  """The path of a file of a cache that was made of these, texts by name."""
+  if not paths.is_remote(cache):
+    os.makedirs(cache, exist_ok=True)
+  key = hashlib.sha256(repr(sorted(made_of.items())).encode()).hexdigest()
+  return paths.join(cache, f"{what}-{key[:32]}.{suffix}")
 
 
 def write_statistics(path, moments, **about):
@@ -100,8 +105,14 @@ def write_statistics(path, moments, **about):
   paths.write(path, file.getvalue())
 
 
-def _arrays(path, names):
-  """Those arrays of an .npz that it has; nothing is ever unpickled."""
+def npz_arrays(path, names):
+  """({name: array} of those that an .npz has, all that it has).
+
+  Nothing is ever unpickled.
+
+  Raises:
+    ValueError: it is none, or holds objects.
+  """
   try:
     with np.load(io.BytesIO(paths.read(path)), allow_pickle=False) as file:
       return {name: file[name] for name in names if name in file.files}, [
@@ -127,7 +138,7 @@ def read_statistics(path, *, spatial=False, num=None):
     ValueError: no such arrays, shapes that do not fit, NaN.
   """
   mu, sigma = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
-  found, there = _arrays(path, (mu, sigma, "num"))
+  found, there = npz_arrays(path, (mu, sigma, "num"))
   if mu not in found or sigma not in found:
     hint = " (arr_0 holds images: `read_images`)" if "arr_0" in there else ""
     raise ValueError(
@@ -151,7 +162,7 @@ def read_images(path):
   Raises:
     ValueError: no arr_0, or no images in it.
   """
-  found, there = _arrays(path, ("arr_0",))
+  found, there = npz_arrays(path, ("arr_0",))
   images = found.get("arr_0")
   if images is None or images.ndim != 4 or images.dtype != np.uint8:
     what = images if images is None else (images.dtype, images.shape)

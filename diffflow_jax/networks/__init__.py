@@ -10,6 +10,13 @@ network of one's own takes `logsnr_features(logsnr, dim)`, or any function that
 is bounded there, as tanh(logsnr / 4). cond is None, labels, or a dict, as
 `process.conditions` has it; ours take it as `networks.told` says. `from_nnx`
 gives the modules of flax.nnx this form.
+
+A network with the attribute destination = True is a flow map's,
+
+    apply(params, z, logsnr, cond, to) -> output of z's shape
+
+with to (batch,) the log-SNR that it goes to, of which the same holds; ours have
+it as a setting. At to = logsnr, or None, they are the same network without it.
 """
 
 import functools

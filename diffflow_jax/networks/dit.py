@@ -19,7 +19,7 @@ from diffflow_jax.networks.blocks import (
   JointBlock,
   modulated,
 )
-from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.networks.embeddings import FEATURES, Conditioning
 from diffflow_jax.process import ranges
 
 POSITIONS = ("sincos", "rope")
@@ -54,6 +54,9 @@ class DiT(nn.Module):
     dtype: "bfloat16" computes in it, with float32 parameters, statistics,
       softmax and output; None computes in z's.
     remat: blocks are run again in the backward pass instead of kept in memory.
+    level: what of it the network sees, "logsnr" or "angle", `FEATURES`; along a
+      trajectory the second has small derivatives, which flow maps are made of.
+    destination: it is a flow map's: apply(params, z, logsnr, cond, to).
 
   Zero at initialisation.
 
@@ -74,9 +77,12 @@ class DiT(nn.Module):
   conditions: Any = None
   sequences: str = "cross"
   dropout: float = 0.0
+  level: str = "logsnr"
+  destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    layers.check_one_of(FEATURES, level=self.level)
     self.num_classes = told.check("DiT", self.conditions, self.num_classes)
     ranges.check("dropout", self.dropout, "in [0, 1)")
     layers.check_positive(
@@ -131,7 +137,7 @@ class DiT(nn.Module):
     return patches.angles(grid, head_dim // (2 * axes)) if rope else None
 
   @nn.compact
-  def __call__(self, z, logsnr, cond=None):
+  def __call__(self, z, logsnr, cond=None, to=None):
     sides = layers.sides_of("DiT", z)
     # a scan keeps z's precision, whatever a grid in float64 has
     logsnr = jnp.asarray(logsnr, jnp.promote_types(z.dtype, jnp.float32))
@@ -141,8 +147,13 @@ class DiT(nn.Module):
     cond = told.read(named, cond, z)
     tokens = told.Sequences(self.width, named)(cond)
     emb = Conditioning(
-      self.width, self.num_classes, num_features=256, conditions=named
-    )(logsnr, cond, tokens)
+      self.width,
+      self.num_classes,
+      num_features=256,
+      conditions=named,
+      level=self.level,
+      destination=self.destination,
+    )(logsnr, cond, tokens, to)
     h = nn.Dense(self.width, dtype=self.dtype, kernel_init=XAVIER)(
       patches.to_patches(told.Images(named)(z, cond), patch)
     )

@@ -1,5 +1,6 @@
 """What conditions a network: features of logsnr, and what it is told."""
 
+import functools
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffflow_jax.networks import told
-from diffflow_jax.process.conditions import LABEL
+from diffflow_jax.process.conditions import GUIDANCE, LABEL
 from diffflow_jax.process.names import check_classes
 
 
@@ -26,26 +27,72 @@ def logsnr_features(logsnr, dim):
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
+def angle_features(logsnr, dim):
+  """Sines and cosines of atan(sigma/alpha) at dim/2 frequencies, (batch, dim).
+
+  The angle runs from 0, data, to π/2, noise, and its speed in flow time is
+  bounded, where that of logsnr is infinite at both ends: derivatives along a
+  trajectory stay small.
+  """
+  half = dim // 2
+  freqs = 40.0 ** (jnp.arange(half) / half)  # periods from 2π to 2π/40
+  logsnr = jnp.clip(logsnr, -40.0, 40.0)  # beyond which its slope is 0
+  angle = jnp.arctan(jnp.exp(-0.5 * logsnr))[:, None] * freqs
+  return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+FEATURES = {"logsnr": logsnr_features, "angle": angle_features}
+
+
+class Way(nn.Module):
+  """From one level to another, logsnr both -> (batch, dim).
+
+  A function of the difference of their features that is 0 at 0: exactly nothing
+  where they are equal, and nothing at all at initialisation.
+  """
+
+  dim: int
+
+  @nn.compact
+  def __call__(self, logsnr, to):
+    way = angle_features(to, self.dim) - angle_features(logsnr, self.dim)
+    dense = functools.partial(nn.Dense, self.dim, use_bias=False)
+    return dense(kernel_init=nn.initializers.zeros)(nn.silu(dense()(way)))
+
+
 class Conditioning(nn.Module):
   """(logsnr, cond) -> one vector (batch, dim).
 
   Labels run from 0 to num_classes - 1; num_classes itself means "no class",
   what classifier-free guidance calls the null condition. With num_classes = 0
   and no conditions the network is unconditional and cond is ignored. logsnr
-  enters as num_features sines and cosines, dim of them by default. With
+  enters as num_features of FEATURES[level], dim of them by default. With
   conditions, `told.named`, cond is `told.read`, and tokens are its sequences.
+
+  With destination it is also told to, the log-SNR (batch,) that a flow map goes
+  to, by a `Way`; None is logsnr itself, which adds nothing.
   """
 
   dim: int
   num_classes: int = 0
   num_features: int | None = None
   conditions: Any = None
+  level: str = "logsnr"
+  destination: bool = False
 
   @nn.compact
-  def __call__(self, logsnr, cond=None, tokens=None):
-    features = logsnr_features(logsnr, self.num_features or self.dim)
-    h = nn.Dense(self.dim)(features)
+  def __call__(self, logsnr, cond=None, tokens=None, to=None):
+    features = FEATURES[self.level]
+    h = nn.Dense(self.dim)(features(logsnr, self.num_features or self.dim))
     h = nn.Dense(self.dim)(nn.silu(h))
+    if self.destination:
+      to = logsnr if to is None else to
+      h = h + Way(self.dim, name="destination")(logsnr, to)
+    elif to is not None:
+      raise ValueError(
+        "the network is told where it goes, and was made without "
+        "destination=True, which makes it a flow map's"
+      )
     if self.num_classes:
       label = cond[LABEL] if self.conditions else cond
       if label is None:
@@ -56,7 +103,9 @@ class Conditioning(nn.Module):
       if one.kind == "label" and name != LABEL:
         h = h + nn.Embed(one.num_classes + 1, self.dim, name=name)(cond[name])
       elif one.kind == "vector":
-        h = h + told.Vector(self.dim, one.null, name=name)(cond[name])
+        # a network that is now told a strength is at first what it was
+        how = {"kernel_init": nn.initializers.zeros} if name == GUIDANCE else {}
+        h = h + told.Vector(self.dim, one.null, name=name, **how)(cond[name])
       elif one.kind == "sequence":
         pooled = nn.silu(told.mean(tokens[name]))
         h = h + nn.Dense(self.dim, use_bias=False, name=name)(pooled)

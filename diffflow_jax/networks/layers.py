@@ -1,12 +1,16 @@
 """What the networks share: precision, attention, dropout, recomputed blocks."""
 
 import functools
+import logging
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import forward_mode
+
+log = logging.getLogger("diffflow_jax")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -87,6 +91,14 @@ def has_flash_attention(dtype, head_dim):
   )
 
 
+@functools.cache
+def _say_that_it_is_left_out():
+  log.warning(
+    "cuDNN's fused attention has no forward-mode derivative: where a loss "
+    "takes one, attention is computed without it"
+  )
+
+
 def attend(q, k, v, mask=None):
   """softmax(q kᵀ/√d) v, its logits and softmax in float32.
 
@@ -94,9 +106,13 @@ def attend(q, k, v, mask=None):
 
   Args:
     mask: bools (batch, tokens) of k and v that are attended to: one at least.
-      With one the fused attention, which refuses odd lengths, is not used.
+      With one the fused attention, which refuses odd lengths, is not used, nor
+      is it in `forward_mode`, which says so once.
   """
   flash = mask is None and has_flash_attention(q.dtype, q.shape[-1])
+  if flash and forward_mode.is_on():
+    _say_that_it_is_left_out()
+    flash = False
   return jax.nn.dot_product_attention(
     q,
     k,

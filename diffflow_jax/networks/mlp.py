@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffflow_jax.networks import layers, told
-from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.networks.embeddings import FEATURES, Conditioning
 
 
 class MLP(nn.Module):
@@ -16,7 +16,10 @@ class MLP(nn.Module):
   apply(params, z (batch, d), logsnr (batch,), cond) -> (batch, d), zero at
   initialisation. dtype "bfloat16" computes in it, with float32 parameters and
   output; None computes in z's. conditions, {name: Condition}, are what cond
-  holds beside or instead of labels: no images, and of sequences the mean.
+  holds beside or instead of labels: no images, and of sequences the mean. level
+  is what it sees of it, "logsnr" or "angle", `FEATURES`: along a trajectory the
+  second has small derivatives, which flow maps are made of. With destination it
+  is a flow map's: apply(params, z, logsnr, cond, to).
   """
 
   width: int = 128
@@ -24,9 +27,12 @@ class MLP(nn.Module):
   num_classes: int = 0
   dtype: Any = None
   conditions: Any = None
+  level: str = "logsnr"
+  destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    layers.check_one_of(FEATURES, level=self.level)
     kinds = ("label", "vector", "sequence")
     self.num_classes = told.check(
       "MLP", self.conditions, self.num_classes, kinds
@@ -35,7 +41,7 @@ class MLP(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, z, logsnr, cond=None):
+  def __call__(self, z, logsnr, cond=None, to=None):
     if z.ndim != 2:
       raise ValueError(
         f"MLP takes points (batch, d), not z of shape {z.shape}: UNet and DiT "
@@ -44,9 +50,13 @@ class MLP(nn.Module):
     named = told.named(self.conditions)
     cond = told.read(named, cond, z)
     tokens = told.Sequences(self.width, named)(cond)
-    emb = Conditioning(self.width, self.num_classes, conditions=named)(
-      logsnr, cond, tokens
-    )
+    emb = Conditioning(
+      self.width,
+      self.num_classes,
+      conditions=named,
+      level=self.level,
+      destination=self.destination,
+    )(logsnr, cond, tokens, to)
     dense = functools.partial(nn.Dense, dtype=self.dtype)
     h = dense(self.width)(z)
     for _ in range(self.depth):

@@ -24,6 +24,9 @@ def from_nnx(module, **settings):
       params = net.init(key, z, logsnr, cond)       # {"params": nested dict}
       out = net.apply(params, z, logsnr, cond)      # or rngs={"dropout": key}
 
+  A module with the attribute destination = True is a flow map's, and is called
+  as module(z, logsnr, cond, to), to (batch,) as logsnr.
+
   With a "dropout" rng the module is in its train mode and all that it draws
   comes of that key; without one it is in its eval mode and may draw nothing.
   Variables that are no parameters are constants, as rngs of seed 0 make them.
@@ -70,6 +73,7 @@ def from_nnx(module, **settings):
     dict(nnx.to_flat_state(rngs)),
     dict(nnx.to_flat_state(rest)),
     getattr(made, "num_classes", None),
+    bool(getattr(made, "destination", False)),
   )
 
 
@@ -112,6 +116,7 @@ class Adapted:
     variables, rngs, constants: {path: Variable} of its parameters, of what it
       draws with, and of all else.
     num_classes: the module's own, or None.
+    destination: whether the module says that it is a flow map's.
   """
 
   make: Any
@@ -120,6 +125,7 @@ class Adapted:
   rngs: Any
   constants: Any
   num_classes: Any
+  destination: bool
 
   @property
   def dropout(self):
@@ -140,13 +146,28 @@ class Adapted:
       here[last] = jnp.array(variable.get_value())
     return {"params": tree}
 
-  def apply(self, params, z, logsnr, cond=None, rngs=None):
-    """The module's output; nothing of it changes."""
+  def apply(self, params, z, logsnr, cond=None, to=None, rngs=None):
+    """The module's output; nothing of it changes.
+
+    It is told to, where a flow map goes, as its fourth argument; logsnr itself
+    if that is None.
+
+    Raises:
+      ValueError: as `from_nnx`; or to is given, and it is no flow map.
+    """
+    way = ()
+    if self.destination:
+      way = (logsnr if to is None else to,)
+    elif to is not None:
+      raise ValueError(
+        "the network is told where it goes, and its nnx module has no "
+        "attribute destination = True, which makes it a flow map's"
+      )
     key = (rngs or {}).get("dropout")
     state = self._state(params, key)
     module = nnx.merge(self.graph, nnx.from_flat_state(state))
     module.eval() if key is None else module.train()
-    out = module(z, logsnr, cond)
+    out = module(z, logsnr, cond, *way)
     for path, leaf in nnx.to_flat_state(nnx.state(module)):
       if (
         path not in state or _is_watched(state[path]) and not _is_watched(leaf)

@@ -20,11 +20,13 @@ import jax.numpy as jnp
 
 from diffflow_jax.process import ranges
 from diffflow_jax.process.conditions import (
+  GUIDANCE,
   KINDS,
   LABEL,
   Condition,
   Given,
   as_given,
+  by_name,
   is_label_only,
   null,
 )
@@ -78,7 +80,8 @@ def of_kind(conditions, kind):
 def read(conditions, cond, z):
   """cond, whole: an entry for each of `named` conditions, 0 where not said.
 
-  What cond does not name is not said.
+  What cond does not name is not said. Labels alone are a cond where there is
+  nothing else but the strength of guidance.
 
   Raises:
     ValueError: cond is no dict of these names, or an entry is of another shape.
@@ -90,7 +93,8 @@ def read(conditions, cond, z):
         "labels themselves, or None"
       )
     return cond
-  cond = {} if cond is None else cond
+  if cond is None or conditions.keys() <= {LABEL, GUIDANCE}:
+    cond = by_name(cond)
   has = ", ".join(conditions)
   if not isinstance(cond, Mapping):
     raise ValueError(
@@ -142,10 +146,12 @@ class Vector(nn.Module):
 
   dim: int
   null: str
+  kernel_init: Any = nn.linear.default_kernel_init
 
   @nn.compact
   def __call__(self, given):
-    h = nn.Dense(self.dim)(nn.silu(nn.Dense(self.dim)(given.value)))
+    out = nn.Dense(self.dim, kernel_init=self.kernel_init)
+    h = out(nn.silu(nn.Dense(self.dim)(given.value)))
     if self.null == "zero":
       return h
     return jnp.where(

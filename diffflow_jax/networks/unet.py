@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffflow_jax.networks import layers, told
-from diffflow_jax.networks.embeddings import Conditioning
+from diffflow_jax.networks.embeddings import FEATURES, Conditioning
 from diffflow_jax.process import ranges
 
 
@@ -107,6 +107,9 @@ class UNet(nn.Module):
       (1, 2, 2) keeps a video's time.
     dropout: in the residual blocks, where apply gets rngs={"dropout": key};
       without it nothing is dropped.
+    level: what of it the network sees, "logsnr" or "angle", `FEATURES`; along a
+      trajectory the second has small derivatives, which flow maps are made of.
+    destination: it is a flow map's: apply(params, z, logsnr, cond, to).
 
   Zero at initialisation.
 
@@ -127,9 +130,12 @@ class UNet(nn.Module):
   conditions: Any = None
   stride: Any = 2
   dropout: float = 0.0
+  level: str = "logsnr"
+  destination: bool = False
 
   def __post_init__(self):
     layers.check_dtype(self.dtype)
+    layers.check_one_of(FEATURES, level=self.level)
     self.num_classes = told.check("UNet", self.conditions, self.num_classes)
     ranges.check("dropout", self.dropout, "in [0, 1)")
     layers.check_positive(
@@ -167,7 +173,7 @@ class UNet(nn.Module):
         )
 
   @nn.compact
-  def __call__(self, z, logsnr, cond=None):
+  def __call__(self, z, logsnr, cond=None, to=None):
     sides = layers.sides_of("UNet", z)
     stride = layers.per_axis("stride", self.stride, len(sides))
     first = stride.index(2) if 2 in stride else 0
@@ -189,9 +195,13 @@ class UNet(nn.Module):
     cond = told.read(named, cond, z)
     tokens = told.Sequences(dim, named)(cond)
     context = told.joined(tokens, z.dtype)
-    emb = Conditioning(dim, self.num_classes, conditions=named)(
-      logsnr, cond, tokens
-    )
+    emb = Conditioning(
+      dim,
+      self.num_classes,
+      conditions=named,
+      level=self.level,
+      destination=self.destination,
+    )(logsnr, cond, tokens, to)
     h = conv(self.channels[0])(told.Images(named)(z, cond))
     skips = [h]
     for i, channels in enumerate(self.channels):

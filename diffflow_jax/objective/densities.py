@@ -24,6 +24,7 @@ from diffflow_jax.objective.adaptive import (
   adaptive_for,
 )
 from diffflow_jax.process import ranges, schedules
+from diffflow_jax.process.faces import Node
 from diffflow_jax.process.names import make_from
 from diffflow_jax.process.schedule import log_product
 
@@ -112,7 +113,7 @@ class UniformTime:
 
 
 @ranges.node
-class Normal:
+class Normal(Node):
   """logsnr ~ N(mean, std²)."""
 
   mean: Any = 2.4

@@ -69,18 +69,33 @@ def check(objective):
     )
 
 
-def predictor(objective, apply, params):
+def predictor(objective, apply, params, *, destination=None, reaches="any"):
   """The Predictor of a network that was trained on an objective.
 
   A schedule that was trained with it is taken from params.
 
+  Args:
+    destination: whether it is a flow map, whose apply is told where it goes as
+      its fifth argument; None for what the network whose method apply is says
+      by its own `destination`, and False where it says nothing.
+    reaches: where a flow map was taught to go, a word of `ways`.
   Raises:
     TypeError: objective is none, or apply is no function, as a network's.
+    ValueError: reaches is unknown.
   """
   check(objective)
   objective = parameters.settled(objective, params)
+  if destination is None:
+    network = getattr(apply, "__self__", None)
+    destination = bool(getattr(network, "destination", False))
   return Predictor(
-    params, objective.schedule, apply, objective.target, objective.scale
+    params,
+    objective.schedule,
+    apply,
+    objective.target,
+    objective.scale,
+    destination,
+    reaches,
   )
 
 

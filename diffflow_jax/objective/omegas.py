@@ -16,10 +16,11 @@ import jax.numpy as jnp
 
 from diffflow_jax.objective.weighting import ELBO, Sigmoid
 from diffflow_jax.process import ranges
+from diffflow_jax.process.faces import Node
 
 
 @ranges.node
-class MinSNR:
+class MinSNR(Node):
   """omega = min(1, gamma/SNR): Hang et al., arXiv:2303.09556.
 
   min(SNR, gamma) on the x-MSE, min(SNR, gamma)/(SNR + 1) on the v-MSE of vp.
@@ -33,7 +34,7 @@ class MinSNR:
 
 
 @ranges.node
-class P2:
+class P2(Node):
   """omega = (k + SNR)^-gamma on the eps-MSE: Choi et al., arXiv:2204.00227."""
 
   k: Any = 1.0

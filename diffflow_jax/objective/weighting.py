@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import levels, nodes, ranges, targets
+from diffflow_jax.process.faces import Node
 from diffflow_jax.process.schedule import clip_far
 
 
@@ -78,7 +79,7 @@ class TargetMSE:
 
 
 @ranges.node
-class Sigmoid:
+class Sigmoid(Node):
   """w = sigmoid(bias - logsnr): Kingma & Gao, arXiv:2303.00848.
 
   On the x-MSE it is e^bias sigmoid(logsnr - bias): SiD2, arXiv:2410.19324 eq.

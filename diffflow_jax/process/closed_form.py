@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import levels, ranges
+from diffflow_jax.process import flow_maps, gaussians, levels, ranges
+from diffflow_jax.process.exact_maps import flow_map
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.process.nodes import concrete
+
+__all__ = ["Mixture", "dataset", "flow_map", "gaussian", "mixture"]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(100)
 _WEIGHTS = _WEIGHTS / np.sqrt(2 * np.pi)
@@ -100,26 +103,69 @@ class Mixture:
     α_e m + √(V_e/V_s) (z - α_s m), taken in any dimension.
     """
     if self.means.shape[0] == 1:
-      v_s = (start.alpha * self.stds) ** 2 + start.sigma**2
-      v_e = (end.alpha * self.stds) ** 2 + end.sigma**2
-      return end.alpha * self.means + jnp.sqrt(v_e / v_s) * (
-        z - start.alpha * self.means
+      square = lambda c: bcast(c, z) ** 2
+      v_s = square(start.alpha * self.stds[0]) + square(start.sigma)
+      v_e = square(end.alpha * self.stds[0]) + square(end.sigma)
+      return bcast(end.alpha, z) * self.means + jnp.sqrt(v_e / v_s) * (
+        z - bcast(start.alpha, z) * self.means
       )
-    if self.means.shape[1] != 1:
+    if not self.has_exact_flow:
       raise ValueError(
         "the exact flow is known for one component or one dimension, "
-        f"not for means of shape {self.means.shape}"
+        f"not for means of shape {self.means.shape}: flow_map solves its ODE"
       )
+    return self._quantile(self._logit_cdf(z, start), end)
+
+  @property
+  def has_exact_flow(self):
+    """Whether `flow` is in closed form: one component, or one dimension."""
+    return 1 in self.means.shape
+
+  def effective(self, z, start, to):
+    """(X, E) of the exact flow from a Level to the logsnr `to`.
+
+    alpha X + sigma E = z at the start, and the same of the flow at the end;
+    x̂, ε̂ where they are one.
+    """
+    if self.means.shape[0] == 1:
+      normal = gaussians.isotropic(self.means[0], self.stds[0])
+      return normal.effective(z, start, to)
+    here, there = map(flow_maps.flow_level, (start.logsnr, to))
+    z = bcast(levels.rescale(start, here), z) * z
+    lapse = flow_maps.gap(here, there)
+    still = lapse == 0.0
+    moved = z - self.flow(z, here, there)
+    x_hat, eps_hat = self(z, here)
+    u_bar = jnp.where(
+      bcast(still, z),
+      eps_hat - x_hat,
+      moved / bcast(jnp.where(still, 1.0, lapse), z),
+    )
+    return z - bcast(here.sigma, z) * u_bar, z + bcast(here.alpha, z) * u_bar
+
+  def _quantile(self, goal, lv):
+    """z with _logit_cdf(z, lv) = goal, by bisection; derivatives are exact."""
     # log F - log(1 - F) is compared, so that both tails keep their digits
-    goal = self._logit_cdf(z, start)
     reach = jnp.max(jnp.abs(self.means)) + 12.0 * jnp.max(self.stds)
-    width = end.alpha * reach + 12.0 * end.sigma
-    lo, hi = jnp.full_like(z, -width), jnp.full_like(z, width)
-    for _ in range(100):
+    width = bcast(lv.alpha, goal) * reach + 12.0 * bcast(lv.sigma, goal)
+
+    def halve(_, bracket):
+      lo, hi = bracket
       mid = 0.5 * (lo + hi)
-      below = self._logit_cdf(mid, end) < goal
-      lo, hi = jnp.where(below, mid, lo), jnp.where(below, hi, mid)
-    return 0.5 * (lo + hi)
+      below = self._logit_cdf(mid, lv) < goal
+      return jnp.where(below, mid, lo), jnp.where(below, hi, mid)
+
+    hi = jnp.broadcast_to(width, goal.shape)
+    lo, hi = jax.lax.stop_gradient(jax.lax.fori_loop(0, 100, halve, (-hi, hi)))
+    z = 0.5 * (lo + hi)
+    # a Newton step of value 0, whose derivative is that of the inverse
+    cdf = lambda z: self._logit_cdf(z, lv)
+    _, slope = jax.jvp(cdf, (z,), (jnp.ones_like(z),))
+    slope = jax.lax.stop_gradient(slope)
+    found = jnp.isfinite(slope) & (slope > 0.0)  # not where F is a step
+    miss = jnp.where(found, cdf(z) - goal, 0.0)
+    miss = miss - jax.lax.stop_gradient(miss)
+    return z - miss / jnp.where(found, slope, 1.0)
 
   def _mean_over_eps(self, fn, x, logsnr):
     """E fn(eps, z, lv) over eps for each x (batch, 1), on vp: (batch,)."""
@@ -151,9 +197,9 @@ class Mixture:
     return kl(logsnr_max) - kl(logsnr_min)
 
   def _logit_cdf(self, z, lv):
-    std = jnp.sqrt((lv.alpha * self.stds) ** 2 + lv.sigma**2)
-    std = jnp.maximum(std, 1e-15)
-    q = (z - lv.alpha * self.means[:, 0]) / std
+    alpha, sigma = bcast(lv.alpha, z), bcast(lv.sigma, z)
+    std = jnp.sqrt(jnp.maximum((alpha * self.stds) ** 2 + sigma**2, 1e-30))
+    q = (z - alpha * self.means[:, 0]) / std
     log_cdf = jax.nn.logsumexp(
       self.log_weights + jax.scipy.special.log_ndtr(q), -1, keepdims=True
     )

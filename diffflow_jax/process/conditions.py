@@ -27,6 +27,7 @@ KINDS = ("label", "vector", "sequence", "image")
 NULLS = ("learned", "zero")
 LABEL = "label"  # the name of a data set's classes
 AUGMENTATION = "augmentation"  # of what augmenting did to x; no sample has it
+GUIDANCE = "guidance"  # the strength that a network is told; no data has it
 ALL = 0  # what is folded into a key for all conditions together
 
 
@@ -102,6 +103,31 @@ def asked(conditions):
 def is_label_only(conditions):
   """Whether cond is the labels themselves and no dict."""
   return list(conditions) == [LABEL] and conditions[LABEL].kind == "label"
+
+
+def with_told_strength(conditions):
+  """Conditions and the strength of guidance, 1 where it is not said."""
+  return {**conditions, GUIDANCE: Condition("vector", (1,), null="zero")}
+
+
+def with_strength(cond, strength, num):
+  """cond with the strength of guidance w that the network is told.
+
+  Of about unit size, and 0 where guidance is off: asinh(w - 1).
+
+  Args:
+    cond: None, labels (num,), or a dict; strength: w, () or (num,).
+  """
+  told = jnp.broadcast_to(jnp.asarray(strength, jnp.result_type(float)), (num,))
+  value = jnp.arcsinh(told - 1.0)[:, None]
+  return {**by_name(cond), GUIDANCE: Given(value, jnp.ones(num, bool))}
+
+
+def by_name(cond):
+  """cond as a dict, labels under their name."""
+  if cond is None or isinstance(cond, dict):
+    return {} if cond is None else cond
+  return {LABEL: cond}
 
 
 def mask_shape(condition):

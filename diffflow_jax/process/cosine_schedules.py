@@ -9,11 +9,12 @@ import math
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import FROM_0_BELOW_1, root, schedule
 
 
 @schedule
-class Cosine:
+class Cosine(Schedule):
   """alpha : sigma = cos(πt/2) : sin(πt/2).
 
       logsnr = -2 log tan(πt/2)      t = (2/π) atan exp(-logsnr/2)
@@ -31,7 +32,7 @@ class Cosine:
 
 
 @schedule
-class TruncatedCosine:
+class TruncatedCosine(Schedule):
   """The cosine schedule between two levels: phi = phi_0 + t (phi_1 - phi_0).
 
       phi_0 = atan e^(-logsnr_max/2),   phi_1 = atan e^(-logsnr_min/2)
@@ -62,7 +63,7 @@ class TruncatedCosine:
 
 
 @schedule
-class OffsetCosine:
+class OffsetCosine(Schedule):
   """alpha = cos(theta)/cos(theta_0), theta = (t + s)/(1 + s) · π/2.
 
   Nichol & Dhariwal, arXiv:2102.09672 eq. 17, offset s = 0.008. With

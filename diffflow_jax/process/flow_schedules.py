@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import (
   ABOVE_0,
   FROM_0_BELOW_1,
@@ -18,7 +19,7 @@ from diffflow_jax.process.schedule import (
 
 
 @schedule
-class Flow:
+class Flow(Schedule):
   """alpha : sigma = 1 - t : sigma_min + (1 - sigma_min) t, a straight line.
 
       logsnr = 2 log((1 - t)/t)      t = sigmoid(-logsnr/2)      sigma_min = 0
@@ -41,7 +42,7 @@ class Flow:
 
 
 @schedule
-class Polynomial:
+class Polynomial(Schedule):
   """alpha = (1 - t)^power, sigma = 1 - (1 - t)^power.
 
       logsnr = 2 log(alpha/(1 - alpha))     1 - t = sigmoid(logsnr/2)^(1/power)
@@ -75,7 +76,7 @@ _MOST = 2.0 / (math.pi - 2.0)  # of Mode's spread, beyond which it turns back
 
 
 @schedule
-class Mode:
+class Mode(Schedule):
   """SD3's mode sampling as a schedule: uniform t on it is their law of times.
 
       alpha : sigma = h(1 - t) : h(t),   h(w) = (1 + s) w - s sin²(πw/2)

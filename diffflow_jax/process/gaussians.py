@@ -10,7 +10,7 @@ there, the flow map and the variational bound of a single point included.
 import jax
 import jax.numpy as jnp
 
-from diffflow_jax.process import ranges
+from diffflow_jax.process import flow_maps, ranges
 from diffflow_jax.process.levels import bcast
 
 
@@ -66,6 +66,38 @@ class Gaussian:
     moved = jnp.sqrt(total_end / total) * delta
     return alpha * self.mean + moved @ self.basis.T
 
+  has_exact_flow = True
+
+  def effective(self, z, start, to):
+    """(X, E) of the exact flow from a Level to the logsnr `to`, and x̂, ε̂ there.
+
+    With c the variances and S those of z, in the eigenbasis and for any scale,
+
+        X = m + c (α_t σ_s + α_s σ_t)/(σ_s √S_t + σ_t √S_s) · δ/√S_s
+        E =     (α_t σ_s + α_s σ_t)/(α_t √S_s + α_s √S_t) · δ/√S_s
+
+    of δ = z - alpha_s m: Δ is cancelled, so that t = s is no special case.
+    """
+    end = flow_maps.flow_level(to)
+    alpha_s, sigma_s, total, delta = self._marginal(z, start)
+    alpha_t, sigma_t = bcast(end.alpha, z), bcast(end.sigma, z)
+    root_s = jnp.sqrt(total)
+    root_t = jnp.sqrt(alpha_t**2 * self.variances + sigma_t**2)
+    both = alpha_t * sigma_s + alpha_s * sigma_t
+    by_x = sigma_s * root_t + sigma_t * root_s
+    by_eps = alpha_t * root_s + alpha_s * root_t
+    over = lambda top, den, end: jnp.where(
+      den == 0.0, end, top / jnp.where(den == 0.0, 1.0, den)
+    )
+    # at the data z is alpha x, in pure noise sigma eps; a point is m elsewhere
+    clean = root_s / jnp.maximum(alpha_s, 1e-30)
+    clean = jnp.where(sigma_s == 0.0, clean, 0.0)
+    gain_x = over(self.variances * both, by_x, clean)
+    gain_eps = over(both, by_eps, root_s / jnp.maximum(sigma_s, 1e-30))
+    unit = delta / root_s
+    x = self.mean + (gain_x * unit) @ self.basis.T
+    return x, (gain_eps * unit) @ self.basis.T
+
   def eps_mse(self, x, logsnr):
     """E‖eps - ε̂‖² over eps, for each single x (batch, d), in closed form.
 
@@ -95,6 +127,12 @@ class Gaussian:
     """Clean draws x, (num_samples, d)."""
     eps = jax.random.normal(key, (num_samples, self.mean.shape[0]))
     return self.mean + (eps * jnp.sqrt(self.variances)) @ self.basis.T
+
+
+def isotropic(mean, std):
+  """N(mean, std² I): mean (d,), std a number."""
+  d = mean.shape[0]
+  return Gaussian(mean, jnp.full((d,), std**2), jnp.eye(d, dtype=mean.dtype))
 
 
 def gaussian(mean, covariance):

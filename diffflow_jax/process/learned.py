@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import ranges
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import schedule
 
 
 @schedule
-class Learned:
+class Learned(Schedule):
   """logsnr(t) through a monotone network of one hidden layer.
 
       -logsnr = gamma_0 + (gamma_1 - gamma_0) (g(t) - g(0))/(g(1) - g(0))

@@ -34,6 +34,9 @@ class Level:
     alpha, sigma: coefficients of x and eps, same shape as logsnr.
     dalpha, dsigma: d/dt of them along a schedule; None where no clock is known
       (only the flow velocity u needs one).
+    to: the log-SNR of the level that a flow map goes to from here, same shape;
+      None is here itself, an ordinary denoiser's prediction, and all that other
+      predictors know.
   """
 
   logsnr: jax.Array
@@ -41,6 +44,7 @@ class Level:
   sigma: jax.Array
   dalpha: jax.Array | None = None
   dsigma: jax.Array | None = None
+  to: jax.Array | None = None
 
   def __getitem__(self, index):
     """The levels at an index or slice, for a grid of levels."""

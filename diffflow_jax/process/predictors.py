@@ -13,6 +13,14 @@ A predictor may also offer the same in two parts,
 the first of which looks at levels alone: a sampler calls it once, for all its
 levels, on the host where they are known there. The leaves of a row have the
 shape of the levels' fields.
+
+A flow map, predict.destination = True, goes from lv to lv.to along the
+probability-flow ODE, from s to t say, and predicts the pair of that whole step,
+
+    alpha_s x̂ + sigma_s ε̂ = z        alpha_t x̂ + sigma_t ε̂ = z_t
+
+for which DDIM's step is exact. At lv.to = lv.logsnr, or None, it is an ordinary
+denoiser, if it was taught that (`ways`).
 """
 
 from collections.abc import Callable
@@ -24,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import host, inputs, levels, nodes, targets
+from diffflow_jax.process import host, inputs, levels, nodes, targets, ways
 
 
 def prepare(predict, lv):
@@ -39,21 +47,25 @@ def at(predict, row, z, cond=None):
   return predict.at(row, z, cond) if in_parts else predict(z, row, cond)
 
 
-def _row(parts, lv):
+def _row(destination, parts, lv):
   schedule, target, scale = parts
   # levels in float32 at least: a bf16 logsnr has lost its second decimal
   wide = jnp.promote_types(jnp.result_type(lv.logsnr), jnp.float32)
   lo, hi = schedule.logsnr(jnp.array([1.0, 0.0], wide))
-  logsnr = jnp.clip(jnp.asarray(lv.logsnr, wide), lo, hi)
-  own = levels.at_logsnr(scale, logsnr, schedule)
+  trained = lambda logsnr: jnp.clip(jnp.asarray(logsnr, wide), lo, hi)
+  told = (trained(lv.logsnr),)
+  if destination:
+    told += told if lv.to is None else (trained(lv.to),)
+  own = levels.at_logsnr(scale, told[0], schedule)
   moved = jnp.asarray(levels.rescale(lv, own), wide)
-  return logsnr, moved, *targets.solve(target, own)
+  return told, moved, *targets.solve(target, own)
 
 
 @functools.lru_cache(maxsize=256)
-def _known_row(structure, leaves):
+def _known_row(destination, structure, leaves):
   numbers = [np.frombuffer(*leaf[:2]).reshape(leaf[2]) for leaf in leaves]
-  return host.evaluate64(_row, *structure.unflatten(numbers))
+  row = functools.partial(_row, destination)
+  return host.evaluate64(row, *structure.unflatten(numbers))
 
 
 @struct.dataclass
@@ -71,6 +83,17 @@ class Predictor:
   ends of a schedule logsnr is -inf (pure noise) or inf (data), and the network
   is handed just that: it must map it to numbers, as `networks.logsnr_features`
   does.
+
+  With destination it is a flow map: it calls apply(params, z, logsnr, cond, to)
+  with to, (batch,) and in the trained range too, the log-SNR of the level that
+  it goes to. ŷ is its row taken at the level it leaves from, and the pair is
+  that of the whole step, by the same solution (module).
+
+  Raises:
+    TypeError: apply is no function.
+    ValueError: a target or a scale is a name, or reaches is unknown; when
+      called, a flow map is to go where it was never taught to, or to leave from
+      a level at which its target says nothing of x (`ways`).
   """
 
   params: Any
@@ -78,9 +101,12 @@ class Predictor:
   apply: Callable = struct.field(pytree_node=False)
   target: Any
   scale: Any
+  destination: bool = struct.field(pytree_node=False, default=False)
+  reaches: str = struct.field(pytree_node=False, default="any")
 
   def __post_init__(self):
     inputs.check_apply(self.apply)
+    ways.check_reaches(self.reaches)
     nodes.hold_nodes(self, "target", "scale")
 
   def __call__(self, z, lv, cond=None):
@@ -88,16 +114,25 @@ class Predictor:
     return self.at(self.prepare(lv), z, cond)
 
   def prepare(self, lv):
-    """(logsnr, z_own's factor of z, and the four of the target's solution)."""
+    """((logsnr, to), z_own's factor of z, the four of the target's solution).
+
+    (logsnr,) alone is told what has no destination.
+    """
+    ways.check(self.reaches, lv, self.schedule)
     mine = self.schedule, self.target, self.scale
     leaves, structure = jax.tree.flatten((mine, lv))
     known = nodes.concrete(leaves)
     if not known or not all(isinstance(l, host.NUMBERS) for l in leaves):
-      return _row(mine, lv)
+      return _row(self.destination, mine, lv)
     arrays = map(np.asarray, leaves)
-    return _known_row(
-      structure, tuple((a.tobytes(), a.dtype, a.shape) for a in arrays)
+    row = _known_row(
+      self.destination,
+      structure,
+      tuple((a.tobytes(), a.dtype, a.shape) for a in arrays),
     )
+    if self.destination:
+      ways.check_start(row[0], row[3])
+    return row
 
   def at(self, row, z, cond=None):
     """(x̂, ε̂) of z at the level that row was prepared for."""
@@ -105,14 +140,10 @@ class Predictor:
     inputs.check_labels(cond, z)
     z = jnp.asarray(z)  # NumPy's float64 is float32, unless JAX has the former
     wide = jnp.promote_types(z.dtype, jnp.float32)
-    logsnr, moved, *solution = (jnp.asarray(c, wide) for c in row)
+    told, moved, *solution = jax.tree.map(lambda c: jnp.asarray(c, wide), row)
     z_own = levels.bcast(moved, z) * z
-    y = self.apply(
-      self.params,
-      z_own.astype(z.dtype),
-      jnp.broadcast_to(logsnr, z.shape[:1]),
-      cond,
-    )
+    logsnr, *to = (jnp.broadcast_to(c, z.shape[:1]) for c in told)
+    y = self.apply(self.params, z_own.astype(z.dtype), logsnr, cond, *to)
     x_z, x_y, eps_z, eps_y = (levels.bcast(c, z) for c in solution)
     both = x_z * z_own + x_y * y, eps_z * z_own + eps_y * y
     return tuple(part.astype(z.dtype) for part in both)
@@ -125,19 +156,27 @@ class PredictorOf:
   fn: Any
   target: Any
   scale: Any
+  destination: bool = struct.field(pytree_node=False, default=False)
+  reaches: str = struct.field(pytree_node=False, default="any")
 
   def __post_init__(self):
     inputs.check_predict(self.fn)
+    ways.check_reaches(self.reaches)
     nodes.hold_nodes(self, "fn", "target", "scale")
 
   def __call__(self, z, lv, cond=None):
     inputs.check_level(lv)
     inputs.check_data("z", z)
+    ways.check(self.reaches, lv)
     z = jnp.asarray(z)
     wide = jnp.promote_types(z.dtype, jnp.float32)
     own = jax.tree.map(lambda c: jnp.asarray(c, wide), lv)
+    to = (
+      (own.logsnr if own.to is None else own.to) if self.destination else None
+    )
     if self.scale is not None:
       own = levels.at_logsnr(self.scale, own.logsnr)
+    own = own.replace(to=to)
     z_own = levels.bcast(levels.rescale(lv, own), z) * z
     each = jax.tree.map(lambda c: jnp.broadcast_to(c, z.shape[:1]), own)
     y = self.fn(z_own.astype(z.dtype), each, cond)
@@ -149,7 +188,9 @@ class PredictorOf:
     return tuple(part.astype(z.dtype) for part in both)
 
 
-def predictor_of(fn, target=targets.x, scale=None):
+def predictor_of(
+  fn, target=targets.x, scale=None, *, destination=False, reaches="any"
+):
   """The predictor of a function of one's own, without an objective.
 
       predictor_of(lambda z, lv, cond: denoise(z, lv.sigma), scale=levels.ve)
@@ -167,8 +208,12 @@ def predictor_of(fn, target=targets.x, scale=None):
       jax.tree_util.Partial.
     target: the row that fn predicts.
     scale: that fn takes z on; None for the one that the caller's levels are on.
+    destination: fn is a flow map to lv.to, a log-SNR (batch,), and predicts the
+      row of the pair of that step (module); reaches: where it was taught to go,
+      of `ways`.
   Raises:
     TypeError: fn is no function.
-    ValueError: what it returns is not of z's shape.
+    ValueError: reaches is unknown; when called, it is to go where it was never
+      taught to; what fn returns is not of z's shape.
   """
-  return PredictorOf(fn, target, scale)
+  return PredictorOf(fn, target, scale, destination, reaches)

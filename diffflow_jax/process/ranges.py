@@ -20,6 +20,7 @@ import math
 import numbers
 import operator
 import re
+from typing import dataclass_transform
 
 import jax
 import numpy as np
@@ -156,6 +157,7 @@ def check_fields(instance):
       check(f"{name}: {field.name}", value, one, vars(instance))
 
 
+@dataclass_transform(frozen_default=True)
 def node(cls):
   """A frozen pytree dataclass, as flax.struct.dataclass, with its ranges.
 

@@ -17,6 +17,7 @@ with derivative (-1, 1).
 import dataclasses
 import functools
 import inspect
+from typing import dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,7 @@ def log_product(logsnr):
   return 0.5 * (jax.nn.log_sigmoid(logsnr) + jax.nn.log_sigmoid(-logsnr))
 
 
+@dataclass_transform(frozen_default=True)
 def schedule(cls):
   """Class decorator: completes a schedule and makes it a frozen pytree.
 

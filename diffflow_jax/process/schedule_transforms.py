@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import (
   ABOVE_0,
   root,
@@ -14,7 +15,7 @@ from diffflow_jax.process.schedule import (
 
 
 @schedule
-class Shift:
+class Shift(Schedule):
   """The base schedule with factor times the noise: logsnr - 2 log(factor).
 
   Two names for one thing: SD3's timestep shift k on the flow schedule, t' =
@@ -39,7 +40,7 @@ class Shift:
 
 
 @schedule
-class InterpolatedShift:
+class InterpolatedShift(Schedule):
   """A shift that moves with time: factor = clean^(1 - t) noisy^t.
 
       logsnr = base logsnr - 2 ((1 - t) log clean + t log noisy)
@@ -62,7 +63,7 @@ class InterpolatedShift:
 
 
 @schedule
-class ZeroTerminal:
+class ZeroTerminal(Schedule):
   """The base schedule rescaled to alpha = 0 at t = 1.
 
       alpha' = (alpha - alpha_1) alpha_0/(alpha_0 - alpha_1),  alpha'² + s'² = 1

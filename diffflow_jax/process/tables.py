@@ -15,11 +15,12 @@ import numpy as np
 
 from diffflow_jax.process import ranges
 from diffflow_jax.process.cosine_schedules import OffsetCosine
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import check, schedule
 
 
 @schedule
-class Table:
+class Table(Schedule):
   """logsnr linear in t between the rows of a table.
 
   Attributes:

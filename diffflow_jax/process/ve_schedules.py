@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import (
   ABOVE_0,
   clip_far,
@@ -14,7 +15,7 @@ from diffflow_jax.process.schedule import (
 
 
 @schedule
-class Geometric:
+class Geometric(Schedule):
   """sigma/alpha = sigma_min (sigma_max/sigma_min)^t, log-uniform.
 
       logsnr = -2 log sigma_min - 2 r t,   r = log(sigma_max/sigma_min)
@@ -41,7 +42,7 @@ class Geometric:
 
 
 @schedule
-class Karras:
+class Karras(Schedule):
   """sigma/alpha = (A + t (B - A))^rho, A = sigma_min^(1/rho), B likewise.
 
       logsnr = -2 rho log(A + t (B - A))
@@ -76,7 +77,7 @@ EDGE = 2.0**-23  # where LogNormal's quantile function is continued
 
 
 @schedule
-class LogNormal:
+class LogNormal(Schedule):
   """log(sigma/alpha) = p_mean + p_std Φ⁻¹(t): EDM's training law as a schedule.
 
       logsnr = -2 (p_mean + p_std Φ⁻¹(t))    t = Φ((-logsnr/2 - p_mean)/p_std)

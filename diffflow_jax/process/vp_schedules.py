@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process.faces import Schedule
 from diffflow_jax.process.schedule import (
   ABOVE_0,
   clip_far,
@@ -31,7 +32,7 @@ def _time_of_integral(beta_min, beta_max, b):
 
 
 @schedule
-class VPLinear:
+class VPLinear(Schedule):
   """alpha = e^(-B/2), sigma² = 1 - e^-B, B = beta_min t + ½ (Δbeta) t².
 
       logsnr = -log expm1(B)
@@ -56,7 +57,7 @@ class VPLinear:
 
 
 @schedule
-class SubVP:
+class SubVP(Schedule):
   """alpha = e^(-B/2), sigma = 1 - e^-B, B as in VPLinear.
 
   The sub-VP SDE's kernel, Song et al., arXiv:2011.13456 eq. 29. alpha² + sigma
@@ -79,7 +80,7 @@ class SubVP:
 
 
 @schedule
-class Sigmoid:
+class Sigmoid(Schedule):
   """alpha² = (S_b - S_y)/(S_b - S_a), S_y = sigmoid(y/tau), y = a + t (b - a).
 
   Jabri et al., arXiv:2212.11972; Chen, arXiv:2301.10972 Alg. 1. As a ratio,
@@ -130,7 +131,7 @@ class Sigmoid:
 
 
 @schedule
-class LinearLogSNR:
+class LinearLogSNR(Schedule):
   """logsnr = logsnr_max + t (logsnr_min - logsnr_max).
 
   VDM's fixed schedule, Kingma et al., arXiv:2107.00630: gamma = -logsnr from

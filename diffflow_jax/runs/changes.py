@@ -11,7 +11,7 @@ from diffflow_jax.cli import Refusal
 
 MAY_CHANGE = (
   "num_steps", "mesh", "log_every", "sample_every", "checkpoint_every", "keep",
-  "sampler", "label_dropout", "drop_all",
+  "sampler", "evaluate", "label_dropout", "drop_all",
 )  # fmt: skip
 SHOWN = 3  # of the fields that are refused
 
@@ -47,7 +47,8 @@ def between(workdir, before, now):
 def _may_change(field):
   section, *path = field.split(".")
   drops = section == "conditions" and path[1:] == ["dropout"]
-  return section in MAY_CHANGE or drops
+  # which teacher it is, teacher.json says; it may have been moved
+  return section in MAY_CHANGE or drops or field == "teacher.run"
 
 
 def _differences(refused):

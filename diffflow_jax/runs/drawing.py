@@ -3,8 +3,14 @@
 import numpy as np
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.process import conditions as conditions_lib
-from diffflow_jax.runs import conditioning, generate, settings as settings_lib
+from diffflow_jax.process import conditions as conditions_lib, ways
+from diffflow_jax.runs import (
+  conditioning,
+  generate,
+  methods,
+  settings as settings_lib,
+)
+from diffflow_jax.sampling.tableau import Tableau
 
 FIELDS = tuple(
   name
@@ -47,9 +53,33 @@ def predict(run, how):
 def tableau(run, how):
   """The Tableau, or `Adaptive`, of a `Run` and `Settings`."""
   names = tuple(run.say(name) for name in ("solver", "grid", "restart"))
-  return generate.make_tableau(
+  table = generate.make_tableau(
     run.objective, how.solver, how.grid, how.num_steps, names, how.restart
   )
+  _check_way(run, how, table)
+  return table
+
+
+def _check_way(run, how, table):
+  """Refuses a solver that asks of the network what it was never taught."""
+  levels = table.levels if isinstance(table, Tableau) else table.start
+  solver = f"{run.say('solver')}={how.solver}"
+  if levels.to is not None:
+    if not getattr(run.network, "destination", False):
+      raise Refusal(
+        f"{solver} is a flow map's, and the network of {run.path} is not told "
+        "where it goes: take another solver, as ddim"
+      )
+    if how.is_guided and methods.strengths(run.config) is None:
+      raise Refusal(
+        f"{run.say('guidance')} must be 1 with {solver}, not {how.guidance:g}: "
+        "a flow map is guided in its training, not where it is sampled"
+      )
+  reaches = methods.reaches(run.config) or "any"
+  try:
+    ways.check(reaches, levels, run.objective.schedule)
+  except ValueError as error:
+    raise Refusal(f"{solver}: {error}") from error
 
 
 def _null(run, how):

@@ -10,7 +10,7 @@ from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.plots import tiles
 from diffflow_jax.plots.trajectory import Frames
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import prompts, sharding
+from diffflow_jax.runs import methods, prompts, sharding
 from diffflow_jax.runs.samplers import (
   GRIDS,
   Adaptive,
@@ -31,7 +31,7 @@ CLIPS = {
 
 
 def make_predict(run, params, strength, null=None, **guiding):
-  """The run's predictor with guidance around it.
+  """The run's predictor with guidance around it, or told to it.
 
   Args:
     strength: of guidance; 1 is off.
@@ -39,7 +39,14 @@ def make_predict(run, params, strength, null=None, **guiding):
       only; that nothing is said if None.
     guiding: weak, interval, rescale, batched and plus_plus of `Guided`.
   """
-  predict = predictor(run.objective, run.network.apply, params)
+  predict = predictor(
+    run.objective,
+    run.network.apply,
+    params,
+    reaches=methods.reaches(run.config) or "any",
+  )
+  if methods.strengths(run.config) is not None:
+    return guidance_lib.AtStrength(predict, strength)
   # at strength 1 CFG++ still renoises with the reference's ε̂
   used = strength != 1.0 or guiding.get("plus_plus", False)
   known = run.card.conditions
@@ -104,10 +111,12 @@ def evaluated(
   batch_size=256,
   mesh=None,
   drawn=lambda num: None,
+  start=0,
 ):
   """What `generate` returns, and the mean number of evaluations a sample.
 
   Args:
+    start: the global index of the first one, whose cond is cond's first.
     mesh: of devices to split each batch over, which holds a multiple of them;
       adaptive steps are taken on one. None: where predict's arrays are.
     drawn: is told after every batch how many samples there are.
@@ -123,7 +132,7 @@ def evaluated(
   for first in range(0, num_samples, size):
     index = np.arange(first, first + size) % num_samples
     shape, key = (size, *run.card.shape), jax.random.key(seed)
-    how = dict(cond=prompts.rows(cond, index), first=first)
+    how = dict(cond=prompts.rows(cond, index), first=start + first)
     if isinstance(tableau, Adaptive):
       x, count = _adaptively(predict, tableau, key, shape, **how)
     else:

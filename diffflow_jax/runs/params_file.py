@@ -37,7 +37,7 @@ def pack(params, step):
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   # safetensors takes contiguous arrays alone
   arrays = {name_of(p): np.asarray(x, order="C") for p, x in leaves}
-  known = dict(format=FORMAT, step=step, sha256=_sha256(arrays, step))
+  known = dict(format=FORMAT, step=step, sha256=checksum(arrays, step))
   metadata = {ABOUT: json.dumps(known)}
   return bytes(safetensors.save(arrays, metadata=metadata))
 
@@ -76,7 +76,7 @@ def read(path, recipe, step=None):
       f"{file} has the format {known.get('format')} of diffflow_jax, and this "
       f"version reads {FORMAT}"
     )
-  if known.get("sha256") != _sha256(arrays, known.get("step")):
+  if known.get("sha256") != checksum(arrays, known.get("step")):
     raise Refusal(f"{file} was altered: its arrays do not match their checksum")
   if step not in (None, known["step"]):
     raise Refusal(
@@ -114,7 +114,7 @@ def _unpacked(file, arrays, recipe):
   return treedef.unflatten(jnp.asarray(arrays[name]) for name in want)
 
 
-def _sha256(arrays, step):
+def checksum(arrays, step):
   """A checksum of names, types, shapes and bits, and of the step."""
   total = hashlib.sha256(str(step).encode())
   for name in sorted(arrays):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from diffflow_jax.cli import Refusal, parse_spec
 from diffflow_jax.objective import parameters
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import checks, conditioning
+from diffflow_jax.runs import checks, conditioning, methods
 from diffflow_jax.runs.lookup import calling, choose, named
 
 
@@ -40,7 +40,9 @@ def resolve(config, card):
   checks.check_sizes(config.network)
   card = conditioning.resolve(config, card)
   told = {"num_classes": card.num_classes}
-  if any(name != conditions.LABEL for name in card.conditions):
+  if methods.strengths(config) is not None:
+    told["conditions"] = conditions.with_told_strength(card.conditions)
+  elif any(name != conditions.LABEL for name in card.conditions):
     told["conditions"] = card.conditions
   network = choose(
     "network", config.network, NETWORKS, adapted=_adapted, **told

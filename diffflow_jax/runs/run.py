@@ -19,6 +19,7 @@ from diffflow_jax.runs import (
   conditions_file,
   drawing,
   generate,
+  methods,
   prompts,
   request,
   settings as settings_lib,
@@ -76,9 +77,14 @@ class Run:
 
     cond are labels (batch,), or None without classes; the label num_classes, or
     None, is the null condition. Of data that says more it is a dict, as `cond`
-    makes it.
+    makes it. A run of a flow map's method goes to lv.to, where that is given.
     """
-    return predictor(self.objective, self.network.apply, self.params)
+    return predictor(
+      self.objective,
+      self.network.apply,
+      self.params,
+      reaches=methods.reaches(self.config) or "any",
+    )
 
   def guided(self, strength, **settings):
     """`predict` with guidance around it, null condition included.
@@ -267,6 +273,15 @@ class Run:
 
     sampler = export.sampler(self, batch, settings)
     export.write(self, out, sampler)
+
+  def evaluate(self, metrics=("fid",), **asked):
+    """Metrics of its samples with their errors: `dfj.evaluate` of this run.
+
+    run.evaluate("fid,precision_recall", solvers="auto:10,heun:5")
+    """
+    import diffflow_jax  # by its door: scoring stands on this floor
+
+    return diffflow_jax.evaluate(self, metrics, **asked)
 
   @functools.cached_property
   def metrics(self):

@@ -12,10 +12,14 @@ from typing import Any
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import conditioning
+from diffflow_jax.runs import conditioning, methods
 
 MOST_STEPS = 10_000  # of a table: each is a few rows, built one by one
 OF_CONFIG = ("solver", "grid", "num_steps", "guidance")
+OF_GUIDANCE = (
+  "guidance_interval", "guidance_rescale", "cfg_plus_plus", "batched_guidance",
+  "weak", "negative_label", "guided",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +237,28 @@ def _check_plus_plus(how, solver, say):
     )
 
 
+def _check_told(how, asked, strengths, run):
+  """Refuses strengths that the network was never told, and all else."""
+  low, high = strengths
+  if not low <= how.guidance <= high:
+    raise Refusal(
+      f"{run.say('guidance')} must be in [{low:g}, {high:g}], the strengths "
+      f"that {run.path} was taught, not {how.guidance:g}"
+    )
+  for name in OF_GUIDANCE:
+    if name in asked and asked[name] != DEFAULTS[name]:
+      raise Refusal(
+        f"{run.say(name)} has no effect: the network of {run.path} is told the "
+        "strength of guidance"
+      )
+  return how
+
+
 def _check_guidance(how, asked, run):
   """Refuses guidance without the reference that it needs."""
+  strengths = methods.strengths(run.config)
+  if strengths is not None:
+    return _check_told(how, asked, strengths, run)
   label, num_classes = how.negative_label, run.card.num_classes
   if label is not None:
     name = run.say("negative_label")

@@ -113,7 +113,7 @@ def _is_new(workdir, init_from, skip):
   record = _record(workdir)
   if init_from is None and record is None:
     return False
-  going = _has_checkpoints(workdir)
+  going = has_checkpoints(workdir)
   if init_from is None:
     if not going:
       raise Refusal(
@@ -161,7 +161,8 @@ def _record(workdir):
     return {}
 
 
-def _has_checkpoints(workdir):
+def has_checkpoints(workdir):
+  """Whether a run goes on here."""
   directory = paths.join(workdir, "checkpoints")
   try:
     with checkpoints.Checkpoints(directory, read_only=True) as saved:

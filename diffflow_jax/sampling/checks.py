@@ -196,10 +196,31 @@ def _spread(z, level):
     )
 
 
+def innermost(predict):
+  """What is under guidance, thresholding and other wrappers of predict."""
+  while hasattr(predict, "predict"):
+    predict = predict.predict
+  return predict
+
+
+def destination(predict, levels):
+  """Refuses a flow map's table for a predictor that is none.
+
+  Args:
+    levels: of a table's evaluations; to is None where no flow map is needed.
+  """
+  if levels.to is None or getattr(innermost(predict), "destination", False):
+    return
+  raise ValueError(
+    "the tableau is a flow map's, as solvers.flow_map makes it, and predict is "
+    "not told where it goes: take another solver, as solvers.ddim, or a "
+    "predictor with destination=True"
+  )
+
+
 def labels(predict, cond):
   """Refuses known labels that the network under predict has no class for."""
-  while hasattr(predict, "predict"):  # guidance, thresholding: wrappers
-    predict = predict.predict
+  predict = innermost(predict)
   network = getattr(getattr(predict, "apply", None), "__self__", None)
   num_classes = getattr(network, "num_classes", None)
   if isinstance(cond, dict):
@@ -258,7 +279,7 @@ def numbers_at_pure_noise(predict, table, out, z, cond):
   if not np.isneginf(table.levels.logsnr[0]) or not np.isnan(out).any():
     return
   first = jax.tree.map(jnp.asarray, table.levels[0])
-  near = levels_lib.Level(-30.0, first.sigma * np.exp(-15.0), first.sigma)
+  near = first.replace(logsnr=-30.0, alpha=first.sigma * np.exp(-15.0))
   lost = lambda lv: bool(jnp.isnan(predict(z, lv, cond)[1]).any())
   if lost(first) and not lost(near):
     raise ValueError(

@@ -120,10 +120,15 @@ def chain(tables, gains, noises):
       steps.append(num_steps + np.asarray(table.step_of_row))
       num_steps = steps[-1][-1] + 1
   inline = lambda *parts: np.concatenate(parts)
+  levels = [table.levels for table in tables]
+  if any(lv.to is not None for lv in levels):  # None is the level itself
+    levels = [
+      lv.replace(to=lv.logsnr) if lv.to is None else lv for lv in levels
+    ]
   return Tableau(
     mix=inline(*mix),
     target=inline(*(table.target for table in tables)),
-    levels=jax.tree.map(inline, *(table.levels for table in tables)),
+    levels=jax.tree.map(inline, *levels),
     start=tables[0].start,
     end=tables[-1].end,
     step_of_row=inline(*steps) if len(steps) == len(tables) else None,

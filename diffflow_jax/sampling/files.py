@@ -30,6 +30,7 @@ def save(path, table):
       for name, lv in place.items()
       for f in FIELDS
     },
+    **({} if table.levels.to is None else {"levels_to": table.levels.to}),
   )
 
 
@@ -46,7 +47,8 @@ def load(path):
   try:
     with np.load(path, allow_pickle=False) as file:
       data = {n: file[n] for n in ("mix", "target", *names)}
-      data |= {n: file[n] for n in ("step_of_row",) if n in file}
+      may = "step_of_row", "levels_to"
+      data |= {n: file[n] for n in may if n in file}
   except (KeyError, OSError, ValueError) as e:
     raise ValueError(f"{path} is not a saved tableau: {e}") from e
   for part, a in data.items():
@@ -56,7 +58,7 @@ def load(path):
   table = tableau_lib.Tableau(
     data["mix"],
     data["target"],
-    level("levels"),
+    level("levels").replace(to=data.get("levels_to")),
     level("start"),
     level("end"),
     step_of_row=data.get("step_of_row"),

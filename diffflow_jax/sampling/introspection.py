@@ -8,6 +8,7 @@ the tableau on these vectors is exact.
 import numpy as np
 
 from diffflow_jax.process import targets
+from diffflow_jax.process.schedule import unit_pair
 from diffflow_jax.sampling.checks import is_traced
 from diffflow_jax.sampling.grids import on_host
 from diffflow_jax.sampling.solvers import coordinates
@@ -76,30 +77,53 @@ def contributions(tableau, target=targets.x, coordinate=None):
   return dict(start=out[0], kept=out[1 : n + 1], noise=out[n + 1 :])
 
 
+def _gaussian_gains(lv, std):
+  """(of x̂ - m, of ε̂) on z - α m for data N(m, std² I): the exact predictions.
+
+  α s²/V,  σ/V    with V = α² s² + σ²; of a flow map on its way from there
+  s² c/(√V (σ √W + τ √V)),  c/(√V (β √V + α √W))      to (β, τ), where
+  c = σ β + α τ,  W = β² s² + τ²: then β x̂ + τ ε̂ lies on the flow
+  """
+  al, si = (np.asarray(f, np.float64) for f in (lv.alpha, lv.sigma))
+  var = (al * std) ** 2 + si**2
+  here = al * std**2 / var, si / var
+  if lv.to is None:
+    return here
+  to = np.asarray(lv.to, np.float64)
+  be, ta = on_host(unit_pair, to)
+  big, small = np.sqrt(var), np.hypot(be * std, ta)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    cross = (si * be + al * ta) / big
+    way = (
+      cross * std**2 / (si * small + ta * big),
+      cross / (be * big + al * small),
+    )
+  stays = to == np.asarray(lv.logsnr)
+  x, e = (np.where(stays, a, b) for a, b in zip(here, way, strict=True))
+  return x if std else np.zeros_like(x), e
+
+
 def gaussian_map(tableau, mean, std):
   """The sample as an affine function of the start, for data N(mean, std² I).
 
       sample = offset + gain z_0 + Σ_i noise_i xi_i
 
   x̂ = m + α s²/(α² s² + σ²) (z - α m) is affine, so this is exact. The true flow
-  has gain √(V_end/V_start), V = α² s² + σ².
+  has gain √(V_end/V_start), V = α² s² + σ². Of a flow map's table the pair is
+  that of the exact map to where the network is told to go.
 
   Returns:
     dict with offset (), gain () and noise (N+1,), NumPy arrays.
   """
   n = tableau.num_evaluations
   basis = np.eye(n + 3)  # 1, the start, xi_0 … xi_N
-  al, si = (
-    np.asarray(f, np.float64)
-    for f in (tableau.levels.alpha, tableau.levels.sigma)
-  )
-  var = (al * std) ** 2 + si**2
+  al = np.asarray(tableau.levels.alpha, np.float64)
+  x, e = _gaussian_gains(tableau.levels, std)
   a, b = np.asarray(tableau.target, np.float64).T
 
   def respond(i, z):
-    pull = (z - al[i] * mean * basis[0]) / var[i]
-    x_hat = mean * basis[0] + al[i] * std**2 * pull
-    return a[i] * x_hat + b[i] * si[i] * pull
+    pull = z - al[i] * mean * basis[0]
+    return a[i] * (mean * basis[0] + x[i] * pull) + b[i] * e[i] * pull
 
   out = _push(tableau, respond, basis[1], basis[2:])
   return dict(offset=out[0], gain=out[1], noise=out[2:])
@@ -147,7 +171,15 @@ def order_conditions(tableau, degree=3):
 
   Returns:
     (degree + 1,) NumPy array. Needs finite start and end.
+  Raises:
+    ValueError: an end is infinite, or the table is a flow map's, whose steps
+      are exact whatever x̂ at a level is.
   """
+  if tableau.levels.to is not None:
+    raise ValueError(
+      "order_conditions are of solvers that are given x̂ at a level: a flow "
+      "map's step is exact, and has no order"
+    )
   ell = lambda lv: 0.5 * np.asarray(lv.logsnr, np.float64)
   lo, hi = ell(tableau.start), ell(tableau.end)
   if not (np.isfinite(lo) and np.isfinite(hi)):

@@ -1,6 +1,7 @@
 """Likelihood by the probability-flow ODE, in nats and in bits a dimension."""
 
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,10 @@ from diffflow_jax.process import ranges
 from diffflow_jax.process.levels import Level
 from diffflow_jax.sampling.ode import flow_time, solve, velocity
 from diffflow_jax.sampling.tableau import as_pytree
+
+_LOOKED_AT = 1 << 16  # entries of z, for whether they are discrete
+_FEW = 256  # values of 8 bits
+_PICTURE = 16  # dimensions from which a lattice is no grid that is drawn on
 
 DATA, PURE = Level(np.inf, 1.0, 0.0), Level(-np.inf, 0.0, 1.0)
 
@@ -57,6 +62,24 @@ def _log_likelihood(
   return last * norm1, gained, normal, nfe
 
 
+def num_values(z):
+  """Of how few values z (batch, ...) are, if equally far apart, or else 0.
+
+  0 where that is not known yet, under jit; and below 16 dimensions, where such
+  points may be a grid to draw a density on.
+  """
+  if isinstance(z, jax.core.Tracer) or not z.is_fully_addressable:
+    return 0
+  if math.prod(z.shape[1:]) < _PICTURE:
+    return 0
+  seen = np.asarray(z).reshape(-1)[:_LOOKED_AT].astype(np.float64)
+  values = np.unique(seen)
+  if not 2 <= len(values) <= min(_FEW, len(seen) // 2):
+    return 0
+  place = (values - values[0]) / np.diff(values).min()
+  return len(values) if np.abs(place - np.round(place)).max() < 0.02 else 0
+
+
 @ranges.checked(rtol="> 0", atol="> 0", num_probes="an integer >= 1")
 def log_likelihood(
   predict,
@@ -79,6 +102,11 @@ def log_likelihood(
   Differentiable in z and in predict's leaves. Guided predictions are no density
   (they are not the score of anything): use it with strength 1.
 
+  A density: of discrete data, as 8-bit images are, it says nothing, and can be
+  as high as one likes on their values. Bits per dimension of those are bounded
+  by `evaluation.uniform_bits`, `truncated_normal_bits` and `decoder_bits` of
+  `evaluation.flow_density`, and by `evaluation.variational_bits`.
+
   Args:
     predict: (z, lv, cond) -> (x̂, ε̂).
     z: (batch, ...) on the scale of `start`, as of `flow`: clean data if None.
@@ -98,11 +126,21 @@ def log_likelihood(
   Raises:
     ValueError: num_probes < 1, probes without a key, or a tolerance that is not
       > 0.
+  Warns:
+    Clean data that look discrete, and were not dequantised.
   """
   if num_probes is not None and key is None:
     raise ValueError("num_probes needs a key: key is None")
   predict = as_pytree(predict)
   z = jnp.asarray(z, jnp.result_type(float, z))
+  few = num_values(z) if start is None else 0
+  if few:
+    warnings.warn(
+      f"z is of {few} values that lie equally far apart: a density of discrete "
+      "data means nothing without dequantisation; evaluation.uniform_bits, "
+      "decoder_bits and variational_bits bound their bits per dimension",
+      stacklevel=3,  # past the check of ranges
+    )
   start, end = DATA if start is None else start, PURE if end is None else end
   probes = None
   if num_probes is not None:

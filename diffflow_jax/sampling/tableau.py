@@ -35,7 +35,8 @@ class Tableau:
   Attributes:
     mix: (N+1, 2, K+3), row i gives (anchor, z) from (anchor, z, h…, noise).
     target: (N, 2), the (a, b) of what is kept: h = a x̂ + b ε̂.
-    levels: Level with fields (N,), where evaluation i happens.
+    levels: Level with fields (N,), where evaluation i happens; `to`, of a flow
+      map's table, is where the network is told to go from there.
     start, end: Level with fields (), of the initial state and of the sample.
     length: None, or the traced number of evaluations of a padded tableau.
     step_of_row: (N,) whole numbers, or None where it is not known: evaluation
@@ -66,7 +67,7 @@ class Tableau:
 
 def without_clock(levels):
   """The levels alone: a tableau's arithmetic needs no d/dt."""
-  return Level(levels.logsnr, levels.alpha, levels.sigma)
+  return Level(levels.logsnr, levels.alpha, levels.sigma, to=levels.to)
 
 
 def check(table):
@@ -92,13 +93,16 @@ def check(table):
     fits |= {f"{place}.{f}": shape for f in ("logsnr", "alpha", "sigma")}
   if table.step_of_row is not None:
     fits["step_of_row"] = (n,)
+  if table.levels.to is not None:
+    fits["levels.to"] = (n,)
   for name, shape in fits.items():
     part = operator.attrgetter(name)(table)
     if np.shape(part) != shape:
       raise ValueError(
         f"{name} of a tableau must have shape {shape}, not {np.shape(part)}"
       )
-    if isinstance(part, jax.core.Tracer) or name.endswith("logsnr"):
+    may_be_infinite = name.endswith(("logsnr", "to"))
+    if isinstance(part, jax.core.Tracer) or may_be_infinite:
       continue
     if not np.isfinite(part).all():
       raise ValueError(f"{name} of a tableau must be finite")
@@ -182,8 +186,9 @@ def sample(
       not the grid that the tableau was made of, noise does not fit, or, where a
       new program is compiled and run, predict is NaN at logsnr = -inf.
   """
-  predict = as_pytree(predict)
+  given, predict = predict, as_pytree(predict)
   check(tableau)
+  checks.destination(given, tableau.levels)
   checks.labels(predict, cond)
   z, shape = checks.start(tableau, shape, z)
   checks.noise(tableau, noise, z, key, brownian)

@@ -72,8 +72,16 @@ def model_flops(apply, params, dataset, batch_size):
   return 3 * batch_size * _matmul_flops(traced.jaxpr)
 
 
+def traced_flops(traced):
+  """FLOPs of the matrix products of a traced program, all of them counted."""
+  return _matmul_flops(traced.jaxpr.jaxpr)
+
+
 def _matmul_flops(jaxpr):
-  """2 for each multiply-add of products and convolutions, loops unrolled."""
+  """2 for each multiply-add of products and convolutions, loops unrolled.
+
+  Of several branches the longest counts.
+  """
   total = 0
   for eqn in jaxpr.eqns:
     size = eqn.outvars[0].aval.size if eqn.outvars else 0
@@ -90,7 +98,8 @@ def _matmul_flops(jaxpr):
       total += 2 * 2 * q.size * k.shape[1]
     times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
     inner = jax.extend.core.jaxprs_in_params(eqn.params)
-    total += times * sum(_matmul_flops(j) for j in inner)
+    joined = max if eqn.primitive.name == "cond" else sum
+    total += times * joined([0, *map(_matmul_flops, inner)])
   return total
 
 

@@ -86,4 +86,5 @@ def held_out(run, params):
   if exact is not None:
     floor = eps_mse_by_logsnr(exact, x, cond)
     values |= {name("gap", *bin): ours[bin] - floor[bin] for bin in ours}
-  return values, sum(ours.values()) / len(ours)
+  mean = sum(ours.values()) / len(ours)
+  return {"held_out/eps_mse": mean, **values}, mean

@@ -11,7 +11,8 @@ import optax
 from diffflow_jax.process.conditions import LABEL
 from diffflow_jax.runs import conditioning, sharding, transfer
 from diffflow_jax.store.compilation import brisk, quick
-from diffflow_jax.training import numbers, state as state_lib
+from diffflow_jax.training import few_step, numbers, state as state_lib
+from diffflow_jax.training.meter import model_flops, traced_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Programs:
     init: {name: array} -> state at step 0, born sharded; these parameters are
       the given ones and not those of the seed.
     step: (state, batch) -> state, `steps_per_dispatch` steps; donates state.
+    held_out: state -> ({name: float}, mean) of held-out examples.
+    flops: () -> FLOPs of a step's matrix products.
     reset: state -> state whose sums, those behind a metrics line, are nothing.
     param_norm: state -> the L2 norm of the parameters.
     batch: step -> the global batch(es) that start there, on the devices.
@@ -31,13 +34,19 @@ class Programs:
   like: Any
   init: Callable
   step: Callable
+  held_out: Callable
+  flops: Callable
   reset: Callable
   param_norm: Callable
   batch: Callable
 
 
-def build(run):
-  """Programs of a resolved run; nothing is compiled until it is called."""
+def build(run, source=None):
+  """Programs of a resolved run; nothing is compiled until it is called.
+
+  Args:
+    source: what has the batches, if that is not the run's data set.
+  """
   config = run.config
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   stride = config.steps_per_dispatch
@@ -51,6 +60,7 @@ def build(run):
       run.averages,
       config.seed,
       given,
+      staged=run.method is not None and run.method.stages is not None,
     )
 
   abstract = jax.eval_shape(create, {})
@@ -69,6 +79,7 @@ def build(run):
     drop_all=together,
     rngs=("dropout",) if getattr(run.network, "dropout", 0.0) else (),
     accumulation=config.accumulation,
+    method=run.method,
   )
 
   # Both compiled: an array put on several processes' devices from the host is
@@ -86,7 +97,7 @@ def build(run):
     )
 
   def read(step):
-    return run.dataset.batch(
+    return (source or run.dataset).batch(
       config.seed,
       step,
       config.batch_size,
@@ -101,20 +112,43 @@ def build(run):
       rows = jax.tree.map(lambda *xs: np.stack(xs), rows, *more)
     return sharding.put_batch(rows, split)
 
+  # an argument of the step and no constant in it: it may be large
+  taught = () if run.teacher is None else (run.teacher.on(mesh),)
+  taught_at = [jax.tree.map(lambda x: x.sharding, t) for t in taught]
+  compiled = brisk(
+    state_lib.several(step, stride),
+    in_shardings=(shardings, split, *taught_at),
+    out_shardings=shardings,
+    donate_argnums=0,
+  )
+  like = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    shardings,
+  )
+  if run.method is None:
+    held_out = lambda state: numbers.held_out(run, state.ema[0])
+    flops = lambda: model_flops(
+      run.network.apply, like.params, run.dataset, config.batch_size
+    )
+  else:
+    judged = few_step.held_out(run)
+    held_out = lambda state: judged(state, *taught)
+    flops = lambda: (
+      traced_flops(compiled.trace(like, batch(0), *taught)) / stride
+    )
+
   return Programs(
-    like=jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      abstract,
-      shardings,
-    ),
+    like=like,
     init=init,
-    step=brisk(
-      state_lib.several(step, stride),
-      in_shardings=(shardings, split),
-      out_shardings=shardings,
-      donate_argnums=0,
-    ),
+    step=_with(compiled, *taught) if taught else compiled,
+    held_out=held_out,
+    flops=flops,
     reset=lambda state: state.replace(sums=no_sums()),
     param_norm=lambda state: norm(state.params),
     batch=batch,
   )
+
+
+def _with(step, teacher):
+  return lambda state, batch: step(state, batch, teacher)

@@ -35,6 +35,7 @@ class TrainState:
     params: the network's variables, and under "objective" what a weighting or
       a schedule learns; ema: averages of them, one for each of the config's.
     density: of the levels, if it follows the loss, else ().
+    teacher: the parameters of the stage before, of a method in stages, else ().
     bad_step: the first step whose loss or gradient was not finite, or -1.
   """
 
@@ -45,13 +46,16 @@ class TrainState:
   density: Any
   sums: numbers.Sums
   bad_step: jax.Array
+  teacher: Any = ()
 
   def items(self):
     """{name: pytree} of what is not empty, for a checkpoint."""
     return {k: v for k, v in vars(self).items() if jax.tree.leaves(v)}
 
 
-def create(objective, network, tx, dataset, averages, seed, given=None):
+def create(
+  objective, network, tx, dataset, averages, seed, given=None, staged=False
+):
   """The state at step 0: a function of the seed. `dfj.train_state`.
 
   Args:
@@ -59,6 +63,7 @@ def create(objective, network, tx, dataset, averages, seed, given=None):
     dataset: the shape of its examples and its conditions.
     averages: one EMA for each of them, () for none.
     given: {name: array} of parameters that start elsewhere, as another run's.
+    staged: whether each of several stages is the next one's teacher.
   """
   params = recipe.init(objective, network, dataset, seed)
   if given:
@@ -73,6 +78,7 @@ def create(objective, network, tx, dataset, averages, seed, given=None):
     density=objective.density if follows_loss(objective) else (),
     sums=numbers.no_sums(),
     bad_step=-jnp.ones((), jnp.int32),
+    teacher=jax.tree.map(jnp.copy, params) if staged else (),
   )
 
 
@@ -91,11 +97,12 @@ def _at(objective, state, params):
 def make_train_step(
   objective, apply, tx, dataset, averages,
   *, seed, label_dropout, dropout=None, drop_all=0.0, rngs=(),
-  accumulation=1, spread=lambda gradient: gradient,
+  accumulation=1, spread=lambda gradient: gradient, method=None,
 ):  # fmt: skip
   """The pure step: (state, batch) -> state. Jit it once, donate the state.
 
-  `with_loss` of it gives the loss, too.
+  `with_loss` of it gives the loss, too. With a method that has a teacher it
+  takes a third argument, the teacher's parameters.
 
   Args:
     objective: what is minimised; apply: (params, z, logsnr, cond) -> output.
@@ -112,6 +119,8 @@ def make_train_step(
     spread: gradient -> gradient, where gradient is a function (params, part) ->
       (mean gradient, terms of the examples): for a map over devices of one's
       own, as `shard_map`. Under jit with shardings it is not needed.
+    method: a `few_step.method.Method`, whose levels and loss take the place of
+      the ordinary ones; None for `losses.terms_at` on the objective's density.
   """
   known = conditions.of(dataset)
   rates = {conditions.LABEL: label_dropout, **(dropout or {})}
@@ -127,7 +136,11 @@ def make_train_step(
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     level_key, noise_key, drop_key, flip_key = jax.random.split(key, 4)
-    x, done = augmented_batch(dataset, flip_key, dataset.to_float(batch["x"]))
+    paired = method is not None and method.has_pairs
+    if paired:  # as the teacher made it
+      x, done = batch["x"], {}
+    else:
+      x, done = augmented_batch(dataset, flip_key, dataset.to_float(batch["x"]))
     cond = conditions.from_batch(known, batch)
     if cond is not None:
       cond = conditions.dropped(known, cond, drop_key, rates, drop_all)
@@ -136,6 +149,9 @@ def make_train_step(
       cond = {**(cond or {}), **done}
     if learned:
       level = densities.uniforms(level_key, x.shape[0])
+    elif method is not None:
+      now = _at(objective, state, state.params)
+      level = method.levels(now, level_key, x.shape[0], state.step)
     else:
       density = _at(objective, state, state.params).density
       level = densities.draw(density, level_key, x.shape[0])
@@ -144,9 +160,15 @@ def make_train_step(
       name: jax.random.split(jax.random.fold_in(key, 4 + i), x.shape[0])
       for i, name in enumerate(rngs)
     }
-    return (x, level, losses.noise_like(noise_key, x), cond), keys
+    eps = method.noise(batch) if paired else losses.noise_like(noise_key, x)
+    return (x, level, eps, cond), keys
 
-  def step(state, batch):
+  def step(state, batch, *teacher):
+    loss_at, age = losses.terms_at, state.step
+    if method is not None:
+      state = method.begun(state, tx)
+      loss_at, age = method.loss(state, *teacher), method.age(state.step)
+
     def gradient(params, part):
       drawn, keys = part
       one = {name: several[0] for name, several in keys.items()}
@@ -158,7 +180,7 @@ def make_train_step(
 
       def loss_fn(params):
         now = _at(objective, state, params)
-        terms = losses.terms_at(now, run, params, *drawn)
+        terms = loss_at(now, run, params, *drawn)
         return terms.loss.mean(), terms
 
       return jax.grad(loss_fn, has_aux=True)(params)
@@ -174,7 +196,7 @@ def make_train_step(
       step=state.step + 1,
       params=params,
       ema=tuple(
-        ema_lib.update(average, params, decay(state.step))
+        ema_lib.update(average, params, decay(age))
         for average, decay in zip(state.ema, averages, strict=True)
       ),
       opt_state=opt_state,
@@ -194,8 +216,8 @@ def with_loss(step):
   The state's sums are then of this step alone.
   """
 
-  def one(state, batch):
-    state = step(state.replace(sums=numbers.no_sums()), batch)
+  def one(state, batch, *teacher):
+    state = step(state.replace(sums=numbers.no_sums()), batch, *teacher)
     return state, state.sums.loss
 
   return one
@@ -227,6 +249,6 @@ def several(step, num):
   """num steps as one program: batches carry a leading axis of num."""
   if num == 1:
     return step
-  return lambda state, batches: jax.lax.scan(
-    lambda state, batch: (step(state, batch), None), state, batches
+  return lambda state, batches, *teacher: jax.lax.scan(
+    lambda state, batch: (step(state, batch, *teacher), None), state, batches
   )[0]

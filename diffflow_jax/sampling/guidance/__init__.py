@@ -14,13 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.process import nodes, predictors, ranges
+from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.sampling.guidance.inverse_problems import Measured, Replaced
-from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
+from diffflow_jax.sampling.guidance.strength import AtStrength
+from diffflow_jax.sampling.guidance.wrappers import (
+  as_floats,
+  at_one_level,
+  with_x,
+  wrapper,
+)
 
 log = logging.getLogger("diffflow_jax")
 
 __all__ = [
+  "AtStrength",
   "Clipped",
   "DynamicallyClipped",
   "Guided",
@@ -63,7 +71,7 @@ def _like(cond, null):
 
 
 @wrapper
-class Guided:
+class Guided(Wrapper):
   """Classifier-free guidance, arXiv:2207.12598 eq. 6 with w = 1 + theirs.
 
       x̂ = x̂_null + w (x̂_cond - x̂_null),   the same for ε̂
@@ -92,7 +100,8 @@ class Guided:
 
   Raises:
     ValueError: rescale or interval is none; or, when called, there is no weak
-      predictor, and condition or null is missing.
+      predictor, and condition or null is missing, or a flow map goes to another
+      level.
   """
 
   predict: Any
@@ -113,6 +122,7 @@ class Guided:
       ranges.check("interval", lo, (rises, "(lo, hi), lo < hi"))
 
   def prepare(self, lv):
+    at_one_level(lv)
     both = [self.predict] if self.weak is None else [self.predict, self.weak]
     return lv, *(predictors.prepare(predict, lv) for predict in both)
 
@@ -168,7 +178,7 @@ def warn_if_negative(name, strength):
 
 
 @wrapper
-class Clipped:
+class Clipped(Wrapper):
   """Static thresholding: x̂ clipped to [-limit, limit], ε̂ to match.
 
   arXiv:2006.11239's clip, arXiv:2205.11487 §2.3. Goes around guidance.
@@ -188,7 +198,7 @@ class Clipped:
 
 
 @wrapper
-class DynamicallyClipped:
+class DynamicallyClipped(Wrapper):
   """Dynamic thresholding, arXiv:2205.11487 §2.3: x̂ <- clip(x̂, -s, s) limit/s.
 
   s is the larger of limit and a sample's percentile of |x̂|.

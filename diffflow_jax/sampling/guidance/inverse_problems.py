@@ -8,12 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from diffflow_jax.process import predictors
+from diffflow_jax.process.faces import Wrapper
 from diffflow_jax.process.levels import bcast
-from diffflow_jax.sampling.guidance.wrappers import as_floats, with_x, wrapper
+from diffflow_jax.sampling.guidance.wrappers import (
+  as_floats,
+  at_one_level,
+  with_x,
+  wrapper,
+)
 
 
 @wrapper
-class Replaced:
+class Replaced(Wrapper):
   """Inpainting by replacement: x̂ is the known data where mask is 1.
 
       x̂ <- mask known + (1 - mask) x̂,   ε̂ to match
@@ -37,7 +43,7 @@ class Replaced:
 
 
 @wrapper
-class Measured:
+class Measured(Wrapper):
   """Posterior guidance for y = forward(x) + noise_std n, forward linear.
 
       x̂ <- x̂ + (sigma²/alpha) ∇_z log N(y; forward(x̂(z)), noise_std² + r²)
@@ -51,6 +57,9 @@ class Measured:
     predict: what is guided; y: the measurement, leading axis batch.
     noise_std, data_std: as above.
     forward: x (batch, ...) -> (batch, ...), linear.
+
+  Raises:
+    ValueError: when called, a flow map goes to another level.
   """
 
   predict: Any
@@ -62,6 +71,10 @@ class Measured:
 
   def __post_init__(self):
     as_floats(self, "noise_std", "data_std")
+
+  def prepare(self, lv):
+    at_one_level(lv)
+    return lv, predictors.prepare(self.predict, lv)
 
   def at(self, row, z, cond=None):
     lv, inner = row

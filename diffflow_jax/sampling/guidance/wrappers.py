@@ -1,13 +1,16 @@
 """What wrappers of predict share: consistent pairs, numbers as data."""
 
+from typing import dataclass_transform
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import predictors, ranges
+from diffflow_jax.process import predictors, ranges, ways
 from diffflow_jax.process.levels import bcast
 
 
+@dataclass_transform(frozen_default=True)
 def wrapper(cls):
   """Class decorator: a predictor around another one, `predict`, as a pytree.
 
@@ -20,6 +23,20 @@ def wrapper(cls):
     self.prepare(lv), z, cond
   )
   return ranges.node(cls)
+
+
+def at_one_level(lv):
+  """Refuses guidance of a flow map on its way to another level.
+
+  Raises:
+    ValueError: lv.to is another one; it says what can be done.
+  """
+  if ways.goes_elsewhere(lv):
+    raise ValueError(
+      "guidance is of predictions at one level, and a flow map's, mixed, are "
+      "not the guided map: guide what it is trained with, and tell the network "
+      "the strength as a condition"
+    )
 
 
 def with_x(x_hat_new, x_hat, eps_hat, lv):

@@ -24,6 +24,11 @@ from diffflow_jax.sampling.solvers.exponential import (
   dpmpp_3s,
   dpmpp_3s_heun,
 )
+from diffflow_jax.sampling.solvers.flow_map import (
+  flow_map,
+  flow_map_ddim,
+  flow_map_tcd,
+)
 from diffflow_jax.sampling.solvers.multistep import (
   dpmpp_2m,
   dpmpp_2m_heun,
@@ -102,6 +107,9 @@ SOLVERS = {
     consistency,
     adjusted_ddim,
     langevin,
+    flow_map,
+    flow_map_ddim,
+    flow_map_tcd,
   )
 }
 SOLVERS["dpmpp_1"] = ddim

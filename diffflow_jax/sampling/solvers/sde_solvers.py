@@ -28,17 +28,20 @@ EPS_AS_IT_COMES = (  # use ε̂ itself, so CFG++'s own one
 )  # fmt: skip
 
 
-def _overshoot(levels, keep, noise):
+def overshoot(levels, keep, noise, to=None):
   """The Tableau of α_t x̂ + σ_t keep ε̂ + noise xi, keep = e^-kappa.
 
   x̂ and ε̂ are used as they come, so the row is the paper's line also where a
   predictor returns a pair that is not on alpha x̂ + sigma ε̂ = z (CFG++).
+
+  Args:
+    to: None, or the log-SNR (N,) that a flow map is told to go to.
   """
   xp = co.namespace((levels, keep, noise))
   s, t = co.steps(levels)
   one = xp.ones_like(t.sigma)
   mix = co.one_evaluation_mix(xp, 1, 0.0 * one, [one], noise)
-  return co.tableau(levels, mix, (t.alpha, t.sigma * keep), s)
+  return co.tableau(levels, mix, (t.alpha, t.sigma * keep), s.replace(to=to))
 
 
 def ancestral(s, t, eta):
@@ -91,7 +94,7 @@ def ddim(levels, eta=0.0):
   eta = per_step.numbers("eta", eta, levels)
   checks.no_noise_backwards(levels, eta)
   keep, noise = ancestral(s, t, eta)
-  return _overshoot(levels, keep, noise)
+  return overshoot(levels, keep, noise)
 
 
 def euler_ancestral(levels, eta=1.0):
@@ -141,7 +144,7 @@ def ddpm(levels, variance=0.0):
     * xp.where(t.sigma > 0, large, 1.0) ** variance,
     0.0,
   )
-  return _overshoot(levels, xp.exp(-h), blend * xp.sqrt(-xp.expm1(-2.0 * h)))
+  return overshoot(levels, xp.exp(-h), blend * xp.sqrt(-xp.expm1(-2.0 * h)))
 
 
 def consistency(levels):
@@ -159,7 +162,7 @@ def consistency(levels):
   """
   _, t = co.steps(levels)
   checks.no_noise_backwards(levels, True)
-  return _overshoot(levels, 0.0, t.sigma)
+  return overshoot(levels, 0.0, t.sigma)
 
 
 def adjusted_ddim(levels, v=0.1):

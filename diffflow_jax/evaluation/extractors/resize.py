@@ -21,12 +21,26 @@ def _linear(place, size_in):
   return np.maximum(0.0, 1.0 - abs(np.arange(size_in) - place[:, None]))
 
 
-def _cubic(u):
-  """Keys 1981 eq. 15."""
+def _cubic(u, a=-0.5):
+  """Keys 1981 eq. 4, of which a = -½ is his choice, eq. 15."""
   u = abs(u)
-  near = (1.5 * u - 2.5) * u**2 + 1.0
-  far = ((-0.5 * u + 2.5) * u - 4.0) * u + 2.0
+  near = ((a + 2.0) * u - (a + 3.0)) * u**2 + 1.0
+  far = a * (((u - 5.0) * u + 8.0) * u - 4.0)
   return np.where(u < 1, near, np.where(u < 2, far, 0.0))
+
+
+def cubic_taps(place, size_in, a):
+  """Four taps (n, size_in) at places (n,); beyond an edge its pixel repeats."""
+  first = np.floor(place).astype(int) - 1
+  taps = np.zeros((len(place), size_in))
+  for i in range(4):
+    weight = _cubic(place - (first + i), a)
+    np.add.at(
+      taps,
+      (np.arange(len(place)), np.clip(first + i, 0, size_in - 1)),
+      weight,
+    )
+  return taps
 
 
 def _tf1(size_in, size_out):

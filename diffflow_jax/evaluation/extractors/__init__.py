@@ -1,0 +1,1 @@
+"""From images to features: networks, their weight files, what they are fed."""

@@ -1,0 +1,1 @@
+"""One HTML page with sliders, whose numbers are the library's."""

@@ -1,0 +1,38 @@
+"""The site: `sphinx-build -W docs site` builds it, with no warning allowed.
+
+Sphinx, since jax, flax and optax have it and it is maintained; MyST, since
+pages and notebooks are Markdown.
+"""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+import diffflow_jax  # noqa: E402
+
+project = "diffflow_jax"
+author = "the diffflow_jax authors"
+copyright = author
+version = release = diffflow_jax.__version__
+extensions = [
+  "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon",
+  "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton",
+  "docstrings", "api_pages", "copies",
+]  # fmt: skip
+exclude_patterns = ["_ext", "_build"]
+html_theme = "furo"
+html_title = "diffflow_jax"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+math_number_all = False
+copybutton_prompt_text = "$ "
+suppress_warnings = ["myst.header"]
