@@ -367,6 +367,13 @@ def test_sampling_needs_a_run_with_a_checkpoint(toy_run, tmp_path):
   assert "was trained without classes" in text
 
 
+@pytest.mark.parametrize("kind", [cli.Refusal, cli.Failure])
+def test_what_a_message_quotes_does_not_break_it(kind):
+  config = ml_collections.ConfigDict(dict(a=1, b=dict(c=np.zeros((9, 9)))))
+  text = str(kind(f"config.a must be a name, not {config!r}"))
+  assert "\n" not in text and text.startswith("config.a must be a name, not a:")
+
+
 def test_a_refusal_is_one_line_with_status_2(tmp_path):
   for name, flags in (
     ("train", (*TRAIN, "--config.num_steps=0", f"--workdir={tmp_path / 'n'}")),
