@@ -74,11 +74,24 @@ def timed(name, features, sets):
   return found
 
 
+def compare(dims, got, want):
+  """Prints both distances of the first dims features."""
+  from pytorch_fid import fid_score
+
+  ours = evaluation.frechet_distance(*(f[:, :dims] for f in got))
+  moments = []
+  for f in want:
+    f = f[:, :dims].astype(np.float64)
+    moments += [f.mean(0), np.cov(f, rowvar=False)]
+  other = fid_score.calculate_frechet_distance(*moments)
+  print(f"{dims} dimensions: ours {ours:.6f}, pytorch-fid {other:.6f}")
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--num", type=int, default=1000)
   args = parser.parse_args()
-  from pytorch_fid import fid_score, inception
+  from pytorch_fid import inception
 
   rng = np.random.default_rng(1)
   a, b = crops(args.num, rng), crops(args.num, rng)
@@ -95,14 +108,8 @@ def main():
   got = timed("ours", ours, (a, b))
   far = max(abs(g - w).max() for g, w in zip(got, want, strict=True))
   print(f"features differ by {far:.1e}, of at most {abs(want[0]).max():.1f}")
-  for dims in (2048, 64):
-    distance = evaluation.frechet_distance(*(f[:, :dims] for f in got))
-    moments = []
-    for f in want:
-      f = f[:, :dims].astype(np.float64)
-      moments += [f.mean(0), np.cov(f, rowvar=False)]
-    other = fid_score.calculate_frechet_distance(*moments)
-    print(f"{dims} dimensions: ours {distance:.6f}, pytorch-fid {other:.6f}")
+  for dims in (64, 2048):
+    compare(dims, got, want)
 
 
 if __name__ == "__main__":
