@@ -488,6 +488,12 @@ def test_what_it_can_do_is_not(x64):
       lambda: tableau.check(MAP.replace(levels=MAP.levels.replace(to=0.0))),
       r"levels.to of a tableau must have shape \(2,\)",
     ),
+    (
+      lambda: tableau.check(
+        MAP.replace(levels=MAP.levels.replace(to=np.array([0.0, np.nan])))
+      ),
+      "levels.to of a tableau must not be NaN",
+    ),
   ],
 )
 def test_bad_numbers_are_refused(make, message):
