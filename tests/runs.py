@@ -6,6 +6,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffflow_jax import data
 from diffflow_jax.runs import card as card_lib, recipe
 from diffflow_jax.store import checkpoints, soundness, storage
 from diffflow_jax.training import metrics
@@ -15,11 +16,13 @@ CLOCK = (
   "examples_per_second",
   "flops_per_second",
   "input_wait",
+  "eval/seconds",
+  "eval/share",
 )
 
 
 def final_arrays(workdir, step):
-  """Every array of the last checkpoint, by name."""
+  """Every array of the checkpoint of a step, by name."""
   path = workdir / "checkpoints" / str(step)
   stored = {p.parent.name for p in path.glob("*/_METADATA")}
   like = {
@@ -28,7 +31,7 @@ def final_arrays(workdir, step):
   }
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
   with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
-    found, items = c.restore(like)
+    found, items = c.restore(like, step)
   assert found == step
   return {
     jax.tree_util.keystr(path): np.asarray(leaf)
@@ -46,6 +49,12 @@ def steps(workdir):
   """Steps of the finished checkpoints."""
   names = [path.name for path in (workdir / "checkpoints").glob("[0-9]*")]
   return sorted(int(name) for name in names if name.isdigit())
+
+
+def labelled():
+  """Points in the plane of three classes."""
+  x = np.random.default_rng(0).normal(size=(96, 2)).astype(np.float32)
+  return data.Arrays(x, np.arange(96) % 3)
 
 
 def untrained(workdir, num_classes=3, width=8, steps=(3, 6), **changes):

@@ -236,7 +236,10 @@ def test_damaged_and_foreign_runs_are_refused(made, tmp_path):
     (dict(labels=["cat"]), r"^labels must be integers in one list, not \['cat"),
     (dict(labels=[0.5]), "^labels must be integers in one list"),
     (dict(labels=[[0], [1, 2]]), "^labels must be integers in one list"),
-    (dict(labels=[0, 1, 2, 0, 1, 2, 0]), "names 7 classes for 6 samples"),
+    (
+      dict(num_samples=6, labels=[0, 1, 2, 0, 1, 2, 0]),
+      "names 7 classes for 6 samples",
+    ),
     (dict(seed=-1), r"^seed must be in \[0, 2\^32\), not -1"),
     (dict(seed=jax.random.key(0)), "^seed must be in"),
     (dict(batch_size=0), "^batch_size must be at least 1"),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from diffflow_jax.networks import told
 from diffflow_jax.process.conditions import GUIDANCE, LABEL
 from diffflow_jax.process.names import check_classes
+from diffflow_jax.sampling import checks
 
 
 def logsnr_features(logsnr, dim):
@@ -17,7 +18,11 @@ def logsnr_features(logsnr, dim):
 
   logsnr is clipped to ±20, beyond which z is data or noise to float32: exact
   ends, where it is infinite, are valid inputs.
+
+  Raises:
+    ValueError: dim is no integer >= 2.
   """
+  checks.integer("dim", dim, 2)
   # periods from 80 (half a turn over the range) down to 2: denoisers are smooth
   # in logsnr, and faster waves only have to be unlearned
   half = dim // 2

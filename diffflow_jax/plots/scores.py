@@ -69,7 +69,8 @@ def against(ax, done, number, floor=None):
     x = [one["evaluations"] for one in several]
     _line(ax, x, entries, k, label)
   if floor is not None:
-    real = f"real halves of {floor['num_samples']:,}"
+    num = floor.get("num_samples")
+    real = f"real data ({num:,} of them)" if num else "real data"
     ax.axhline(floor["value"], color="0.5", ls="--", lw=1, label=real)
   values = [
     one["numbers"][number]["value"]

@@ -130,7 +130,10 @@ def _drawn(how):
   words = how.solver
   if how.solver == "auto":  # which brings its grid
     words += f", {how.num_steps} evaluations"
-  elif not how.solver.endswith(".npz"):  # which does, too
+  elif how.solver.endswith(".npz"):  # which does, too
+    if how.num_steps is not None:
+      words += f", {how.num_steps} evaluations"
+  else:
     words += f" on {how.grid}, {how.num_steps} steps"
   words += f", guidance {how.guidance:g}"
   for name, default in settings.DEFAULTS.items():

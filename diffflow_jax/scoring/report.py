@@ -80,5 +80,6 @@ def _number(entry):
   error = entry.get("error")
   text = f"{entry['value']:.4g}"
   text += "" if error is None else f" ± {error:.2g}"
-  text += f"  ({entry['num_samples']:,})"
+  if "num_samples" in entry:
+    text += f"  ({entry['num_samples']:,})"
   return f"{text}  {entry['of']}" if "of" in entry else text
