@@ -199,8 +199,7 @@ def exit_status(error):
   if not isinstance(error, (Refusal, Failure)):
     traceback.print_exception(error)
     return 1
-  text = " ".join(str(error).split())  # one line, whatever it quotes
-  print(f"error: {text}", file=sys.stderr, flush=True)
+  print(f"error: {error}", file=sys.stderr, flush=True)
   return 2 if isinstance(error, Refusal) else 1
 
 

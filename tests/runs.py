@@ -57,11 +57,14 @@ def labelled():
   return data.Arrays(x, np.arange(96) % 3)
 
 
-def untrained(workdir, num_classes=3, width=8, steps=(3, 6), **changes):
+def untrained(
+  workdir, num_classes=3, width=8, steps=(3, 6), shape=(2,), **changes
+):
   """A run of a small MLP on points in the plane, with random parameters.
 
   Args:
-    steps: of its checkpoints; changes: top-level fields of its config.
+    steps: of its checkpoints; shape: of an example, which another network may
+      need; changes: top-level fields of its config.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   config = ml_collections.ConfigDict(
@@ -85,10 +88,12 @@ def untrained(workdir, num_classes=3, width=8, steps=(3, 6), **changes):
       ),
     )
   )
+  if "network" in changes:  # another one, not ours with other settings
+    del config["network"]
   config.update(changes)
   text = json.dumps(json.loads(config.to_json()))
   (workdir / "config.json").write_text(text)
-  card = card_lib.Card((2,), num_classes)
+  card = card_lib.Card(shape, num_classes)
   (workdir / "data.json").write_text(card.to_json())
   known = recipe.resolve(config, card)
   like = jax.eval_shape(

@@ -367,6 +367,13 @@ def test_sampling_needs_a_run_with_a_checkpoint(toy_run, tmp_path):
   assert "was trained without classes" in text
 
 
+@pytest.mark.parametrize("kind", [cli.Refusal, cli.Failure])
+def test_what_a_message_quotes_does_not_break_it(kind):
+  config = ml_collections.ConfigDict(dict(a=1, b=dict(c=np.zeros((9, 9)))))
+  text = str(kind(f"config.a must be a name, not {config!r}"))
+  assert "\n" not in text and text.startswith("config.a must be a name, not a:")
+
+
 def test_a_refusal_is_one_line_with_status_2(tmp_path):
   for name, flags in (
     ("train", (*TRAIN, "--config.num_steps=0", f"--workdir={tmp_path / 'n'}")),
@@ -386,16 +393,10 @@ def test_a_refusal_is_one_line_with_status_2(tmp_path):
 
 @pytest.mark.parametrize(
   "name",
-  [
-    "train",
-    "sample",
-    "compare",
-    "export",
-    "look",
-    "fit",
-    "train_features",
-    "sweep",
-  ],
+  (
+    "train sample compare export look fit explore distill train_features sweep "
+    "evaluate"
+  ).split(),
 )
 def test_help_is_fast_because_it_imports_no_jax(name):
   code = (
@@ -423,6 +424,8 @@ def test_importing_the_package_is_lazy_and_complete():
     "assert 'jax' not in sys.modules\n"
     "for name in dir(dfj): getattr(dfj, name)\n"
     "import diffflow_jax.sample, diffflow_jax.compare, diffflow_jax.train\n"
+    "import diffflow_jax.evaluate\n"
+    "assert dfj.evaluate.__name__ == 'evaluate' and callable(dfj.evaluate)\n"
     "assert dfj.train.__name__ == 'train' and callable(dfj.train)\n"
     "assert dfj.sample.__name__ == 'sample' and callable(dfj.sample)\n"
     "assert dfj.compare.__name__ == 'compare' and callable(dfj.compare)\n"

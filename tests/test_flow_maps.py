@@ -470,7 +470,9 @@ def test_weights_of_single_examples_are_gradients_of_their_potentials(x64):
 
 
 def _small(params, z, logsnr, cond, to):
-  tell = jnp.tanh(0.1 * jnp.stack([jnp.clip(logsnr, -9, 9), jnp.clip(to, -9, 9)]))
+  tell = jnp.tanh(
+    0.1 * jnp.stack([jnp.clip(logsnr, -9, 9), jnp.clip(to, -9, 9)])
+  )
   return params["w"] * z + params["b"] * tell.sum(axis=0)[:, None]
 
 
@@ -513,7 +515,9 @@ def test_losses_draw_their_own_levels(name):
     terms = loss(objective, _small, params, jax.random.key(0), X, **how)
     return terms.loss.mean(), terms
 
-  (value, terms), slope = jax.jit(jax.value_and_grad(mean, has_aux=True))(params)
+  (value, terms), slope = jax.jit(jax.value_and_grad(mean, has_aux=True))(
+    params
+  )
   for one in (terms.loss, terms.eps_mse, terms.logsnr):
     assert one.shape == (4,) and one.dtype == jnp.float32
   for one in (value, terms.eps_mse, *slope.values()):

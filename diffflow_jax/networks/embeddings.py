@@ -26,7 +26,8 @@ def logsnr_features(logsnr, dim):
   # periods from 80 (half a turn over the range) down to 2: denoisers are smooth
   # in logsnr, and faster waves only have to be unlearned
   half = dim // 2
-  freqs = 2.0 * math.pi / 80.0 * 40.0 ** (jnp.arange(half) / half)
+  step = (jnp.arange(half) / half).astype(logsnr.dtype)  # also in x64
+  freqs = 2.0 * math.pi / 80.0 * 40.0**step
   angle = jnp.clip(logsnr, -20.0, 20.0)[:, None] * freqs
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
