@@ -277,10 +277,10 @@ def test_a_guided_teacher_is_asked_at_one_level(name):
   way = method.Method(METHODS[name]())
   levels = way.levels(objective, jax.random.key(1), 8, 0)
   state = types.SimpleNamespace(step=0, ema=(), params=params, teacher=())
-  run = lambda guided: way.loss(state, guided)(
+  run = lambda guided, levels: way.loss(state, guided)(
     objective, network.apply, params, x, levels, 0.5 * x, cond
   )
-  assert np.isfinite(jax.jit(run)(guided).loss).all()
+  assert np.isfinite(jax.jit(run)(guided, levels).loss).all()
 
 
 def test_stages_by_step():

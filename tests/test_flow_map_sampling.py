@@ -488,6 +488,12 @@ def test_what_it_can_do_is_not(x64):
       lambda: tableau.check(MAP.replace(levels=MAP.levels.replace(to=0.0))),
       r"levels.to of a tableau must have shape \(2,\)",
     ),
+    (
+      lambda: tableau.check(
+        MAP.replace(levels=MAP.levels.replace(to=np.array([0.0, np.nan])))
+      ),
+      "levels.to of a tableau must not be NaN",
+    ),
   ],
 )
 def test_bad_numbers_are_refused(make, message):
@@ -521,3 +527,35 @@ def test_attention_falls_back_where_a_forward_derivative_is_taken(
   np.testing.assert_allclose(slope, want, atol=1e-3)
   said = [r.message for r in caplog.records if "forward-mode" in r.message]
   assert len(said) == 1
+
+
+@pytest.mark.parametrize("name", ["mean_flow", "lagrangian", "continuous_con"])
+def test_losses_say_that_they_take_one(monkeypatch, name):
+  """Traced only: the fused kernel is asked for where nothing goes forwards."""
+  asked = []
+  monkeypatch.setattr(layers, "has_flash_attention", lambda *_: True)
+  monkeypatch.setattr(
+    jax.nn,
+    "dot_product_attention",
+    lambda q, k, v, implementation, **_: asked.append(implementation) or v,
+  )
+  network, x = made("dit", destination=True)
+  objective = dfj.objectives.flow_matching()
+  s, t = jnp.array([-1.0, 0.5]), jnp.array([1.0, 0.5])
+  loss, at = {
+    "mean_flow": (dfj.flow_maps.mean_flow_at, (s, t)),
+    "lagrangian": (dfj.flow_maps.lagrangian_at, (s, t)),
+    "continuous_con": (dfj.flow_maps.continuous_consistency_at, (s,)),
+  }[name]
+  params = jax.eval_shape(network.init, KEY, x, s, LABEL)
+  asked.clear()
+  jax.eval_shape(
+    lambda params: (
+      loss(objective, network.apply, params, x, x, *at, LABEL).loss
+    ),
+    params,
+  )
+  assert "xla" in asked
+  asked.clear()
+  jax.eval_shape(network.apply, params, x, s, LABEL, t)
+  assert set(asked) == {"cudnn"}

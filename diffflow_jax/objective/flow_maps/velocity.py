@@ -10,6 +10,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffflow_jax.objective import losses
 from diffflow_jax.objective.objective import check
@@ -91,7 +92,10 @@ def noisy(x, eps, *logsnr):
   each = lambda one: jnp.broadcast_to(jnp.asarray(one, x.dtype), x.shape[:1])
   logsnr = [each(one) for one in logsnr]
   for noisier, cleaner in itertools.pairwise(logsnr):
-    if nodes.concrete(noisier, cleaner) and jnp.any(noisier > cleaner):
+    if not nodes.concrete(noisier, cleaner):
+      continue
+    # on the host: within jit an operation of known arrays is traced
+    if (np.asarray(noisier) > np.asarray(cleaner)).any():
       raise ValueError(
         "a flow map goes from noise to data, so its levels s, t must not fall "
         f"in logsnr, not from {noisier} to {cleaner}"
