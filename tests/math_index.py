@@ -2,7 +2,7 @@
 
 number -> tests ("module::test"), or a reason why it is not in the library.
 `test_math_index` checks that every named test exists and that no number of
-sections 1 to 4, 6 and 9 is missing.
+sections 1 to 4, 6, 8 and 9 is missing.
 """
 
 S, L, T, P, D, W, O, B = (
@@ -15,6 +15,8 @@ S, L, T, P, D, W, O, B = (
   "test_objectives",
   "test_bound",
 )
+M, ML = "test_flow_maps", "test_flow_map_losses"
+STATIONARY = f"{ML}::test_the_exact_map_is_stationary_and_the_loss_is_as_stated"
 PRINTED = f"{S}::test_logsnr_is_as_printed"
 
 INDEX = {
@@ -113,6 +115,70 @@ INDEX = {
   "6.1": ["test_sde::test_alpha_and_sigma_come_back_from_f_and_g"],
   "6.2": ["test_sde::test_kappa_eta_and_churn_are_one_dial"],
   "6.3": ["test_sde::test_f_and_g2_are_the_papers"],
+  "8.1": [f"{M}::test_a_flow_map_is_a_row_with_two_levels"],
+  "8.2": [f"{M}::test_a_flow_map_is_a_row_with_two_levels"],
+  "8.3": [f"{M}::test_two_legs_are_one"],
+  "8.4": [f"{M}::test_exact_maps_agree_with_the_ode_and_with_each_other"],
+  "8.5": [
+    f"{M}::test_a_flow_map_is_a_row_with_two_levels",
+    f"{ML}::test_losses_do_not_depend_on_target_or_scale",
+  ],
+  "8.6": [f"{M}::test_both_ends_are_exact"],
+  "8.7": [
+    f"{M}::test_two_legs_are_one",
+    f"{M}::test_weights_are_finite_at_both_ends",
+  ],
+  "8.8": [f"{M}::test_the_equations_of_the_map"],
+  "8.9": [
+    f"{M}::test_the_equations_of_the_map",
+    f"{ML}::test_right_hand_sides_are_held_fixed",
+  ],
+  "8.10": [f"{ML}::test_losses_do_not_depend_on_target_or_scale"],
+  "8.11": [f"{M}::test_one_round_of_reflow_makes_a_gaussian_straight"],
+  "8.12": [f"{M}::test_reflow_of_a_mixture_is_straight_and_keeps_its_law"],
+  "8.13": [f"{ML}::test_one_step_learned_from_solved_pairs"],
+  "8.14": [
+    STATIONARY,
+    f"{M}::test_a_linear_student_is_its_teacher_in_half_the_steps",
+  ],
+  "8.15": "weights are the objective's: 3.4 has SNR + 1 and max(SNR, 1)",
+  "8.16": [
+    f"{M}::test_a_linear_student_is_its_teacher_in_half_the_steps",
+    f"{M}::test_steps_of_students_and_shortcuts",
+  ],
+  "8.17": [f"{M}::test_consistency_models_row_has_a_destination"],
+  "8.18": [f"{ML}::test_a_finite_gap_moves_consistency"],
+  "8.19": [
+    f"{M}::test_neighbours_on_a_growing_grid_are_improved_consistencys",
+    f"{ML}::test_right_hand_sides_are_held_fixed",
+  ],
+  "8.20": [f"{M}::test_easy_pairs_begin_as_denoising_and_close"],
+  "8.21": [STATIONARY],
+  "8.22": [
+    f"{ML}::test_weights_of_single_examples_move_a_skewed_fixed_point",
+    f"{ML}::test_warming_up_begins_as_diffusion_training",
+  ],
+  "8.23": [STATIONARY],
+  "8.24": [f"{ML}::test_guided_mean_flow_learns_the_map_of_the_guided_field"],
+  "8.25": [STATIONARY, f"{ML}::test_right_hand_sides_are_held_fixed"],
+  "8.26": [f"{ML}::test_guided_mean_flow_learns_the_map_of_the_guided_field"],
+  "8.27": [
+    f"{M}::test_two_times_are_the_noisier_and_the_cleaner",
+    f"{M}::test_weights_of_single_examples_are_gradients_of_their_potentials",
+    f"{ML}::test_weights_of_single_examples_move_a_skewed_fixed_point",
+  ],
+  "8.28": [STATIONARY, f"{M}::test_steps_of_students_and_shortcuts"],
+  "8.29": [
+    STATIONARY,
+    f"{ML}::test_the_eulerian_loss_with_one_noise_shrinks_the_jacobian",
+  ],
+  "8.30": [STATIONARY],
+  "8.31": [STATIONARY, f"{ML}::test_a_finite_gap_moves_consistency"],
+  "8.32": [STATIONARY],
+  "8.33": [
+    "test_flow_map_sampling::"
+    "test_marginals_are_exact_at_any_step_told_the_right_level"
+  ],
   "9.1": [
     "test_closed_form::test_denoiser_and_density_match_quadrature",
     "test_closed_form::test_score_is_the_gradient_of_log_prob",

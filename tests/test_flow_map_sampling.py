@@ -132,6 +132,7 @@ def variance(table, told):
 @pytest.mark.parametrize("make", MAPS, ids=NAMES)
 @pytest.mark.parametrize("scale", ["vp", "linear"])
 def test_marginals_are_exact_at_any_step_told_the_right_level(make, scale):
+  """MATH 8.33, row by row."""
   for logsnr in ([-2.0, 1.0], [-3.0, -0.5, 0.5, 3.0], ENDS):
     grid = grids.from_logsnr(logsnr, levels.make(scale))
     table = make(grid)

@@ -1,6 +1,9 @@
 """Flow maps as rows, exact maps, level pairs, and what training tends to:
 MATH.md 8.1 to 8.20, 8.27 and 8.28."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,19 +14,30 @@ from diffflow_jax.objective import densities, flow_maps as F, objectives
 from diffflow_jax.objective.flow_maps import pairs
 from diffflow_jax.process import (
   closed_form,
-  exact_maps,
   flow_maps as rows,
   gaussians,
   levels,
   schedules,
   targets,
 )
+from tests import flow_maps as known
 from tests.tables import mix1d
 
 FLOW = schedules.Flow()
 Z = np.linspace(-1.5, 1.8, 7)[:, None]
 SCALES = {"vp": levels.vp, "ve": levels.ve, "linear": levels.linear}
 TIMES = (0.7, 0.55, 0.3)
+
+
+@known.quick
+def _flow(law, z, start, end):
+  """The exact map of a law, compiled once."""
+  return law.flow(z, start, end)
+
+
+@known.quick
+def _told(law, z, lv):
+  return closed_form.flow_map(law)(z, lv)
 
 
 def _levels(scale, times=TIMES):
@@ -35,7 +49,7 @@ def _maps(scale, times=TIMES):
   s, m, t = _levels(scale, times)
   z = Z * np.hypot(s.alpha, s.sigma)
   mix = mix1d()
-  return z, mix.flow(z, s, m), mix.flow(z, s, t), s, m, t
+  return z, _flow(mix, z, s, m), _flow(mix, z, s, t), s, m, t
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -49,7 +63,8 @@ def test_a_flow_map_is_a_row_with_two_levels(scale, x64):
   np.testing.assert_allclose(rows.gap(s, t), delta, rtol=1e-12)
   # X and E are those of every other scale
   flow_z = z / (s.alpha + s.sigma)
-  flow = mix1d().effective(flow_z, rows.flow_level(s.logsnr), t.logsnr)
+  there = rows.flow_level(s.logsnr).replace(to=t.logsnr)
+  flow = _told(mix1d(), flow_z, there)
   np.testing.assert_allclose(x, flow[0], atol=1e-10)
   np.testing.assert_allclose(eps, flow[1], atol=1e-10)
   for name, target in targets.TARGETS.items():
@@ -125,11 +140,11 @@ def test_both_ends_are_exact(scale, x64):
   """MATH 8.6: X is Φ at the data; E is z/sigma from pure noise."""
   mix, data = mix1d(), levels.from_pair(1.0, 0.0)
   s = levels.level(FLOW, SCALES[scale], 0.4)
-  x0 = mix.flow(Z, s, data)
+  x0 = _flow(mix, Z, s, data)
   np.testing.assert_allclose(rows.effective(Z, x0, s, data)[0], x0, atol=1e-12)
   if scale != "ve":
     pure = levels.level(FLOW, SCALES[scale], 1.0)
-    phi = mix.flow(Z, pure, s)
+    phi = _flow(mix, Z, pure, s)
     x, eps = rows.effective(Z, phi, pure, s)
     np.testing.assert_allclose(eps, Z, atol=1e-12)
     np.testing.assert_allclose(x, (phi - s.sigma * Z) / s.alpha, atol=1e-11)
@@ -156,15 +171,15 @@ def test_the_equations_of_the_map(x64):
     x, eps = mix(z, rows.flow_level(logsnr))
     return eps - x
 
-  @jax.jit
+  @known.quick
   def both(z, s, t):
     eulerian = rows.eulerian(velocity, z, s, t, field(z, s))
     return *eulerian, *rows.lagrangian(velocity, z, s, t)
 
   u_bar, along, same, at_end = both(z, *each)
-  np.testing.assert_array_equal(u_bar, same)
+  np.testing.assert_allclose(u_bar, same, atol=1e-14)
   phi = rows.flow_step(u_bar, z, s, t)
-  want = mix.flow(z, rows.flow_level(s), rows.flow_level(t))
+  want = _flow(mix, z, rows.flow_level(s), rows.flow_level(t))
   np.testing.assert_allclose(phi, want, atol=1e-12)
   np.testing.assert_allclose(u_bar + along, field(z, s), atol=1e-11)
   np.testing.assert_allclose(u_bar - at_end, field(phi, t), atol=1e-11)
@@ -173,65 +188,58 @@ def test_the_equations_of_the_map(x64):
 COVARIANCE = np.array([[0.5, 0.2], [0.2, 0.3]])
 
 
-@pytest.mark.parametrize("start", [-np.inf, -1.2, 0.4])
-@pytest.mark.parametrize("end", [0.4, 0.40001, 3.0, np.inf])
-def test_exact_maps_agree_with_the_ode_and_with_each_other(start, end, x64):
-  """MATH 8.6, 9.3 and 9.4: closed forms, and the ODE of what has none.
+def test_exact_maps_agree_with_the_ode_and_with_each_other(x64):
+  """MATH 8.4, 8.6, 9.3 and 9.4: closed forms, and the ODE of what has none.
 
   Two components apart along one axis are a mixture there, and a normal law
-  across, in two dimensions.
+  across, in two dimensions; E - X is the mean of ε̂ - x̂ along the way.
   """
-  s = levels.at_logsnr(levels.vp, start)
   z = np.linspace(-1.3, 1.1, 10).reshape(5, 2)
-  told = s.replace(to=jnp.asarray(end))
   normal = gaussians.gaussian([0.3, -0.2], COVARIANCE)
   line = closed_form.mixture([0.4, 0.6], [[-1.0], [0.8]], 0.4)
   plane = closed_form.mixture([0.4, 0.6], [[-1.0, 0.0], [0.8, 0.0]], 0.4)
   across = closed_form.gaussian([0.0], 0.4)
-  got = closed_form.flow_map(normal)(z, told)
-  solved = _by_ode(normal, z, told)
-  np.testing.assert_allclose(got, solved, atol=2e-8)
-  if start != end:
-    phi = normal.flow(z, s, levels.at_logsnr(levels.vp, end))
-    lv_t = levels.at_logsnr(levels.vp, end)
-    np.testing.assert_allclose(
-      lv_t.alpha * got[0] + lv_t.sigma * got[1], phi, atol=1e-13
-    )
-  else:
-    np.testing.assert_allclose(got, normal(z, s), atol=1e-13)
-  apart = [closed_form.flow_map(law) for law in (line, across)]
-  parts = [one(z[:, i : i + 1], told) for i, one in enumerate(apart)]
-  want = [np.hstack(two) for two in zip(*parts, strict=True)]
-  np.testing.assert_allclose(
-    closed_form.flow_map(plane)(z, told), want, atol=2e-8
-  )
 
+  @known.quick
+  def solved(z, lv):
+    hidden = lambda z, lv, cond=None: normal(z, lv)
+    return [closed_form.flow_map(law)(z, lv) for law in (hidden, plane)]
 
-def _by_ode(law, z, lv):
-  hidden = lambda z, lv, cond=None: law(z, lv)
-  return exact_maps.flow_map(hidden)(z, lv)
+  for start in (-np.inf, -1.2, 0.4):
+    for end in (0.4, 0.40001, 3.0, np.inf):
+      s, t = (levels.at_logsnr(levels.vp, one) for one in (start, end))
+      told = s.replace(to=t.logsnr)
+      by_ode, of_plane = solved(z, told)
+      got = closed_form.flow_map(normal)(z, told)
+      np.testing.assert_allclose(got, by_ode, atol=2e-8)
+      phi = t.alpha * got[0] + t.sigma * got[1]
+      np.testing.assert_allclose(phi, normal.flow(z, s, t), atol=1e-13)
+      parts = [
+        _told(law, z[:, i : i + 1], told)
+        for i, law in enumerate((line, across))
+      ]
+      want = [np.hstack(two) for two in zip(*parts, strict=True)]
+      np.testing.assert_allclose(of_plane, want, atol=2e-8)
+    still = closed_form.flow_map(normal)(z, s)
+    np.testing.assert_allclose(still, normal(z, s), atol=1e-13)
 
 
 def test_exact_maps_keep_the_contract(x64):
   """Equal levels are the law itself, of any scale; arrays of levels."""
   mix = mix1d()
-  predict = dfj.closed_form.flow_map(mix)
-  assert predict.destination
+  assert dfj.closed_form.flow_map(mix).destination
   lv = levels.level(FLOW, levels.ve, jnp.asarray([0.2, 0.5, 0.9]))
   z = jnp.asarray([[-0.5], [0.3], [2.0]])
-  np.testing.assert_allclose(predict(z, lv), mix(z, lv), atol=1e-13)
+  np.testing.assert_allclose(_told(mix, z, lv), mix(z, lv), atol=1e-13)
   told = lv.replace(to=jnp.asarray([jnp.inf, 2.0, lv.logsnr[2]]))
-  x, eps = predict(z, told)
-  np.testing.assert_allclose(bc(lv.alpha) * x + bc(lv.sigma) * eps, z)
-  for i in range(3):
-    one = jax.tree.map(lambda leaf, i=i: leaf[i], told)
-    np.testing.assert_allclose(predict(z[i : i + 1], one)[0][0], x[i])
+  x, eps = _told(mix, z, told)
+  alpha, sigma = lv.alpha[:, None], lv.sigma[:, None]
+  np.testing.assert_allclose(alpha * x + sigma * eps, z, atol=1e-13)
+  np.testing.assert_allclose(x[2], mix(z, lv)[0][2], atol=1e-13)
+  one = jax.tree.map(lambda leaf: leaf[1], told)  # one level for all
+  np.testing.assert_allclose(_told(mix, z, one)[0][1], x[1], atol=1e-12)
   with pytest.raises(TypeError, match="predict must be callable"):
     closed_form.flow_map(3)
-
-
-def bc(c):
-  return c[:, None]
 
 
 # what training tends to, by students that are linear at each level
@@ -253,7 +261,7 @@ def _trained(loss, num):
   """The least of a quadratic loss, in one Newton step."""
   start = jnp.zeros((num, 2))
 
-  @jax.jit
+  @known.quick
   def solve():
     slope = jax.grad(loss)(start).ravel()
     curve = jax.hessian(loss)(start).reshape(2 * num, 2 * num)
@@ -262,16 +270,22 @@ def _trained(loss, num):
   return solve()
 
 
+def _progressive(objective, apply, teacher, x, eps, three, params):
+  return F.progressive_distillation_at(
+    objective, apply, params, x, eps, *three, teacher=teacher
+  ).loss.mean()
+
+
 @pytest.mark.parametrize("recipe", ["v_diffusion", "flow_matching"])
 def test_a_linear_student_is_its_teacher_in_half_the_steps(recipe, x64):
   """MATH 8.14 and 8.16: 8 -> 4 -> 2 -> 1 steps of DDIM, with both ends."""
   objective = objectives.make(recipe)
   law = closed_form.gaussian([0.4], 0.6)
-  z = jnp.asarray([[-1.0], [0.7], [1.6]])
 
+  @known.quick
   def ddim(predict, grid):
-    state = z
-    for s, t in zip(grid[:-1], grid[1:], strict=True):
+    state = jnp.asarray([[-1.0], [0.7], [1.6]])
+    for s, t in itertools.pairwise(grid):
       here, there = (levels.at_logsnr(objective.scale, one) for one in (s, t))
       x, eps = predict(state, here.replace(to=t), None)
       state = there.alpha * x + there.sigma * eps
@@ -286,18 +300,16 @@ def test_a_linear_student_is_its_teacher_in_half_the_steps(recipe, x64):
     each = lambda one: jnp.repeat(one, 3)
     x = jnp.tile(jnp.asarray([[-0.5], [0.2], [1.1]]), (num, 1))
     eps = jnp.tile(jnp.asarray([[0.3], [-1.2], [0.8]]), (num, 1))
-    apply = _linear(s)
-
-    def loss(params, apply=apply, teacher=teacher, levels=(s, m, t)):
-      return F.progressive_distillation_at(
-        objective, apply, params, x, eps, *map(each, levels), teacher=teacher
-      ).loss.mean()
-
+    apply, three = _linear(s), (each(s), each(m), each(t))
+    loss = functools.partial(
+      _progressive, objective, apply, teacher, x, eps, three
+    )
     params = _trained(loss, num)
     assert loss(params) < 1e-20
     grid = grid[::2]
     teacher = dfj.predictor(objective, apply, params, destination=True)
     np.testing.assert_allclose(ddim(teacher, grid), want, atol=1e-10)
+  z = jnp.asarray([[-1.0], [0.7], [1.6]])
   exact = law.flow(z, *(levels.at_logsnr(levels.vp, end) for end in grid))
   assert np.abs(want - exact).max() > 1e-3  # the first teacher's own error
 
@@ -308,14 +320,13 @@ def test_one_round_of_reflow_makes_a_gaussian_straight(x64):
   eps = jnp.linspace(-1.5, 1.5, 4)[:, None]
   pure, data = rows.flow_level(-jnp.inf), rows.flow_level(jnp.inf)
   x = law.flow(eps, pure, data)
+  both = jnp.tile(x, (2, 1)), jnp.tile(eps, (2, 1))
   for recipe in ("v_diffusion", "flow_matching"):
     objective = objectives.make(recipe)
     grid = objective.schedule.logsnr(jnp.asarray([1.0, 0.6]))
-    twice = lambda one: jnp.tile(one, (2, 1))
     apply = _linear(grid)
-    loss = lambda params, at=(objective, apply), grid=grid: F.reflow_at(
-      *at, params, twice(x), twice(eps), jnp.repeat(grid, 4)
-    ).loss.mean()
+    at = (objective, apply), (*both, jnp.repeat(grid, 4))
+    loss = lambda params, at=at: F.reflow_at(*at[0], params, *at[1]).loss.mean()
     params = _trained(loss, 2)
     assert loss(params) < 1e-20
     predict = dfj.predictor(objective, apply, params, destination=True)
@@ -331,12 +342,12 @@ def test_reflow_of_a_mixture_is_straight_and_keeps_its_law(x64):
   S = ∫ E‖(z_1 - z_0) - u‖² dt; the ends' moments are those of the mixture.
   """
   mix = closed_form.mixture([0.4, 0.6], [[-1.0], [0.8]], 0.35)
-  nodes = np.linspace(-8.0, 8.0, 801)
+  nodes = np.linspace(-8.0, 8.0, 4001)
   weight = np.exp(-0.5 * nodes**2)
   weight /= weight.sum()
   eps = jnp.asarray(nodes)[:, None]
   pure, data = rows.flow_level(-jnp.inf), rows.flow_level(jnp.inf)
-  x = np.asarray(mix.flow(eps, pure, data))
+  x = np.asarray(_flow(mix, eps, pure, data))
   w, m = np.exp(mix.log_weights), np.asarray(mix.means)[:, 0]
   var = np.asarray(mix.stds) ** 2
   mean = lambda values: weight @ np.asarray(values)[:, 0]
@@ -349,7 +360,7 @@ def test_reflow_of_a_mixture_is_straight_and_keeps_its_law(x64):
   times, share = np.polynomial.legendre.leggauss(8)
   for time, one in zip(0.5 + 0.5 * times, 0.5 * share, strict=True):
     lv = levels.level(FLOW, levels.linear, time)
-    x_hat, eps_hat = mix(mix.flow(eps, pure, lv), lv)
+    x_hat, eps_hat = mix(_flow(mix, eps, pure, lv), lv)
     defect += one * mean((eps - x - (eps_hat - x_hat)) ** 2)
     # after: z says which pair it is of, so that u is eps - x itself
     z = np.asarray((1 - time) * x + time * eps)[:, 0]

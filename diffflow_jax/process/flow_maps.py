@@ -90,9 +90,9 @@ def check_start(target, s):
   """
   if not nodes.concrete(s, target):
     return
-  silent = (np.asarray(s.alpha) == 0) & (
-    np.asarray(targets.determinant(target, s)) == 0
-  )
+  with jax.ensure_compile_time_eval():
+    d_s = np.asarray(targets.determinant(target, s))
+  silent = (np.asarray(s.alpha) == 0) & (d_s == 0)
   if silent.any():
     held = getattr(target, "held", target)
     name = getattr(held, "__name__", type(held).__name__)

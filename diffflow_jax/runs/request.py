@@ -19,6 +19,8 @@ from diffflow_jax.runs import (
   settings as settings_lib,
 )
 
+_LISTS = (list, tuple, range, np.ndarray, jax.Array)
+
 
 def cond(run, num_samples, conditions, labels, held_out):
   """The cond of num_samples samples, or None: `Run.cond`."""
@@ -42,7 +44,8 @@ def of(run, num_samples, conditions, labels, held_out, batch_size=None):
     settings_lib.integer(num_samples, run.say("num_samples"), 1)
   said, name = _said(run, conditions, labels, held_out)
   if num_samples is None:
-    num_samples = max(run.config.sampler.num_samples, np.size(labels))
+    several = len(labels) if isinstance(labels, _LISTS) else 1
+    num_samples = max(run.config.sampler.num_samples, several)
     if name is not None and said and prompts.num_rows(said) > 1:
       num_samples = prompts.num_rows(said)
   if batch_size is not None:

@@ -89,17 +89,16 @@ def noisy(x, eps, *logsnr):
     ValueError: known levels do not go from noise to data.
   """
   x, eps = (y.astype(losses.wide(y.dtype)) for y in (x, eps))
-  each = lambda one: jnp.broadcast_to(jnp.asarray(one, x.dtype), x.shape[:1])
-  logsnr = [each(one) for one in logsnr]
   for noisier, cleaner in itertools.pairwise(logsnr):
-    if not nodes.concrete(noisier, cleaner):
-      continue
     # on the host: within jit an operation of known arrays is traced
-    if (np.asarray(noisier) > np.asarray(cleaner)).any():
+    known = nodes.concrete(noisier, cleaner)
+    if known and np.any(np.asarray(noisier) > np.asarray(cleaner)):
       raise ValueError(
         "a flow map goes from noise to data, so its levels s, t must not fall "
         f"in logsnr, not from {noisier} to {cleaner}"
       )
+  each = lambda one: jnp.broadcast_to(jnp.asarray(one, x.dtype), x.shape[:1])
+  logsnr = [each(one) for one in logsnr]
   z = levels.add_noise(x, eps, flow_maps.flow_level(logsnr[0]))
   return eps - x, z, *logsnr
 
