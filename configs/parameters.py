@@ -18,14 +18,14 @@ def get_config(size=""):
   """The config; size "smoke" is a seconds-long version of it."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.num_steps = 1200
+  config.num_steps = 1800
   config.batch_size = 128
 
   config.dataset = dict(name="gaussian_process", num_points=32)
   config.held_out = dict(num=2048)
   config.objective = dict(name="flow_matching")
   config.network = dict(
-    name="dit", width=64, depth=3, num_heads=4, patch=2, positions="rope"
+    name="dit", width=64, depth=3, num_heads=4, patch=2, positions="sincos"
   )
   config.optimizer = dict(name="adam", b2=0.99)
   config.learning_rate = dict(

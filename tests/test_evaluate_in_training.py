@@ -96,7 +96,9 @@ def test_a_run_that_dies_in_an_evaluation_ends_with_the_same(
   assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_samples_that_are_not_finite_are_said_and_training_goes_on(whole):
+def test_an_evaluation_that_fails_is_said_and_training_goes_on(
+  whole, monkeypatch
+):
   run = resolve(dfj.load(whole).config)
   params = dfj.load(whole).params
   judge = evaluating.of(run, whole, params)
@@ -105,6 +107,13 @@ def test_samples_that_are_not_finite_are_said_and_training_goes_on(whole):
   assert set(line) == {"eval/seconds", "eval/share"}
   assert said[0].startswith("step 7: evaluation fails: 256 of 256 samples are")
   assert evaluating.loss_of(run.config, line, 0.5) is None  # never the best
+
+  def full(*args, **how):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(scoring, "score", full)
+  assert set(judge(8, params, said.append)) == set(line)
+  assert said[1].startswith("step 8: evaluation fails: No space left on device")
 
 
 def test_which_way_is_better_and_what_else_the_best_goes_by():

@@ -266,6 +266,23 @@ def test_the_seam_adds_nothing_to_the_step():
   assert _step() == _step(method=method.Method(_Ordinary()))
 
 
+@pytest.mark.parametrize("name", ["consistency_distillation", "lagrangian"])
+def test_a_guided_teacher_is_asked_at_one_level(name):
+  """Losses tell it where the map goes, which is not for it."""
+  network = networks.MLP(width=8, depth=1, num_classes=3, destination=True)
+  objective = objectives.flow_matching()
+  x, cond = jnp.ones((8, 2)), jnp.arange(8) % 3
+  params = network.init(jax.random.key(0), x, jnp.zeros(8), cond)
+  guided = dfj.Guided(dfj.predictor(objective, network.apply, params), 3, 2.0)
+  way = method.Method(METHODS[name]())
+  levels = way.levels(objective, jax.random.key(1), 8, 0)
+  state = types.SimpleNamespace(step=0, ema=(), params=params, teacher=())
+  run = lambda guided: way.loss(state, guided)(
+    objective, network.apply, params, x, levels, 0.5 * x, cond
+  )
+  assert np.isfinite(jax.jit(run)(guided).loss).all()
+
+
 def test_stages_by_step():
   three = stages.Stages(5, 3)
   found = [(int(three.of(n)), int(three.age(n))) for n in range(20)]
@@ -373,7 +390,7 @@ def test_a_student_is_told_the_strength_of_guidance(tmp_path):
   config.learning_rate.peak_value = 1e-2
   dfj.distill(config, str(path), tmp_path / "student")
   run = loading.load(tmp_path / "student")
-  assert run.config.method.strengths == (1.0, 4.0)
+  assert list(run.config.method.strengths) == [1.0, 4.0]
   one, other = (run.sample(8, guidance=w) for w in (1.0, 4.0))
   assert np.abs(one - other).max() > 1e-6  # it has learned to listen
   with pytest.raises(cli.Refusal, match="guidance must be in .1, 4."):

@@ -140,5 +140,5 @@ def _report(entries, states, values, only):
   rows = sweep_results.rows_of(entries, states, found, metric)
   print(sweep_results.as_text(rows, metric))
   if only is None:
-    sweep_results.write(out, rows, metric)
-    print(f"the table in {out}/{sweep_results.TABLE}, and a picture beside it")
+    written = sweep_results.write(out, rows, metric)
+    print(f"{' and '.join(written)} in {out}")

@@ -114,7 +114,7 @@ def _short(value):
 
 
 def write(out, rows, metric):
-  """The table as CSV, and a picture of the runs that have the metric."""
+  """The table as CSV, and a picture of the finished runs; the files' names."""
   from diffflow_jax.plots.sweeps import plot_sweep
   from diffflow_jax.store import paths
 
@@ -129,7 +129,9 @@ def write(out, rows, metric):
     for row in rows
     if row["state"] == "finished" and row[metric] is not None
   ]
-  if points:
-    image = io.BytesIO()
-    plot_sweep(points, metric).figure.savefig(image, format="png", dpi=150)
-    paths.write(paths.join(out, PICTURE), image.getvalue())
+  if not points:
+    return [TABLE]
+  image = io.BytesIO()
+  plot_sweep(points, metric).figure.savefig(image, format="png", dpi=150)
+  paths.write(paths.join(out, PICTURE), image.getvalue())
+  return [TABLE, PICTURE]

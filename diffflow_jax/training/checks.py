@@ -29,7 +29,7 @@ RANGES = {
   **dict.fromkeys(("keep.every", "keep.best", "snapshot_every"), MAYBE),
   "sampler.num_steps": ["an integer >= 1", f"<= {settings.MOST_STEPS}"],
   "seed": ["an integer >= 0", "< 4294967296"],
-  "label_dropout": "in [0, 1]",
+  "label_dropout": "in [0, 1)",
   "clip_norm": "in (0, inf]",
   "sampler.guidance": "finite",
 }  # fmt: skip

@@ -104,7 +104,7 @@ def continuous_consistency_at(
   g -= turn * (cos * sin * z + sigma_data * slope)
   g = g if norm is None else stabilisers.normalised(g, norm)
   # an error of F is one of ū, by dū = σ_d sin φ/τ dF
-  moved = bcast(sigma_data * levels.rescale(flow, lv), z)
+  moved = bcast(levels.rescale(flow, lv), z)
   residual = moved * (f - jax.lax.stop_gradient(f + g))
   return lib.weighted(objective, residual, s)
 

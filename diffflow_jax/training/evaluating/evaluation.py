@@ -75,8 +75,8 @@ class Evaluation:
     try:
       subject = self._subject(self._run(step, params))
       found = scoring.score(subject, self._metrics, **self._how)
-    except Failure as error:  # early in training samples may be anything
-      text = f"evaluation fails: {error}"
+    except (Failure, Refusal, OSError) as error:  # training goes on
+      text = f"evaluation fails: {paths.reason(error)}"
     line = dict(_plain(found))
     ended = time.monotonic()
     seconds = ended - begun

@@ -98,9 +98,8 @@ class Method:
       solve=functools.partial(self._solve, teacher) if solved else None,
       former=state.teacher,
     )
-    if self.kind.strengths is None:
-      return functools.partial(self.kind.terms, given)
-    return functools.partial(_told, self.kind, given)
+    terms = _terms if self.kind.strengths is None else _told
+    return functools.partial(terms, self.kind, given)
 
   def begun(self, state, tx):
     """The state with which a step begins: another one at a stage's start."""
@@ -115,6 +114,15 @@ class Method:
     return sample(teacher, self.table, cond=cond, z=z)
 
 
+def _terms(kind, given, *args):
+  """kind.terms, where the teacher is asked at one level: it may be guided."""
+  teacher = given.teacher
+  if teacher is not None:
+    ask = lambda z, lv, cond=None: teacher(z, lv.replace(to=None), cond)
+    given = dataclasses.replace(given, teacher=ask)
+  return kind.terms(given, *args)
+
+
 def _told(kind, given, objective, apply, params, x, levels, eps, cond):
   """kind.terms, where teacher and network are told each its own strength."""
   levels, strength = levels
@@ -125,7 +133,7 @@ def _told(kind, given, objective, apply, params, x, levels, eps, cond):
 
   teacher = given.teacher.replace(strength=strength)
   given = dataclasses.replace(given, teacher=teacher)
-  return kind.terms(given, objective, told, params, x, levels, eps, cond)
+  return _terms(kind, given, objective, told, params, x, levels, eps, cond)
 
 
 def pair_key(seed):

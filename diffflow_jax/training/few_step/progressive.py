@@ -99,7 +99,7 @@ class Progressive(Kind):
     def teacher(z, lv, cond):
       return jax.lax.cond(
         first,
-        lambda: given.teacher(z, lv.replace(to=None), cond),
+        lambda: given.teacher(z, lv, cond),
         lambda: own(z, lv, cond),
       )
 

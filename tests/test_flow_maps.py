@@ -1,0 +1,554 @@
+"""Flow maps as rows, exact maps, level pairs, and what training tends to:
+MATH.md 8.1 to 8.20, 8.27 and 8.28."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffflow_jax as dfj
+from diffflow_jax.objective import densities, flow_maps as F, objectives
+from diffflow_jax.objective.flow_maps import pairs
+from diffflow_jax.process import (
+  closed_form,
+  exact_maps,
+  flow_maps as rows,
+  gaussians,
+  levels,
+  schedules,
+  targets,
+)
+from tests.tables import mix1d
+
+FLOW = schedules.Flow()
+Z = np.linspace(-1.5, 1.8, 7)[:, None]
+SCALES = {"vp": levels.vp, "ve": levels.ve, "linear": levels.linear}
+TIMES = (0.7, 0.55, 0.3)
+
+
+def _levels(scale, times=TIMES):
+  return [levels.level(FLOW, scale, time) for time in times]
+
+
+def _maps(scale, times=TIMES):
+  """z at s, the exact Φ at m and t, and the three levels, on a scale."""
+  s, m, t = _levels(scale, times)
+  z = Z * np.hypot(s.alpha, s.sigma)
+  mix = mix1d()
+  return z, mix.flow(z, s, m), mix.flow(z, s, t), s, m, t
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_flow_map_is_a_row_with_two_levels(scale, x64):
+  """MATH 8.1, 8.2 and 8.5: X and E, and the step of every row."""
+  z, _, phi, s, _, t = _maps(SCALES[scale])
+  x, eps = rows.effective(z, phi, s, t)
+  np.testing.assert_allclose(s.alpha * x + s.sigma * eps, z, atol=1e-12)
+  np.testing.assert_allclose(t.alpha * x + t.sigma * eps, phi, atol=1e-12)
+  delta = t.alpha * s.sigma - s.alpha * t.sigma
+  np.testing.assert_allclose(rows.gap(s, t), delta, rtol=1e-12)
+  # X and E are those of every other scale
+  flow_z = z / (s.alpha + s.sigma)
+  flow = mix1d().effective(flow_z, rows.flow_level(s.logsnr), t.logsnr)
+  np.testing.assert_allclose(x, flow[0], atol=1e-10)
+  np.testing.assert_allclose(eps, flow[1], atol=1e-10)
+  for name, target in targets.TARGETS.items():
+    y = targets.from_x_eps(target, x, eps, s)
+    back = targets.to_x_eps(target, y, z, s)
+    np.testing.assert_allclose(back, (x, eps), atol=1e-10)
+    moved = rows.step(target, y, z, s, t)
+    np.testing.assert_allclose(moved, phi, atol=1e-11, err_msg=name)
+    still = rows.step(target, y, z, s, s)
+    np.testing.assert_array_equal(still, z)
+
+
+def test_consistency_models_row_has_a_destination(x64):
+  """MATH 8.17: Song's c_skip and c_out with a destination of noise end."""
+  end, data = 0.05, 0.5
+  for sigma in (0.06, 0.7, 20.0):
+    s, t = levels.from_pair(1.0, sigma), levels.from_pair(1.0, end)
+    c_skip = data**2 / ((sigma - end) ** 2 + data**2)
+    c_out = data * (sigma - end) / np.sqrt(sigma**2 + data**2)
+    scale = np.sqrt(sigma**2 + data**2) / (
+      data * ((sigma - end) ** 2 + data**2)
+    )
+    a, b = scale * (sigma - end), scale * (end * (sigma - end) - data**2)
+    row = lambda lv, a=a, b=b: (a, b)
+    got = rows.step(row, 0.3, np.float64(1.7), s, t)
+    np.testing.assert_allclose(got, c_skip * 1.7 + c_out * 0.3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_two_legs_are_one(scale, x64):
+  """MATH 8.7, with one weight for each row; 8.3's mean of u."""
+  z, middle, phi, s, m, t = _maps(SCALES[scale])
+  first = rows.effective(z, middle, s, m)
+  second = rows.effective(middle, phi, m, t)
+  want = rows.effective(z, phi, s, t)
+  got = rows.compose(first, second, s, m, t)
+  np.testing.assert_allclose(got, want, atol=1e-11)
+  w = rows.weights(s.logsnr, m.logsnr, t.logsnr)
+  gap = lambda a, b: b.alpha * a.sigma - a.alpha * b.sigma
+  plain = gap(s, m) / gap(s, t)
+  np.testing.assert_allclose(w[0], t.sigma / m.sigma * plain, rtol=1e-11)
+  np.testing.assert_allclose(w[1], t.alpha / m.alpha * plain, rtol=1e-11)
+  np.testing.assert_allclose(w[2], (0.7 - 0.55) / (0.7 - 0.3), rtol=1e-11)
+  # the mean of dz/dt, which the row u of (X, E) is off the linear scale not
+  row = rows.mean_row(FLOW, t)
+  mean = targets.from_x_eps(row, *want, s)
+  np.testing.assert_allclose(mean, (z - phi) / (0.7 - 0.3), atol=1e-10)
+  np.testing.assert_allclose(
+    targets.determinant(row, s), rows.gap(s, t) / 0.4, rtol=1e-10
+  )
+  np.testing.assert_allclose(rows.mean_row(FLOW, s)(s), targets.u(s))
+  u = targets.from_x_eps(targets.u, *want, s)
+  assert (np.abs(u - mean).max() > 1e-2) == (scale != "linear")
+
+
+def test_weights_are_finite_at_both_ends():
+  """MATH 8.7: w_X = 0 to the data, w_E = 1 from pure noise."""
+  inf = jnp.inf
+  for s, m, t, want in (
+    (-inf, 0.0, inf, (0.0, 1.0, 0.5)),
+    (-inf, -inf, inf, (0.0, 0.0, 0.0)),
+    (-inf, inf, inf, (1.0, 1.0, 1.0)),
+    (-inf, 0.0, 0.0, (1.0, 1.0, 1.0)),
+    (0.0, 0.0, 0.0, (1.0, 1.0, 1.0)),
+    (inf, inf, inf, (1.0, 1.0, 1.0)),
+    (-inf, -inf, -inf, (1.0, 1.0, 1.0)),
+  ):
+    np.testing.assert_allclose(rows.weights(s, m, t), want, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_both_ends_are_exact(scale, x64):
+  """MATH 8.6: X is Φ at the data; E is z/sigma from pure noise."""
+  mix, data = mix1d(), levels.from_pair(1.0, 0.0)
+  s = levels.level(FLOW, SCALES[scale], 0.4)
+  x0 = mix.flow(Z, s, data)
+  np.testing.assert_allclose(rows.effective(Z, x0, s, data)[0], x0, atol=1e-12)
+  if scale != "ve":
+    pure = levels.level(FLOW, SCALES[scale], 1.0)
+    phi = mix.flow(Z, pure, s)
+    x, eps = rows.effective(Z, phi, pure, s)
+    np.testing.assert_allclose(eps, Z, atol=1e-12)
+    np.testing.assert_allclose(x, (phi - s.sigma * Z) / s.alpha, atol=1e-11)
+    for name in ("x", "v", "u", "flow", "F"):
+      y = targets.from_x_eps(targets.TARGETS[name], x, eps, pure)
+      got = rows.step(targets.TARGETS[name], y, Z, pure, s)
+      np.testing.assert_allclose(got, phi, atol=1e-11)
+    for name in ("eps", "score"):
+      with pytest.raises(ValueError, match=f"target {name} cannot start"):
+        rows.step(targets.TARGETS[name], Z, Z, pure, s)
+
+
+def test_the_equations_of_the_map(x64):
+  """MATH 8.8, 8.9 and 8.10: ū's slopes in t and in s give the field."""
+  mix = mix1d()
+  z, (s, t) = jnp.asarray(Z), (FLOW.logsnr(0.7), FLOW.logsnr(0.3))
+  each = [jnp.full(7, one) for one in (s, t)]
+
+  def velocity(z, s, t):
+    x, eps = mix.effective(z, rows.flow_level(s), t)
+    return eps - x
+
+  def field(z, logsnr):
+    x, eps = mix(z, rows.flow_level(logsnr))
+    return eps - x
+
+  @jax.jit
+  def both(z, s, t):
+    eulerian = rows.eulerian(velocity, z, s, t, field(z, s))
+    return *eulerian, *rows.lagrangian(velocity, z, s, t)
+
+  u_bar, along, same, at_end = both(z, *each)
+  np.testing.assert_array_equal(u_bar, same)
+  phi = rows.flow_step(u_bar, z, s, t)
+  want = mix.flow(z, rows.flow_level(s), rows.flow_level(t))
+  np.testing.assert_allclose(phi, want, atol=1e-12)
+  np.testing.assert_allclose(u_bar + along, field(z, s), atol=1e-11)
+  np.testing.assert_allclose(u_bar - at_end, field(phi, t), atol=1e-11)
+
+
+COVARIANCE = np.array([[0.5, 0.2], [0.2, 0.3]])
+
+
+@pytest.mark.parametrize("start", [-np.inf, -1.2, 0.4])
+@pytest.mark.parametrize("end", [0.4, 0.40001, 3.0, np.inf])
+def test_exact_maps_agree_with_the_ode_and_with_each_other(start, end, x64):
+  """MATH 8.6, 9.3 and 9.4: closed forms, and the ODE of what has none.
+
+  Two components apart along one axis are a mixture there, and a normal law
+  across, in two dimensions.
+  """
+  s = levels.at_logsnr(levels.vp, start)
+  z = np.linspace(-1.3, 1.1, 10).reshape(5, 2)
+  told = s.replace(to=jnp.asarray(end))
+  normal = gaussians.gaussian([0.3, -0.2], COVARIANCE)
+  line = closed_form.mixture([0.4, 0.6], [[-1.0], [0.8]], 0.4)
+  plane = closed_form.mixture([0.4, 0.6], [[-1.0, 0.0], [0.8, 0.0]], 0.4)
+  across = closed_form.gaussian([0.0], 0.4)
+  got = closed_form.flow_map(normal)(z, told)
+  solved = _by_ode(normal, z, told)
+  np.testing.assert_allclose(got, solved, atol=2e-8)
+  if start != end:
+    phi = normal.flow(z, s, levels.at_logsnr(levels.vp, end))
+    lv_t = levels.at_logsnr(levels.vp, end)
+    np.testing.assert_allclose(
+      lv_t.alpha * got[0] + lv_t.sigma * got[1], phi, atol=1e-13
+    )
+  else:
+    np.testing.assert_allclose(got, normal(z, s), atol=1e-13)
+  apart = [closed_form.flow_map(law) for law in (line, across)]
+  parts = [one(z[:, i : i + 1], told) for i, one in enumerate(apart)]
+  want = [np.hstack(two) for two in zip(*parts, strict=True)]
+  np.testing.assert_allclose(
+    closed_form.flow_map(plane)(z, told), want, atol=2e-8
+  )
+
+
+def _by_ode(law, z, lv):
+  hidden = lambda z, lv, cond=None: law(z, lv)
+  return exact_maps.flow_map(hidden)(z, lv)
+
+
+def test_exact_maps_keep_the_contract(x64):
+  """Equal levels are the law itself, of any scale; arrays of levels."""
+  mix = mix1d()
+  predict = dfj.closed_form.flow_map(mix)
+  assert predict.destination
+  lv = levels.level(FLOW, levels.ve, jnp.asarray([0.2, 0.5, 0.9]))
+  z = jnp.asarray([[-0.5], [0.3], [2.0]])
+  np.testing.assert_allclose(predict(z, lv), mix(z, lv), atol=1e-13)
+  told = lv.replace(to=jnp.asarray([jnp.inf, 2.0, lv.logsnr[2]]))
+  x, eps = predict(z, told)
+  np.testing.assert_allclose(bc(lv.alpha) * x + bc(lv.sigma) * eps, z)
+  for i in range(3):
+    one = jax.tree.map(lambda leaf, i=i: leaf[i], told)
+    np.testing.assert_allclose(predict(z[i : i + 1], one)[0][0], x[i])
+  with pytest.raises(TypeError, match="predict must be callable"):
+    closed_form.flow_map(3)
+
+
+def bc(c):
+  return c[:, None]
+
+
+# what training tends to, by students that are linear at each level
+
+
+def _linear(grid):
+  """apply of y = A z + B at each level of a grid, by its place in it."""
+  times = rows.flow_level(jnp.asarray(grid)).sigma
+
+  def apply(params, z, logsnr, cond, to):
+    here = rows.flow_level(logsnr).sigma[:, None]
+    at = jnp.argmin(jnp.abs(here - times), axis=1)
+    return params[at, :1] * z + params[at, 1:]
+
+  return apply
+
+
+def _trained(loss, num):
+  """The least of a quadratic loss, in one Newton step."""
+  start = jnp.zeros((num, 2))
+
+  @jax.jit
+  def solve():
+    slope = jax.grad(loss)(start).ravel()
+    curve = jax.hessian(loss)(start).reshape(2 * num, 2 * num)
+    return start - jnp.linalg.lstsq(curve, slope)[0].reshape(num, 2)
+
+  return solve()
+
+
+@pytest.mark.parametrize("recipe", ["v_diffusion", "flow_matching"])
+def test_a_linear_student_is_its_teacher_in_half_the_steps(recipe, x64):
+  """MATH 8.14 and 8.16: 8 -> 4 -> 2 -> 1 steps of DDIM, with both ends."""
+  objective = objectives.make(recipe)
+  law = closed_form.gaussian([0.4], 0.6)
+  z = jnp.asarray([[-1.0], [0.7], [1.6]])
+
+  def ddim(predict, grid):
+    state = z
+    for s, t in zip(grid[:-1], grid[1:], strict=True):
+      here, there = (levels.at_logsnr(objective.scale, one) for one in (s, t))
+      x, eps = predict(state, here.replace(to=t), None)
+      state = there.alpha * x + there.sigma * eps
+    return state
+
+  grid = pairs.uniform_grid(objective.schedule, 8)
+  assert grid[0] == -jnp.inf and grid[-1] == jnp.inf
+  teacher, want = law, ddim(law, grid)
+  while len(grid) > 2:
+    s, m, t = grid[:-2:2], grid[1::2], grid[2::2]
+    num = len(s)
+    each = lambda one: jnp.repeat(one, 3)
+    x = jnp.tile(jnp.asarray([[-0.5], [0.2], [1.1]]), (num, 1))
+    eps = jnp.tile(jnp.asarray([[0.3], [-1.2], [0.8]]), (num, 1))
+    apply = _linear(s)
+
+    def loss(params, apply=apply, teacher=teacher, levels=(s, m, t)):
+      return F.progressive_distillation_at(
+        objective, apply, params, x, eps, *map(each, levels), teacher=teacher
+      ).loss.mean()
+
+    params = _trained(loss, num)
+    assert loss(params) < 1e-20
+    grid = grid[::2]
+    teacher = dfj.predictor(objective, apply, params, destination=True)
+    np.testing.assert_allclose(ddim(teacher, grid), want, atol=1e-10)
+  exact = law.flow(z, *(levels.at_logsnr(levels.vp, end) for end in grid))
+  assert np.abs(want - exact).max() > 1e-3  # the first teacher's own error
+
+
+def test_one_round_of_reflow_makes_a_gaussian_straight(x64):
+  """MATH 8.11 and 8.12: one Euler step from any level is exact, on any row."""
+  law = closed_form.gaussian([0.4], 0.6)
+  eps = jnp.linspace(-1.5, 1.5, 4)[:, None]
+  pure, data = rows.flow_level(-jnp.inf), rows.flow_level(jnp.inf)
+  x = law.flow(eps, pure, data)
+  for recipe in ("v_diffusion", "flow_matching"):
+    objective = objectives.make(recipe)
+    grid = objective.schedule.logsnr(jnp.asarray([1.0, 0.6]))
+    twice = lambda one: jnp.tile(one, (2, 1))
+    apply = _linear(grid)
+    loss = lambda params, at=(objective, apply), grid=grid: F.reflow_at(
+      *at, params, twice(x), twice(eps), jnp.repeat(grid, 4)
+    ).loss.mean()
+    params = _trained(loss, 2)
+    assert loss(params) < 1e-20
+    predict = dfj.predictor(objective, apply, params, destination=True)
+    for logsnr in grid:
+      lv = levels.at_logsnr(objective.scale, logsnr)
+      z = lv.alpha * x + lv.sigma * eps
+      np.testing.assert_allclose(predict(z, lv)[0], x, atol=1e-10)
+
+
+def test_reflow_of_a_mixture_is_straight_and_keeps_its_law(x64):
+  """MATH 8.11 and 8.12: the defect falls to 0 in one round, in one dimension.
+
+  S = ∫ E‖(z_1 - z_0) - u‖² dt; the ends' moments are those of the mixture.
+  """
+  mix = closed_form.mixture([0.4, 0.6], [[-1.0], [0.8]], 0.35)
+  nodes = np.linspace(-8.0, 8.0, 801)
+  weight = np.exp(-0.5 * nodes**2)
+  weight /= weight.sum()
+  eps = jnp.asarray(nodes)[:, None]
+  pure, data = rows.flow_level(-jnp.inf), rows.flow_level(jnp.inf)
+  x = np.asarray(mix.flow(eps, pure, data))
+  w, m = np.exp(mix.log_weights), np.asarray(mix.means)[:, 0]
+  var = np.asarray(mix.stds) ** 2
+  mean = lambda values: weight @ np.asarray(values)[:, 0]
+  np.testing.assert_allclose(mean(x), w @ m, atol=1e-8)
+  np.testing.assert_allclose(mean(x**2), w @ (m**2 + var), atol=1e-8)
+  want = w @ (np.exp(-0.5 * var) * np.cos(m))
+  np.testing.assert_allclose(mean(np.cos(x)), want, atol=1e-8)
+  # before: along the trajectories of the law's own field
+  defect = 0.0
+  times, share = np.polynomial.legendre.leggauss(8)
+  for time, one in zip(0.5 + 0.5 * times, 0.5 * share, strict=True):
+    lv = levels.level(FLOW, levels.linear, time)
+    x_hat, eps_hat = mix(mix.flow(eps, pure, lv), lv)
+    defect += one * mean((eps - x - (eps_hat - x_hat)) ** 2)
+    # after: z says which pair it is of, so that u is eps - x itself
+    z = np.asarray((1 - time) * x + time * eps)[:, 0]
+    assert np.all(np.diff(z) > 0)
+  assert defect > 1e-2
+  # and the transport costs less than with eps and x independent
+  assert mean((eps - x) ** 2) < 1.0 + mean(x**2)
+
+
+# laws of level pairs
+
+
+def test_two_times_are_the_noisier_and_the_cleaner(x64):
+  """MATH 8.27: (max, min) of two draws, t = s for the rest."""
+  key, num = jax.random.key(3), 20_000
+  density = densities.uniform_time(objectives.make("flow_matching"))
+  s, t = (
+    np.asarray(FLOW.t(one)) for one in pairs.two_times(key, density, num, 1.0)
+  )
+  assert np.all(s >= t)
+  assert abs(np.mean(s - t) - 1 / 3) < 4 * 0.236 / np.sqrt(num)
+  assert abs(np.mean(s < 0.5) - 0.25) < 0.02
+  s, t = pairs.two_times(key, density, num, 0.25)
+  assert abs(np.mean(s < t) - 0.25) < 1e-3
+  with pytest.raises(ValueError, match="share must be in"):
+    pairs.two_times(key, density, 8, 1.5)
+  s, t = pairs.two_times(key, density, num, 1.0)
+  m = pairs.between(key, FLOW, s, t)
+  assert np.all((s <= m) & (m <= t))
+  part = (FLOW.t(s) - FLOW.t(m)) / (FLOW.t(s) - FLOW.t(t))
+  assert abs(np.mean(part) - 0.5) < 0.01
+
+
+def test_neighbours_on_a_growing_grid_are_improved_consistencys(x64):
+  """MATH 8.19: P(σ_i) is log-normal mass, and N(k) doubles 11, 21, … 1281."""
+  num_levels, num = 11, 40_000
+  s, t = pairs.adjacent(jax.random.key(0), num, num_levels)
+  low, high = 0.002 ** (1 / 7), 80.0 ** (1 / 7)
+  sigma = (low + np.arange(num_levels) / 10 * (high - low)) ** 7
+  np.testing.assert_allclose(
+    np.exp(-0.5 * pairs.karras_grid(num_levels)), sigma[::-1], rtol=1e-10
+  )
+  i = np.argmin(np.abs(np.exp(-0.5 * np.asarray(t))[:, None] - sigma), axis=1)
+  np.testing.assert_allclose(np.exp(-0.5 * t), sigma[i], rtol=1e-10)
+  np.testing.assert_allclose(np.exp(-0.5 * s), sigma[i + 1], rtol=1e-10)
+  mass = np.diff(jax.scipy.special.ndtr((np.log(sigma) + 1.1) / 2.0))
+  share = np.bincount(i, minlength=10) / num
+  np.testing.assert_allclose(share, mass / mass.sum(), atol=1e-4)
+  steps = range(0, 400_000, 50_000)
+  found = [int(pairs.num_levels_at(k, 400_000)) for k in steps]
+  assert found == [11, 21, 41, 81, 161, 321, 641, 1281]
+  traced = jax.jit(lambda n: pairs.adjacent(jax.random.key(0), num, n))
+  np.testing.assert_allclose(traced(11), (s, t))
+
+
+def test_easy_pairs_begin_as_denoising_and_close(x64):
+  """MATH 8.20: r = 0 up to σ = ln 7 at stage 0, half the gap a stage."""
+  key, num = jax.random.key(1), 1000
+  s, t = pairs.easy(key, num, 0)
+  sigma = np.exp(-0.5 * np.asarray(s))
+  np.testing.assert_array_equal(np.isinf(t), sigma <= np.log(7.0))
+  ratio = lambda stage: np.asarray(
+    1.0 - np.exp(-0.5 * (pairs.easy(key, num, stage)[1] - s))
+  )
+  want = 2.0**-5 * (1 + 8 / (1 + np.exp(sigma)))
+  np.testing.assert_allclose(ratio(4), want, rtol=1e-9)
+  np.testing.assert_allclose(ratio(5), 0.5 * want, rtol=1e-9)
+
+
+def test_steps_of_students_and_shortcuts(x64):
+  """MATH 8.16 and 8.28: the teacher's grid in twos; powers of ½ in twos."""
+  grid = pairs.uniform_grid(FLOW, 8)
+  s, m, t = (FLOW.t(one) for one in pairs.halves(jax.random.key(0), grid, 400))
+  np.testing.assert_allclose(s - m, 1 / 8, atol=1e-12)
+  np.testing.assert_allclose(m - t, 1 / 8, atol=1e-12)
+  places, counts = np.unique(np.round(np.asarray(s) * 4, 9), return_counts=True)
+  np.testing.assert_array_equal(places, [1, 2, 3, 4])
+  np.testing.assert_array_equal(counts, 100)
+  for steps in (1, 7):
+    with pytest.raises(ValueError, match=f"must be even, not {steps}"):
+      pairs.halves(jax.random.key(0), pairs.uniform_grid(FLOW, steps), 4)
+  drawn = pairs.dyadic(jax.random.key(0), FLOW, 700, finest=128)
+  s, m, t = (np.asarray(FLOW.t(one)) for one in drawn)
+  np.testing.assert_allclose(s - m, m - t, atol=1e-12)
+  sizes, counts = np.unique(np.round(np.log2(s - t), 6), return_counts=True)
+  np.testing.assert_array_equal(sizes, np.arange(-6, 1))
+  np.testing.assert_array_equal(counts, 100)
+  whole = s / (s - t)
+  np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)
+  with pytest.raises(ValueError, match="power of 2"):
+    pairs.dyadic(jax.random.key(0), FLOW, 4, finest=100)
+
+
+def test_strengths_are_log_uniform(x64):
+  """MATH 8.27: density ∝ 1/w on [1, 8]."""
+  w = np.asarray(pairs.strengths(jax.random.key(0), 1000))
+  places = np.sort(np.log(w) / np.log(8.0))
+  np.testing.assert_allclose(places, (np.arange(1000) + 0.5) / 1000, atol=1e-3)
+
+
+def test_weights_of_single_examples_are_gradients_of_their_potentials(x64):
+  """MATH 8.27: error/sg(error + c)^p, and 8.22's norm and warm-up."""
+  e = 0.37
+  for power in (0.0, 0.5, 0.75, 1.0):
+    slope = jax.grad(F.stabilisers.adaptive(power))(e)
+    np.testing.assert_allclose(slope, (e + 1e-3) ** -power, rtol=1e-12)
+  g = jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
+  rms = np.sqrt(12.5)
+  got = F.stabilisers.normalised(g)
+  np.testing.assert_allclose(got[0], np.array([3.0, 4.0]) / (rms + 0.1))
+  np.testing.assert_array_equal(got[1], 0.0)
+  assert [float(F.stabilisers.warmed_up(k)) for k in (0, 5000, 20000)] == [
+    0.0, 0.5, 1.0
+  ]  # fmt: skip
+
+
+# every loss with levels and noise of its own
+
+
+def _small(params, z, logsnr, cond, to):
+  tell = jnp.tanh(
+    0.1 * jnp.stack([jnp.clip(logsnr, -9, 9), jnp.clip(to, -9, 9)])
+  )
+  return params["w"] * z + params["b"] * tell.sum(axis=0)[:, None]
+
+
+X = np.array([[0.3, -1.0], [1.2, 0.4], [0.0, 0.9], [-0.8, 0.1]], np.float32)
+KEYWORDS = {
+  "reflow": lambda teacher: dict(eps=X[::-1]),
+  "knowledge_distillation": lambda teacher: dict(eps=X[::-1]),
+  "progressive_distillation": lambda teacher: dict(
+    teacher=teacher, grid=pairs.uniform_grid(FLOW, 4)
+  ),
+  "consistency_training": lambda teacher: dict(
+    levels=lambda key, num: pairs.adjacent(key, num, 11)
+  ),
+  "consistency_distillation": lambda teacher: dict(
+    levels=lambda key, num: pairs.adjacent(key, num, 11), teacher=teacher
+  ),
+  "improved_consistency": lambda teacher: dict(num_levels=11),
+  "easy_consistency": lambda teacher: dict(stage=0),
+  "continuous_consistency": lambda teacher: dict(teacher=teacher),
+  "mean_flow": lambda teacher: dict(share=0.75, power=1.0),
+  "improved_mean_flow": lambda teacher: {},
+  "shortcut": lambda teacher: dict(share=0.5),
+  "split_mean_flow": lambda teacher: {},
+  "progressive_map": lambda teacher: dict(teacher=teacher),
+  "lagrangian": lambda teacher: dict(teacher=teacher),
+  "eulerian": lambda teacher: dict(teacher=teacher),
+  "guidance_distillation": lambda teacher: dict(teacher=teacher),
+}
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_losses_draw_their_own_levels(name):
+  """(batch,) of finite numbers and a gradient, in float32 and under jit."""
+  objective = objectives.make("edm" if "consist" in name else "flow_matching")
+  teacher = closed_form.gaussian([0.1, 0.2], 0.7)
+  loss, how = getattr(dfj.flow_maps, name), KEYWORDS[name](teacher)
+  params = {"w": jnp.float32(0.3), "b": jnp.float32(-0.2)}
+
+  def mean(params):
+    terms = loss(objective, _small, params, jax.random.key(0), X, **how)
+    return terms.loss.mean(), terms
+
+  (value, terms), slope = jax.jit(jax.value_and_grad(mean, has_aux=True))(
+    params
+  )
+  for one in (terms.loss, terms.eps_mse, terms.logsnr):
+    assert one.shape == (4,) and one.dtype == jnp.float32
+  for one in (value, terms.eps_mse, *slope.values()):
+    assert np.all(np.isfinite(one))
+  assert any(abs(float(one)) > 1e-6 for one in slope.values())
+
+
+def test_a_dictionary_of_mistakes():
+  """One sentence each."""
+  objective = objectives.make("flow_matching")
+  at = (objective, _small, {"w": 1.0, "b": 0.0})
+  key, s, t = jax.random.key(0), jnp.zeros(4), jnp.ones(4)
+  with pytest.raises(ValueError, match="noise to data"):
+    F.mean_flow_at(*at, X, X, t, s)
+  with pytest.raises(ValueError, match="one shape, but x has"):
+    F.reflow(*at, key, X, eps=X[:2])
+  with pytest.raises(ValueError, match="one shape, but x has"):
+    F.knowledge_distillation(*at, key, X, eps=X[:, :1])
+  with pytest.raises(ValueError, match="output has shape"):
+    F.mean_flow_at(objective, lambda *a: jnp.zeros(3), {}, X, X, s, t)
+  with pytest.raises(ValueError, match="order must be 1"):
+    F.consistency_distillation_at(
+      *at, X, X, s, t, t, teacher=closed_form.gaussian([0.0, 0.0], 1.0), order=3
+    )
+  with pytest.raises(ValueError, match="target eps cannot start"):
+    F.knowledge_distillation(
+      objective.replace(target=targets.eps), *at[1:], key, X, eps=X
+    )
+  with pytest.raises(ValueError, match="share must be in"):
+    F.shortcut(*at, key, X, share=2.0)
+  with pytest.raises(TypeError, match="objective must be one"):
+    F.mean_flow("flow_matching", *at[1:], key, X)
+  with pytest.raises(TypeError, match="PRNG key"):
+    F.mean_flow(*at, 0, X)
