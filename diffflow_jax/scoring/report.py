@@ -32,7 +32,7 @@ def claim(out, name):
 
 
 def write(out, result):
-  """Writes both files."""
+  """Writes both files; the figure only where a sampler has numbers."""
   text = json.dumps(result, indent=2, allow_nan=False) + "\n"
   figure = figures.evaluation(result)
   try:
