@@ -72,6 +72,7 @@ def get_config(size=""):
   config.checkpoint_every = 2500
   config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
+  config.evaluate = dict(every=0, metrics="fid", num_samples=5000)
   config.sampler = dict(
     solver="heun", grid="uniform_t", num_steps=18, guidance=1.0, num_samples=100
   )

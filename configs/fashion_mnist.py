@@ -55,6 +55,7 @@ def get_config(size=""):
   config.checkpoint_every = 1000
   config.keep = dict(latest=3, every=0, best=1)
   config.snapshot_every = 0
+  config.evaluate = dict(every=0, metrics="fid", num_samples=2000)
   config.sampler = dict(
     solver="midpoint",  # 20 evaluations, two a step
     grid="uniform_cosine",

@@ -41,6 +41,7 @@ _MODULES = {
   "evaluation": "evaluation",
 }
 _FUNCTIONS = {
+  "config": ("config_files", "load"),
   "inspect": "data.inspection",
   "train": "training.loop",
   "distill": "training.few_step.distill",

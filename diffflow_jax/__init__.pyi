@@ -7,6 +7,7 @@ from diffflow_jax import (
   plots as plots,
   training as training,
 )
+from diffflow_jax.config_files import load as _load_config
 from diffflow_jax.data.inspection import inspect as inspect
 from diffflow_jax.objective import (
   bound as bound,
@@ -69,4 +70,5 @@ from diffflow_jax.training.state import (
 
 __version__: str
 
+config = _load_config
 train_state = _create

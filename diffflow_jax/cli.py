@@ -18,6 +18,8 @@ from ml_collections import config_flags
 from diffflow_jax.config_files import load as load_config, spelled_out
 from diffflow_jax.refusals import Failure, Refusal
 
+LISTED = 200  # characters of names that a message lists
+FEW = 6  # names of a list that is longer
 __all__ = [
   "Failure", "Refusal", "check_given", "chosen_config", "define_config",
   "exit_status", "load_config", "new_flags", "numbers", "open_output", "parse",
@@ -197,8 +199,7 @@ def exit_status(error):
   if not isinstance(error, (Refusal, Failure)):
     traceback.print_exception(error)
     return 1
-  text = " ".join(str(error).split())  # one line, whatever it quotes
-  print(f"error: {text}", file=sys.stderr, flush=True)
+  print(f"error: {error}", file=sys.stderr, flush=True)
   return 2 if isinstance(error, Refusal) else 1
 
 
@@ -222,11 +223,24 @@ def parse_spec(text, name):
   return head, settings
 
 
-def unknown(name, known, *also):
-  """ "known: a, b, or c", and which of them is near to a name."""
-  near = difflib.get_close_matches(str(name), list(map(str, known)), n=1)
+def unknown(name, known, *also, where="the documentation"):
+  """ "known: a, b, or c", and which of them is near to a name.
+
+  Where all are longer than LISTED, the nearest, and how many more there are.
+
+  Args:
+    also: what else is allowed; where: all names are listed.
+  """
+  known = sorted(map(str, known))
+  near = difflib.get_close_matches(str(name), known, n=1)
   guess = f"; did you mean {near[0]}?" if near else ""
-  return f"known: {', '.join([*sorted(known), *also])}{guess}"
+  text = ", ".join([*known, *also])
+  if len(text) <= LISTED:
+    return f"known: {text}{guess}"
+  shown = difflib.get_close_matches(str(name), known, n=FEW, cutoff=0.3)
+  shown = (shown + [one for one in known if one not in shown])[:FEW]
+  more = f"and {len(known) - FEW} more in {where}"
+  return f"known: {', '.join([*shown, *also])}, {more}{guess}"
 
 
 def numbers(text, name, kind=float):

@@ -6,6 +6,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from diffflow_jax import data
 from diffflow_jax.runs import card as card_lib, recipe
 from diffflow_jax.store import checkpoints, soundness, storage
 from diffflow_jax.training import metrics
@@ -15,11 +16,13 @@ CLOCK = (
   "examples_per_second",
   "flops_per_second",
   "input_wait",
+  "eval/seconds",
+  "eval/share",
 )
 
 
 def final_arrays(workdir, step):
-  """Every array of the last checkpoint, by name."""
+  """Every array of the checkpoint of a step, by name."""
   path = workdir / "checkpoints" / str(step)
   stored = {p.parent.name for p in path.glob("*/_METADATA")}
   like = {
@@ -28,7 +31,7 @@ def final_arrays(workdir, step):
   }
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
   with checkpoints.Checkpoints(workdir / "checkpoints", read_only=True) as c:
-    found, items = c.restore(like)
+    found, items = c.restore(like, step)
   assert found == step
   return {
     jax.tree_util.keystr(path): np.asarray(leaf)
@@ -48,11 +51,20 @@ def steps(workdir):
   return sorted(int(name) for name in names if name.isdigit())
 
 
-def untrained(workdir, num_classes=3, width=8, steps=(3, 6), **changes):
+def labelled():
+  """Points in the plane of three classes."""
+  x = np.random.default_rng(0).normal(size=(96, 2)).astype(np.float32)
+  return data.Arrays(x, np.arange(96) % 3)
+
+
+def untrained(
+  workdir, num_classes=3, width=8, steps=(3, 6), shape=(2,), **changes
+):
   """A run of a small MLP on points in the plane, with random parameters.
 
   Args:
-    steps: of its checkpoints; changes: top-level fields of its config.
+    steps: of its checkpoints; shape: of an example, which another network may
+      need; changes: top-level fields of its config.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   config = ml_collections.ConfigDict(
@@ -76,10 +88,12 @@ def untrained(workdir, num_classes=3, width=8, steps=(3, 6), **changes):
       ),
     )
   )
+  if "network" in changes:  # another one, not ours with other settings
+    del config["network"]
   config.update(changes)
   text = json.dumps(json.loads(config.to_json()))
   (workdir / "config.json").write_text(text)
-  card = card_lib.Card((2,), num_classes)
+  card = card_lib.Card(shape, num_classes)
   (workdir / "data.json").write_text(card.to_json())
   known = recipe.resolve(config, card)
   like = jax.eval_shape(

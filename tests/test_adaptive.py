@@ -173,6 +173,26 @@ def test_bad_probes_and_tolerances_are_refused():
       adaptive.log_likelihood(mix1d(), jnp.zeros((1, 1)), **settings)
 
 
+@pytest.mark.parametrize("per_sample", [True, False])
+def test_what_gives_nan_is_given_up_at_once(per_sample):
+  """Not after the most steps: from the start, and half of the way."""
+  for late in (False, True):
+    calls = []
+
+    def lost(z, lv, cond, late=late, calls=calls):
+      jax.debug.callback(lambda _: calls.append(1), lv.logsnr)
+      bad = jnp.where(lv.logsnr > 0.0, jnp.nan, 0.0) if late else jnp.nan
+      x_hat, eps_hat = mix1d()(z, lv)
+      return x_hat + bad, eps_hat
+
+    with pytest.raises(Exception, match="minimum step size"):
+      jax.block_until_ready(
+        adaptive.flow(lost, jnp.ones((1, 1)), PURE, DATA, per_sample=per_sample)
+      )
+    jax.effects_barrier()
+    assert 0 < len(calls) < 1000
+
+
 def test_a_density_of_discrete_data_is_warned_of():
   white = closed_form.gaussian(jnp.zeros(16), 1.0)
   rng = np.random.default_rng(0)

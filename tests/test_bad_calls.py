@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffflow_jax.process import closed_form, levels, schedules
+from diffflow_jax import networks
+from diffflow_jax.process import (
+  closed_form,
+  levels,
+  predictors,
+  schedules,
+  targets,
+)
 from diffflow_jax.sampling import (
   compose,
   grids,
@@ -209,6 +216,22 @@ def test_fits_of_nothing_are_refused(name, value):
   settings = {"num_evaluations": 3, name: value}
   with pytest.raises(ValueError, match=f"{name} must be an integer >= 1"):
     learned.fit_tableau(MODEL, flow_grid(4), key=KEY, shape=(1,), **settings)
+
+
+def test_a_name_is_no_solver_to_restart():
+  with pytest.raises(TypeError, match="as solvers.heun is, not 'heun'"):
+    compose.restart(flow_grid(4), "heun", 1, 2)
+
+
+def test_features_need_a_frequency():
+  with pytest.raises(ValueError, match="dim must be an integer >= 2, not 0"):
+    networks.logsnr_features(np.zeros(2), 0)
+
+
+def test_sampling_a_velocity_without_a_clock_says_what_to_take():
+  predict = predictors.predictor_of(lambda z, lv, cond: z, targets.u)
+  with pytest.raises(ValueError, match="sampler's have not.*take target flow"):
+    tableau.sample(predict, so.ddim(flow_grid(2)), KEY, (2, 1))
 
 
 def test_another_grid_is_no_brownian_clock():

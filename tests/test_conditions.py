@@ -97,12 +97,13 @@ F = np.ones((6, 3), np.float32)
     ({"a_mask": F}, "cannot be called 'a_mask'"),
     ({"a b": F}, "name must be a word, not 'a b'"),
     ({"v": F[:4]}, "v has 4 rows for 6 examples"),
-    ({"v": F.astype(int)}, r"v holds int64, .*v.astype\(np.float32\)"),
+    ({"v": F.astype(int)}, r"v holds int64, .*array.astype\(np.float32\)"),
     ({"v": F > 0}, "v holds bool, but must be floats"),
     ({"v": F[:, 0]}, r"one number for each example: .*v\[:, None\]"),
     ({"v": np.array(["a"] * 6)}, "v holds texts: texts are given as the numb"),
     ({"v": [[1.0], [1.0, 2.0]] * 3}, "v is no array: .*padded, and given wi"),
     ({"v": np.ma.masked_array(F)}, r"masked array: give \(array, mask\)"),
+    ({"v": None}, "v is None: leave it out, or give .array, mask., the mask"),
     ({"v": 1.0}, "v must have a row for each example"),
     ({"v": (F, F, F)}, r"v must be an array, or \(array, mask\)"),
     ({"v": (F, F > 0)}, r"the mask of v must have shape \(6,\), not \(6, 3\)"),
@@ -182,7 +183,7 @@ def test_conditions_of_files(tmp_path, caplog):
 
 def test_a_source_reads_conditions_with_its_examples():
   image = lambda i: np.full((4, 4), 10 * i, np.uint8)
-  said = lambda i: {"text": (np.full((2, 1), i), np.array([True, i > 0]))}
+  said = lambda i: {"text": (np.full((2, 1), 1.0 * i), np.array([True, i > 0]))}
   make = lambda read, **more: data.Source(
     3, read, lambda i: f"picture {i}", 4, channels=1, **more,
     conditions={"text": Condition("sequence", (2, 1))},
@@ -196,6 +197,10 @@ def test_a_source_reads_conditions_with_its_examples():
     (
       lambda i: (image(i), 0, {"text": np.ones(2)}),
       r"must have shape \(2, 1\)",
+    ),
+    (
+      lambda i: (image(i), 0, {"text": np.ones((2, 1), int)}),
+      "picture 0: text holds int64, but must be floats",
     ),
     (
       lambda i: (image(i), 0, {"text": (np.ones((2, 1)), np.ones(1, bool))}),

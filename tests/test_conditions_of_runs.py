@@ -161,7 +161,16 @@ def test_what_was_dropped_only_with_all_else_is_warned_of(run, caplog):
     (dict(conditions={"txt": 1}), "no condition 'txt', it has label, power"),
     (dict(conditions=3), "^conditions must be arrays by name, not 3"),
     (dict(conditions={"power": np.ones((4, 3))}), r"power must have shape \(n"),
-    (dict(conditions={"power": ["a"]}), "power must hold numbers, not <U1"),
+    (dict(conditions={"power": ["a"]}), "power holds <U1, which are no numb"),
+    (
+      dict(conditions={"power": [[1, 0]]}),
+      r"power holds int64, but must be floats, about ±1: give array.astype\(n",
+    ),
+    (
+      dict(conditions={"small": np.ones((2, 2, 2, 1), int)}),
+      "small holds int64, but must be floats",
+    ),
+    (dict(conditions={"power": None}), "power is None: leave out what is not"),
     (dict(conditions={"power": [[1.0], [1.0, 2.0]]}), "power is no array"),
     (dict(conditions={"power": [[np.nan, 0.0]]}), "power holds NaN .* row 0"),
     (
@@ -264,16 +273,27 @@ def test_an_export_takes_them_along_and_its_sampler_is_told(run, tmp_path):
   np.testing.assert_allclose(draw(key, said), want, atol=1e-5)
   cond = run.cond(4, conditions=said)
   np.testing.assert_array_equal(draw(key, cond), draw(key, said))
+  for label in ({}, {"label": None}, {"label": np.full(4, -1)}):  # not said
+    unsaid = {"power": SAID["power"], **label}
+    want = run.sample(4, conditions={"power": SAID["power"]}, guidance=2.0)
+    np.testing.assert_allclose(draw(key, unsaid), want, atol=1e-5)
+  grey = np.arange(16, dtype=np.uint8).reshape(4, 2, 2, 1) * 17
+  want = run.sample(4, conditions={**said, "small": grey}, guidance=2.0)
+  np.testing.assert_allclose(
+    draw(key, {**said, "small": grey}), want, atol=1e-5
+  )
   # and with jax alone, as its README says
   called = re.search(r"sampler.call\((.*)\)\n", text)[1]
-  assert eval(f"[{called}]", {"jax": jax, "np": np})[1].keys() == {
+  example = eval(f"[{called}]", {"jax": jax, "np": np})[1]
+  assert example.keys() == {
     "label", "power", "power_mask", "text", "text_mask", "small", "small_mask"
   }  # fmt: skip
+  assert all(a.all() for name, a in example.items() if "mask" in name)
   for told, message in (
     (np.arange(4), "conditions must be a dict of label, power, small, text"),
     ({**said, "txt": 1}, "there is no condition 'txt', only label, power, sm"),
     ({**said, "text": np.ones((4, 5))}, r"text must have shape \(4, 3, 5\), n"),
-    ({"power": SAID["power"]}, r"labels must have shape \(4,\), not None"),
+    ({**said, "power": np.ones((4, 2), int)}, "power holds int64, but must be"),
     ({**said, "label": np.array([0, 1, 2, 3])}, r"labels\[3\] is no class: 3"),
     ({**said, "power": np.full((4, 2), np.nan)}, "power holds NaN or infinity"),
     (
@@ -399,6 +419,14 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
   with pytest.raises(cli.Refusal, match="^conditions must hold small too"):
     always.cond(4, labels=2)
   assert always.cond(2)["small"].mask.all()
+  always.export(tmp_path / "out", batch=2)  # as its sampler has it
+  draw = dfj.load_exported(tmp_path / "out" / "sampler.jaxexport")
+  cond = always.cond(2)
+  want = always.sample(2)
+  np.testing.assert_allclose(draw(jax.random.key(0), cond), want, atol=1e-5)
+  del cond["small"]
+  with pytest.raises(ValueError, match="small must be said, as training ne"):
+    draw(jax.random.key(0), cond)
 
 
 # Configs, cards, changes
@@ -420,6 +448,11 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
     (
       dict(conditions=dict(label=dict(dropout=0.5))),
       "label.dropout = 0.5 and config.label_dropout = 0.1 are of the same",
+    ),
+    (dict(label_dropout=1.0), r"label_dropout must be in \[0, 1\), not 1"),
+    (
+      dict(network=dict(name=dict(a=1, b=dict(c=2)))),
+      r"config.network must be a name, not .*name",
     ),
     (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\), not -1"),
     (dict(drop_all=1.0), r"config.drop_all must be in \[0, 1\), not 1"),

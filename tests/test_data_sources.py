@@ -3,12 +3,13 @@
 import importlib
 import io
 import logging
+import os
 
 import numpy as np
 from PIL import Image
 import pytest
 
-from diffflow_jax import data
+from diffflow_jax import data, plots
 from diffflow_jax.data import images, records
 from diffflow_jax.data.protobuf import parse_example
 from tests import files
@@ -86,10 +87,41 @@ def test_sources_that_cannot_work_are_refused(tmp_path):
   (tmp_path / "empty").mkdir()
   refused(lambda: data.folder(str(tmp_path), 8), "no images in .*empty")
   (tmp_path / "empty").rmdir()
+  os.mkfifo(tmp_path / "cat" / "pipe.png")  # reading it would wait for ever
+  refused(lambda: data.folder(str(tmp_path), 8), "cat/pipe.png is no file")
+  (tmp_path / "cat" / "pipe.png").unlink()
   load = lambda **k: data.folder(str(tmp_path), **{"size": 8, **k})
   refused(lambda: load(size=0), "size must be an integer >= 1, not 0")
   refused(lambda: load(channels=2), "channels must be one of 1, 3, 4, not 2")
   refused(lambda: load(undecodable="ignore"), "must be one of refuse, skip")
+
+
+def test_pictures_of_kinds_that_are_not_read_are_said(tmp_path, caplog):
+  files.image_folder(tmp_path)
+  assert not caplog.text
+  data.folder(str(tmp_path), 8)
+  for name in ("a.avif", "B.HEIC", ".c.jp2", "notes.txt"):
+    (tmp_path / "cat" / name).write_bytes(b"?")
+  data.folder(str(tmp_path), 8)
+  (line,) = caplog.messages
+  assert line.startswith("2 pictures of other kinds are left out, as ")
+  assert "cat/B.HEIC: known are .png, .jpg" in line
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_may_have_names_of_any_letters_and_bytes(tmp_path):
+  names = [os.fsencode(n) for n in ("猫", "🐈", "a\nb", "$\\frac$")] + [b"\xff"]
+  for name in names:
+    os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+    where = os.path.join(os.fsencode(tmp_path), name, b"0.png")
+    with open(where, "wb") as file:
+      Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(file, "PNG")
+  d = data.folder(str(tmp_path), 8)
+  assert set(d.class_names) == {"猫", "🐈", "a\\nb", "$\\frac$", "\\udcff"}
+  x = np.zeros((5, 8, 8, 3), np.float32)
+  plots.save_batch(tmp_path / "a.png", x, np.arange(5), d.class_names)
+  x = np.zeros((5, 8, 1), np.float32)
+  plots.save_series(tmp_path / "b.png", x, np.arange(5), d.class_names)
 
 
 def _example(**features):

@@ -25,6 +25,7 @@ from diffflow_jax.sampling import (
   solvers,
   tableau,
 )
+from diffflow_jax.store.compilation import quick
 
 M, C = 0.7, 0.4
 KEY = jax.random.key(0)
@@ -311,8 +312,8 @@ def test_a_denoiser_is_a_flow_map_with_new_parameters(name):
   new, _ = made(name, destination=True)
   assert new.destination and not old.destination
   logsnr, to = jnp.array([-jnp.inf, 0.5]), jnp.array([1.0, jnp.inf])
-  first = jax.jit(old.init)(KEY, z, logsnr, LABEL)
-  both = jax.jit(new.init)(KEY, z, logsnr, LABEL)
+  first = quick(old.init)(KEY, z, logsnr, LABEL)
+  both = quick(new.init)(KEY, z, logsnr, LABEL)
   added = flat(both).keys() - flat(first).keys()
   assert flat(first).keys() <= flat(both).keys() and len(added) == 2
   for path, leaf in flat(first).items():
@@ -323,51 +324,52 @@ def test_a_denoiser_is_a_flow_map_with_new_parameters(name):
   joined = structure.unflatten(
     [trained.get(path, leaf) for path, leaf in flat(both).items()]
   )
-  want = jax.jit(old.apply)(randomised(first), z, logsnr, LABEL)
+  before, apply = quick(old.apply), quick(new.apply)
+  want = before(randomised(first), z, logsnr, LABEL)
   assert np.ptp(want) > 0.1
-  apply = jax.jit(new.apply)
-  for where in (None, logsnr, to):
+  for where in (logsnr, to):
     got = apply(joined, z, logsnr, LABEL, where)
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
   # trained to go elsewhere, it is still itself at equal levels
   at = lambda to: apply(randomised(both), z, logsnr, LABEL, to)
-  np.testing.assert_array_equal(at(logsnr), at(None))
-  apart = at(to) - at(None)
+  if name == "mlp":  # None is logsnr
+    np.testing.assert_array_equal(at(logsnr), at(None))
+  moved = randomised(both)
+  moved["params"]["Conditioning_0"].pop("destination")
+  want = before(moved, z, logsnr, LABEL)
+  np.testing.assert_allclose(at(logsnr), want, rtol=2e-5, atol=2e-6)
+  apart = at(to) - at(logsnr)
   assert np.isfinite(apart).all() and (np.abs(apart).max((1,)) > 1e-3).all()
   with pytest.raises(ValueError, match="made without destination=True"):
     old.apply(first, z, logsnr, LABEL, to)
 
 
-@pytest.mark.parametrize(
-  "name,level", [("mlp", "logsnr"), ("mlp", "angle"), ("dit", "angle")]
-)
-def test_its_forward_derivatives_are_differences(x64, name, level):
+@pytest.mark.parametrize("name", ["mlp", "dit"])
+def test_its_forward_derivatives_are_differences(x64, name):
   """In the state and both levels at once; dit's through its attention."""
-  network, z = made(name, level=level, destination=True)
+  network, z = made(name, level="angle", destination=True)
   s, t = jnp.array([-1.0, 0.5]), jnp.array([-1.0, 2.0])
-  params = randomised(jax.jit(network.init)(KEY, z, s, LABEL))
+  params = randomised(quick(network.init)(KEY, z, s, LABEL))
   out = lambda c, params: network.apply(
     params, z * (1 + c), s + 0.3 * c, LABEL, t - 0.2 * c
   )
   along = lambda params: jax.jvp(lambda c: out(c, params), (0.0,), (1.0,))[1]
-  step, run = 1e-3, jax.jit(out)  # the softmax is of float32
+  step, run = 1e-3, quick(out)  # the softmax is of float32
   want = (run(step, params) - run(-step, params)) / (2 * step)
-  np.testing.assert_allclose(jax.jit(along)(params), want, rtol=5e-3, atol=1e-3)
-  if level == "angle":  # and backwards through it, as some losses do
+  np.testing.assert_allclose(quick(along)(params), want, rtol=5e-3, atol=1e-3)
+  if name == "mlp":  # and backwards through it, as some losses do
     loss = lambda params: jnp.sum(along(params) ** 2)
-    slopes = flat(jax.jit(jax.grad(loss))(params))
+    slopes = flat(quick(jax.grad(loss))(params))
     assert all(np.any(g) for path, g in slopes.items() if "destination" in path)
 
 
 def test_levels_that_are_infinite_have_finite_derivatives():
   network, z = made("mlp", level="angle", destination=True)
   s, t = jnp.array([-jnp.inf, 0.5]), jnp.array([jnp.inf, jnp.inf])
-  params = randomised(jax.jit(network.init)(KEY, z, s, LABEL))
-  out, slope = jax.jvp(
-    lambda s, t: network.apply(params, z, s, LABEL, t),
-    (s, t),
-    (jnp.ones(2), jnp.ones(2)),
-  )
+  params = randomised(quick(network.init)(KEY, z, s, LABEL))
+  run = lambda s, t: network.apply(params, z, s, LABEL, t)
+  ones = jnp.ones(2)
+  out, slope = quick(lambda s, t: jax.jvp(run, (s, t), (ones, ones)))(s, t)
   assert np.isfinite(out).all() and np.isfinite(slope).all()
 
 
@@ -487,6 +489,12 @@ def test_what_it_can_do_is_not(x64):
       lambda: tableau.check(MAP.replace(levels=MAP.levels.replace(to=0.0))),
       r"levels.to of a tableau must have shape \(2,\)",
     ),
+    (
+      lambda: tableau.check(
+        MAP.replace(levels=MAP.levels.replace(to=np.array([0.0, np.nan])))
+      ),
+      "levels.to of a tableau must not be NaN",
+    ),
   ],
 )
 def test_bad_numbers_are_refused(make, message):
@@ -520,3 +528,35 @@ def test_attention_falls_back_where_a_forward_derivative_is_taken(
   np.testing.assert_allclose(slope, want, atol=1e-3)
   said = [r.message for r in caplog.records if "forward-mode" in r.message]
   assert len(said) == 1
+
+
+@pytest.mark.parametrize("name", ["mean_flow", "lagrangian", "continuous_con"])
+def test_losses_say_that_they_take_one(monkeypatch, name):
+  """Traced only: the fused kernel is asked for where nothing goes forwards."""
+  asked = []
+  monkeypatch.setattr(layers, "has_flash_attention", lambda *_: True)
+  monkeypatch.setattr(
+    jax.nn,
+    "dot_product_attention",
+    lambda q, k, v, implementation, **_: asked.append(implementation) or v,
+  )
+  network, x = made("dit", destination=True)
+  objective = dfj.objectives.flow_matching()
+  s, t = jnp.array([-1.0, 0.5]), jnp.array([1.0, 0.5])
+  loss, at = {
+    "mean_flow": (dfj.flow_maps.mean_flow_at, (s, t)),
+    "lagrangian": (dfj.flow_maps.lagrangian_at, (s, t)),
+    "continuous_con": (dfj.flow_maps.continuous_consistency_at, (s,)),
+  }[name]
+  params = jax.eval_shape(network.init, KEY, x, s, LABEL)
+  asked.clear()
+  jax.eval_shape(
+    lambda params: (
+      loss(objective, network.apply, params, x, x, *at, LABEL).loss
+    ),
+    params,
+  )
+  assert "xla" in asked
+  asked.clear()
+  jax.eval_shape(network.apply, params, x, s, LABEL, t)
+  assert set(asked) == {"cudnn"}

@@ -142,6 +142,22 @@ def test_metrics_are_columns(tmp_path):
   np.testing.assert_array_equal(metrics["held_out/a"], [np.nan, 3.0])
 
 
+def test_a_transformer_s_run_is_loaded_in_x64(tmp_path):
+  network = dict(name="dit", width=16, depth=1, num_heads=2, patch=1)
+  workdir = runs.untrained(tmp_path / "run", shape=(4, 1), network=network)
+  z, labels = np.ones((3, 4, 1), np.float32), np.array([0, 1, 2], np.int32)
+
+  def predicted(run):
+    lv = dfj.levels.at_logsnr(dfj.levels.linear, np.full(3, 0.5, np.float32))
+    return run.predict(z, lv, labels)[0]
+
+  want = predicted(dfj.load(workdir))
+  with jax.enable_x64(True):
+    run = dfj.load(workdir)
+    np.testing.assert_allclose(predicted(run), want, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(run.sample(3)).all()
+
+
 def test_loading_and_sampling_import_no_training(made, tmp_path):
   """Four lines to a picture; no optimiser, EMA rule, data set or trainer."""
   code = (
@@ -236,7 +252,10 @@ def test_damaged_and_foreign_runs_are_refused(made, tmp_path):
     (dict(labels=["cat"]), r"^labels must be integers in one list, not \['cat"),
     (dict(labels=[0.5]), "^labels must be integers in one list"),
     (dict(labels=[[0], [1, 2]]), "^labels must be integers in one list"),
-    (dict(labels=[0, 1, 2, 0, 1, 2, 0]), "names 7 classes for 6 samples"),
+    (
+      dict(num_samples=6, labels=[0, 1, 2, 0, 1, 2, 0]),
+      "names 7 classes for 6 samples",
+    ),
     (dict(seed=-1), r"^seed must be in \[0, 2\^32\), not -1"),
     (dict(seed=jax.random.key(0)), "^seed must be in"),
     (dict(batch_size=0), "^batch_size must be at least 1"),

@@ -22,7 +22,7 @@ def refusal(name, *flags):
   with pytest.raises(cli.Refusal) as caught:
     main([name, *map(str, flags)])
   text = str(caught.value)
-  assert "\n" not in text and 10 < len(text) < 700
+  assert "\n" not in text and 10 < len(text) < 500
   return text
 
 

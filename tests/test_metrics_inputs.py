@@ -1,5 +1,7 @@
 """What the metrics refuse: one sentence that names what is wrong."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,9 @@ from diffflow_jax.evaluation import kernels
 rng = np.random.default_rng(0)
 A, B = rng.standard_normal((2, 200, 4))
 NAN = np.where(np.arange(200)[:, None] == 7, np.nan, A)
+TILTED = np.array([[1.0, 5.0], [1.0, 1.0]])
+CARD = types.SimpleNamespace(shape=(8, 8, 1))
+DIGITS = evaluation.features_of("pixels", CARD)
 TWO_SETS = {
   "frechet": evaluation.frechet,
   "kid": evaluation.kid,
@@ -46,9 +51,62 @@ def test_no_rows(metric):
     metric(A[:0], B)
 
 
+@pytest.mark.parametrize("bad", ["a", None, A + 1j, np.array([None] * 200)])
+def test_what_is_no_numbers(metric, bad):
+  with pytest.raises(
+    TypeError, match="must be (numbers|an array of rows), not"
+  ):
+    metric(bad, B)
+
+
+def test_what_is_no_set(metric):
+  if metric is not evaluation.frechet:  # which takes them
+    with pytest.raises(TypeError, match="an array of rows, not a Moments"):
+      metric(evaluation.moments(A), B)
+  with pytest.raises(ValueError, match=r"at least .+ rows, not of shape \(\)"):
+    metric(3.0, B)
+  with pytest.raises(ValueError, match=r"rows, not of shape \(200, 0\)"):
+    metric(A[:, :0], B[:, :0])
+
+
+def test_entries_whose_squares_overflow(metric):
+  with pytest.raises(ValueError, match="must be at most 1e\\+15 in float32"):
+    metric((1e16 * A).astype(np.float32), B.astype(np.float32))
+
+
 @pytest.mark.parametrize(
   "call, said",
   [
+    (
+      lambda: evaluation.frechet_of_gaussians(*[np.zeros(2), TILTED] * 2),
+      "cov_a must be symmetric, but differs by 4",
+    ),
+    (
+      lambda: evaluation.frechet_of_gaussians(*[np.zeros(2), -np.eye(2)] * 2),
+      "cov_a must have no negative eigenvalues",
+    ),
+    (
+      lambda: evaluation.frechet_of_gaussians(
+        np.zeros(2), np.eye(2), np.full(2, np.nan), np.eye(2)
+      ),
+      "means must be finite",
+    ),
+    (
+      lambda: evaluation.frechet_floor(np.full((2, 2), np.nan), 10),
+      "covariance must be finite",
+    ),
+    (lambda: evaluation.frechet_floor(np.eye(2), 0), "num must be an integer"),
+    (lambda: evaluation.frechet_floor(A, 5), r"must be \(d, d\), not of shape"),
+    (lambda: kernels.gaussian(0.0), "bandwidth must be > 0, not 0"),
+    (lambda: DIGITS(np.zeros((3, 8, 8), np.uint8)), r"shape \(8, 8, 1\), not"),
+    (lambda: DIGITS(np.full((3, 8, 8, 1), np.nan)), "must be finite, and hold"),
+    (lambda: DIGITS(np.full((3, 8, 8, 1), 255.0)), "but go from 0 to 255"),
+    (lambda: DIGITS(None), r"must be an array \(num, ...\), not None"),
+    (lambda: DIGITS(np.zeros((0, 8, 8, 1))), r"an array \(num, ...\), not \(0"),
+    (
+      lambda: evaluation.reference_of(None, DIGITS, CARD),
+      "must be one of folder:PATH, FILE.npz, not 'None'",
+    ),
     (lambda: evaluation.prdc(A[:5], B), r"k_density must be < 5.*, not 5"),
     (
       lambda: evaluation.prdc(A, B, k_precision=200),

@@ -9,6 +9,8 @@ import pytest
 
 from diffflow_jax import networks
 from diffflow_jax.networks import embeddings, layers, patches
+from diffflow_jax.process import conditions
+from diffflow_jax.process.conditions import Condition
 
 CASES = {
   "mlp": (networks.MLP(width=16, depth=1, num_classes=3), (4, 2)),
@@ -31,6 +33,26 @@ jit = functools.partial(
     "xla_llvm_disable_expensive_passes": True,
   },
 )
+
+
+@pytest.mark.parametrize("sequences", ["cross", "joint"])
+@pytest.mark.parametrize("positions", ["sincos", "rope"])
+def test_a_transformer_keeps_z_s_precision_in_x64(positions, sequences, x64):
+  told = {"text": Condition("sequence", (3, 5))}
+  network = networks.DiT(
+    16, 2, 2, conditions=told, positions=positions, sequences=sequences
+  )
+  cond = conditions.zeros(told, 2)
+  for z_type, logsnr_type, want in (
+    (jnp.float32, jnp.float64, jnp.float32),
+    (jnp.float64, jnp.float32, jnp.float64),
+    (jnp.float32, jnp.float32, jnp.float32),
+  ):
+    z, logsnr = jnp.ones((2, 4, 4, 1), z_type), jnp.zeros(2, logsnr_type)
+    params = jax.eval_shape(network.init, jax.random.key(0), z, logsnr, cond)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype("float32")}
+    out = jax.eval_shape(network.apply, params, z, logsnr, cond)
+    assert out.dtype == want
 
 
 def _inputs(shape):

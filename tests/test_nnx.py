@@ -191,12 +191,13 @@ def test_dropout_is_there_iff_a_key_is_given_and_is_the_keys():
   still = apply(params, *INPUTS)
   np.testing.assert_allclose(still, plain.apply(params, *INPUTS), rtol=1e-5)
   one, same, two = (
-    apply(params, *INPUTS, {"dropout": jax.random.key(i)}) for i in (0, 0, 1)
+    apply(params, *INPUTS, rngs={"dropout": jax.random.key(i)})
+    for i in (0, 0, 1)
   )
   np.testing.assert_array_equal(one, same)
   assert np.abs(one - two).max() > 1e-3 and np.abs(one - still).max() > 1e-3
   keys = jax.random.split(jax.random.key(2), 4000)
-  call = lambda key: net.apply(params, *INPUTS, {"dropout": key})
+  call = lambda key: net.apply(params, *INPUTS, rngs={"dropout": key})
   outs = jax.jit(jax.vmap(call))(keys)
   error = np.std(outs, axis=0) / np.sqrt(len(keys))
   assert np.all(np.abs(np.mean(outs, axis=0) - still) < 4.5 * error)
@@ -256,7 +257,9 @@ def test_what_a_call_would_change_is_refused(does, message):
 def test_what_draws_in_training_may_draw_from_the_key():
   net = _net(does="draws")
   params = net.init(jax.random.key(0), *INPUTS)
-  run = lambda i: net.apply(params, *INPUTS, {"dropout": jax.random.key(i)})
+  run = lambda i: net.apply(
+    params, *INPUTS, rngs={"dropout": jax.random.key(i)}
+  )
   np.testing.assert_array_equal(run(0), run(0))
   assert np.abs(run(0) - run(1)).max() > 1e-3
 
@@ -334,3 +337,27 @@ def test_what_makes_other_networks_is_left_as_it_is():
 def test_layers_are_tabulated():
   table = networks.tabulate(_net(), (2,))
   assert "label" in table and "Embed" in table
+
+
+class Map(nnx.Module):
+  """A flow map's: what it says is of both levels."""
+
+  destination = True
+
+  def __init__(self, *, rngs):
+    self.out = nnx.Linear(1, 1, rngs=rngs)
+
+  def __call__(self, z, logsnr, cond, to):
+    return self.out(z) * (to - logsnr)[:, None]
+
+
+def test_a_module_may_be_told_where_it_goes():
+  net = networks.from_nnx(Map)
+  assert net.destination and not _net().destination
+  z, logsnr = jnp.ones((2, 1)), jnp.array([0.0, 1.0])
+  params = net.init(jax.random.key(0), z, logsnr)
+  twice = [net.apply(params, z, logsnr, None, logsnr + c) for c in (1.0, 2.0)]
+  np.testing.assert_allclose(twice[1], 2 * twice[0], rtol=1e-6)
+  np.testing.assert_array_equal(net.apply(params, z, logsnr), 0.0)
+  with pytest.raises(ValueError, match="no attribute destination = True"):
+    _net().apply({"params": {}}, *INPUTS, LOGSNR)

@@ -179,7 +179,9 @@ def a_run(num_classes=0, shape=(2,)):
     0.5 * z + (0.0 if cond is None else jnp.sin(1.0 + cond)[:, None])
   )
   network = types.SimpleNamespace(apply=apply)
-  return types.SimpleNamespace(card=card, objective=FLOW, network=network)
+  return types.SimpleNamespace(
+    config={}, card=card, objective=FLOW, network=network
+  )
 
 
 @pytest.mark.parametrize(

@@ -493,7 +493,10 @@ BAD = [
   (lambda l: so.edm(l, -1.0), "s_churn must be finite and >= 0"),
   (lambda l: so.langevin(l, 1, 0.0), "step must be in"),
   (lambda l: so.langevin(l, -1), "num_corrections must be an integer >= 0"),
-  (lambda l: so.named("dpmp")(l), "solver must be one of"),
+  (
+    lambda l: so.named("dpmp")(l),
+    "solver is 'dpmp'; known: .*more in dfj.solvers.SOLVERS; did you",
+  ),
   (lambda l: compose.pad(so.dpmpp_2m(l), 3, 2), "does not fit in"),
   (lambda l: compose.pad(so.dpmpp_2m(l), 9, 1), "does not fit in"),
   (

@@ -195,6 +195,38 @@ def test_a_killed_run_goes_on_and_more_runs_may_be_added(
   assert "no run has 'los'" in said and "did you mean loss?" in said
 
 
+def test_each_run_is_judged_by_evaluate_once(swept, monkeypatch, tmp_path):
+  """The command itself, in this process."""
+  from diffflow_jax.commands import evaluate
+
+  _, out, _ = swept
+  one = written(tmp_path, ["yield {'learning_rate.peak_value': 2e-3}"])
+  new = tmp_path / "out"
+  shutil.copytree(out / GOOD, new / GOOD)
+  asked = []
+
+  def run(self, name, *flags):
+    asked.append((name, flags[1:]))
+    evaluate.main([name, *flags])
+
+  monkeypatch.setattr(children.Children, "run", run)
+  judge = "--evaluate=--metrics=fid --num_samples=40"
+  sweep.main(["sweep", *flags(one, new, judge)])
+  sweep.main(["sweep", *flags(one, new, judge)])
+  assert asked == [("evaluate", ("--metrics=fid", "--num_samples=40"))]
+  with (new / "sweep.csv").open() as file:
+    (row,) = csv.DictReader(file)
+  result = json.loads((new / GOOD / "eval" / "evaluation.json").read_text())
+  wanted = result["samplers"][0]["numbers"]["fd_pixels"]
+  assert float(row["fd_pixels"]) == wanted["value"] > 0.0
+  assert float(row["fd_pixels_error"]) == wanted["error"] > 0.0
+  sweep.main(["sweep", *flags(one, new, judge, "--metric=loss")])
+  assert "loss" in (new / "sweep.csv").read_text() and len(asked) == 1
+  for text in ("--metrics=fid fid", "--workdir=x", "--metrics='fid"):
+    said = refusal("sweep", *flags(one, new, f"--evaluate={text}"))
+    assert "--evaluate must be flags of `evaluate` but" in said
+
+
 def test_a_signal_is_passed_on_and_ends_the_sweep(tmp_path, monkeypatch):
   script, ready = tmp_path / "child", tmp_path / "ready"
   script.write_text(

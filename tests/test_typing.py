@@ -19,7 +19,8 @@ def test_the_stub_names_what_the_package_has_and_where_it_is():
     if isinstance(node, ast.ImportFrom)
     for alias in node.names
   }
-  stub["train_state"] = stub.pop("_create")  # the only one of another name
+  stub["train_state"] = stub.pop("_create")  # the two of other names
+  stub["config"] = stub.pop("_load_config")
   here = {}
   for name, home in dfj._MODULES.items():
     here[name] = f"diffflow_jax.{home}"

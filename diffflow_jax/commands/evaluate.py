@@ -82,4 +82,4 @@ def main(argv):
   out = paths.join(run.path, "eval") if values.out is None else values.out
   result = evaluation.evaluate(run, out=out, counter=progress.Counter, **asked)
   print(report.text(result))
-  print(f"{paths.join(out, report.RESULT)} and {report.FIGURE} beside it")
+  print(f"written to {paths.join(out, report.RESULT)}")

@@ -10,8 +10,9 @@ FILE.py has a function that yields what is changed, {field: value}:
 
 Each run is a process of `train` in a workdir of its own below --out, named by
 its changes, as learning_rate.peak_value=0.002; --config.field=value changes all
-of them. In the end there are a table (sweep.csv) and a picture (sweep.png) of
---metric, a name of metrics.jsonl.
+of them. With --evaluate, flags of `evaluate`, that command judges each of them
+when it is trained. In the end there are a table (sweep.csv) and a picture
+(sweep.png) of --metric, a name of the evaluation or of metrics.jsonl.
 
 The same command again goes on: what is finished is left as it is, what was
 killed resumes, and runs that were added to the file are made. What fails is
@@ -26,6 +27,7 @@ The same command without --index, when all are done, makes table and picture.
 """
 
 import os
+import shlex
 
 from absl import flags
 
@@ -42,7 +44,8 @@ def main(argv):
   for define, name, text in (
     (flags.DEFINE_string, "sweep", "FILE.py with a function sweep()."),
     (flags.DEFINE_string, "out", "Folder of the runs."),
-    (flags.DEFINE_string, "metric", "What to compare; the held-out loss."),
+    (flags.DEFINE_string, "metric", "What to compare, by its name."),
+    (flags.DEFINE_string, "evaluate", "Flags of `evaluate`, in one text."),
     (flags.DEFINE_integer, "index", f"This run alone; by itself ${INDEX}."),
   ):
     define(name, None, text, flag_values=values)
@@ -59,8 +62,24 @@ def main(argv):
       print(f"{number:3d}  {entry.name}")
     return
   cli.check_given(values, "out")
+  _check_evaluate(values.evaluate)
   only = _index(values.index, len(entries))
   _sweep(entries, only, values)
+
+
+def _check_evaluate(text):
+  """Refuses what are no flags, and those that the sweep gives itself."""
+  try:
+    parts = shlex.split(text or "")
+  except ValueError:  # a quote that does not end
+    parts = None
+  ours = ("--workdir", "--out")
+  fits = lambda part: part.startswith("--") and not part.startswith(ours)
+  if parts is None or not all(map(fits, parts)):
+    raise Refusal(
+      "--evaluate must be flags of `evaluate` but --workdir and --out, as "
+      f"'--metrics=fid --num_samples=2000', not {text!r}"
+    )
 
 
 def _index(index, num):
@@ -77,7 +96,7 @@ def _sweep(entries, only, values):
   from diffflow_jax.commands import sweep_runs
   from diffflow_jax.commands.children import Children
 
-  out = values.out
+  out, judge = values.out, values.evaluate
   chosen = entries if only is None else [entries[only]]
   config = cli.chosen_config(values)
   sweep_runs.claim(out, entries, config, write=only is None)
@@ -88,7 +107,7 @@ def _sweep(entries, only, values):
     for entry in chosen:
       place = f"[{entries.index(entry) + 1}/{len(entries)}] {entry.name}"
       print(place, "" if entry in new else "is there", flush=True)
-      states.append(sweep_runs.make(out, entry, children))
+      states.append(sweep_runs.make(out, entry, judge, children))
       if states[-1] != sweep_runs.FINISHED:
         print(f"{place} {states[-1]}", flush=True)
       if children.stopped:
@@ -109,10 +128,17 @@ def _report(entries, states, values, only):
   from diffflow_jax.commands import sweep_results, sweep_runs
 
   out = values.out
-  found = [sweep_results.numbers(sweep_runs.workdir(out, e)) for e in entries]
+  judge = values.evaluate
+  found = [
+    sweep_results.numbers(
+      sweep_runs.workdir(out, entry),
+      judge is not None and sweep_runs.is_judged(out, entry, judge),
+    )
+    for entry in entries
+  ]
   metric = sweep_results.chosen(values.metric, found)
   rows = sweep_results.rows_of(entries, states, found, metric)
   print(sweep_results.as_text(rows, metric))
   if only is None:
-    sweep_results.write(out, rows, metric)
-    print(f"the table in {out}/{sweep_results.TABLE}, and a picture beside it")
+    written = sweep_results.write(out, rows, metric)
+    print(f"{' and '.join(written)} in {out}")

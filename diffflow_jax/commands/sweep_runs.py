@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
 
 from diffflow_jax.cli import Refusal
+from diffflow_jax.commands.sweep_results import EVALUATION
 
 RECORD = "sweep.json"  # what is swept in a folder
+NOTE = "of_sweep.txt"  # beside an evaluation: its step and flags
 FINISHED, STOPPED = "finished", "stopped"
 
 
@@ -94,8 +97,24 @@ def is_trained(out, entry):
     return entry.config.num_steps in saved.steps()
 
 
-def make(out, entry, children):
-  """Trains a run as far as it is not yet; in a word or two, how it ended."""
+def is_judged(out, entry, flags):
+  """Whether `evaluate` with these flags is done, of the last step."""
+  from diffflow_jax.store import paths
+
+  note = paths.join(workdir(out, entry), EVALUATION, NOTE)
+  return paths.exists(note) and paths.read(note).decode() == _note(entry, flags)
+
+
+def _note(entry, flags):
+  return f"{entry.config.num_steps} {flags}"
+
+
+def make(out, entry, flags, children):
+  """Trains and judges a run as far as it is not; in a few words, how it ended.
+
+  Args:
+    flags: of `evaluate`, in one text, or None.
+  """
   place = workdir(out, entry)
   if not is_trained(out, entry):
     status = children.run("train", *entry.flags, f"--workdir={place}")
@@ -103,4 +122,18 @@ def make(out, entry, children):
       return f"failed: exit status {status} of train"
     if not is_trained(out, entry):
       return STOPPED
+  if flags is not None and not is_judged(out, entry, flags):
+    status = children.run("evaluate", f"--workdir={place}", *shlex.split(flags))
+    if children.stopped:
+      return STOPPED
+    if status:
+      return f"failed: exit status {status} of evaluate"
+    _write_note(out, entry, flags)
   return FINISHED
+
+
+def _write_note(out, entry, flags):
+  from diffflow_jax.store import paths
+
+  note = paths.join(workdir(out, entry), EVALUATION, NOTE)
+  paths.write(note, _note(entry, flags))

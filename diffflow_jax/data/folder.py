@@ -1,5 +1,6 @@
 """A folder of images, with a subfolder for each class or with none."""
 
+import logging
 import os
 
 import numpy as np
@@ -7,7 +8,10 @@ import numpy as np
 from diffflow_jax.data import checks
 from diffflow_jax.data.sources import Source
 
+log = logging.getLogger("diffflow_jax")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# pictures, too, that are not read, as not every Pillow does
+OTHERS = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".ppm", ".pgm")
 JUNK = ("__MACOSX",)  # what archives leave behind; names that start with a dot
 
 
@@ -52,11 +56,18 @@ def folder(
     found = [_images_below(os.path.join(path, name)) for name in classes]
   else:
     found = [_images_below(path)]
+  _warn_of_others(path)
   for name, images in zip(classes or [""], found, strict=True):
     if not images:
       where = os.path.normpath(os.path.join(path, name))
-      raise ValueError(f"there are no images in {_shown(where)}")
+      raise ValueError(
+        f"there are no images in {_shown(where)}: none of its files ends in "
+        f"{', '.join(SUFFIXES)}"
+      )
   paths = [image for images in found for image in images]
+  for image in paths:
+    if os.path.exists(image) and not os.path.isfile(image):
+      raise ValueError(f"{_shown(image)} is no file")
   labels = np.repeat(np.arange(len(found)), [len(images) for images in found])
 
   def read(index):
@@ -75,7 +86,7 @@ def folder(
     fit=fit,
     background=background,
     labels=labels.astype(np.int32) if classes else None,
-    class_names=tuple(classes),
+    class_names=tuple(map(_shown, classes)),
   )
 
 
@@ -102,7 +113,19 @@ def _is_image(name):
   return name.lower().endswith(SUFFIXES)
 
 
-def _images_below(path):
+def _warn_of_others(path):
+  """Says which pictures in a folder are not read for their kind."""
+  others = _images_below(path, OTHERS)
+  if others:
+    log.warning(
+      "%d pictures of other kinds are left out, as %s: known are %s",
+      len(others),
+      _shown(others[0]),
+      ", ".join(SUFFIXES),
+    )
+
+
+def _images_below(path, suffixes=SUFFIXES):
   """Paths of the images in a folder and below it, sorted."""
   found = []
   for where, folders, names in os.walk(path):
@@ -110,6 +133,6 @@ def _images_below(path):
     found += [
       os.path.join(where, name)
       for name in names
-      if _is_image(name) and not _is_junk(name)
+      if name.lower().endswith(suffixes) and not _is_junk(name)
     ]
   return sorted(found)

@@ -19,8 +19,10 @@ from diffflow_jax.process.conditions import (
   LABEL,
   Condition,
   Given,
+  floats,
   mask_name,
   mask_shape,
+  unlike_floats,
 )
 
 # names that a batch, or a file of samples, has for something else
@@ -111,6 +113,10 @@ def of_example(conditions, said):
       raise ValueError(
         f"{name} must have shape {condition.shape}, not {value.shape}"
       )
+    is_label = condition.kind == "label"
+    why = None if is_label else unlike_floats(value, condition.kind)
+    if why:
+      raise ValueError(f"{name} {why}")
     if mask is not None and np.shape(mask) != mask_shape(condition):
       raise ValueError(
         f"the mask of {name} must have shape {mask_shape(condition)}, not "
@@ -137,9 +143,7 @@ def stacked(conditions, said):
 def _as_told(condition, value):
   if condition.kind == "label":
     return value.astype(np.int32)
-  if value.dtype == np.uint8:
-    return value.astype(np.float32) * np.float32(2.0 / 255.0) - np.float32(1.0)
-  return np.ascontiguousarray(value, np.float32)
+  return floats(value)
 
 
 def _held(name, entry, kind, num, shape):
@@ -161,7 +165,9 @@ def _held(name, entry, kind, num, shape):
       raise ValueError(f"{name} is a label, which has no mask")
     num_classes = checks.count_classes(value, num, name)
     return Held(Condition("label", (), num_classes), value)
-  _check_type(name, value, kind)
+  why = unlike_floats(value, kind)
+  if why:
+    raise ValueError(f"{name} {why}")
   condition = Condition(kind, value.shape[1:])
   if kind == "image":
     why = misfit(value.shape[1:], shape)
@@ -171,6 +177,11 @@ def _held(name, entry, kind, num, shape):
 
 
 def _array(name, value):
+  if value is None:
+    raise ValueError(
+      f"{name} is None: leave it out, or give (array, mask), the mask False "
+      "where nothing is said"
+    )
   if isinstance(value, np.ma.MaskedArray):
     raise ValueError(f"{name} is a masked array: give (array, mask)")
   try:
@@ -183,7 +194,8 @@ def _array(name, value):
     ) from error
   if value.dtype.kind not in "biu" and not checks.is_float(value.dtype):
     hint = ": texts are given as the numbers of an encoder"
-    what = "texts" if value.dtype.kind in "US" else value.dtype
+    known = {"U": "texts", "S": "texts", "O": "objects that are no numbers"}
+    what = known.get(value.dtype.kind, value.dtype)
     raise ValueError(f"{name} holds {what}{hint if what == 'texts' else ''}")
   if not value.ndim:
     raise ValueError(
@@ -229,17 +241,6 @@ def _kind(name, value, kind, shape):
       f"{name}[:, None]"
     )
   return able[0]
-
-
-def _check_type(name, value, kind):
-  if checks.is_float(value.dtype):
-    return
-  if kind == "image" and value.dtype == np.uint8:
-    return
-  raise ValueError(
-    f"{name} holds {value.dtype}, but must be floats: give "
-    f"{name}.astype(np.float32), about ±1"
-  )
 
 
 def misfit(shape, of):

@@ -62,7 +62,8 @@ class Inspection:
   def summary(self):
     """All of it but the findings, in one line."""
     endless = self.num is None
-    what = "examples without end," if endless else f"{self.num:,} examples"
+    s = "" if self.num == 1 else "s"
+    what = "examples without end," if endless else f"{self.num:,} example{s}"
     seen = f"{self.looked_at:,} looked at"
     if self.looked_at == self.num:
       seen = "all looked at"

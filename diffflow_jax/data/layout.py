@@ -123,7 +123,9 @@ def check_range(x):
   Raises:
     ValueError: more than a thousandth of them is beyond ±4.
   """
-  some = np.asarray(x[spread_rows(len(x), MOST_LOOKED_AT)], np.float32)
+  some = np.asarray(x[spread_rows(len(x), MOST_LOOKED_AT)])
+  wide = np.float64 if some.dtype.itemsize > 4 else np.float32
+  some = some.astype(wide)  # 1e300 is a number here, and infinite to a network
   some = some[np.isfinite(some)]
   if some.size and np.mean(np.abs(some) > FAR) > FEW:
     low, high = some.min(), some.max()

@@ -8,6 +8,15 @@ never          UNSEEN: kinds of sentence that training has none of
 sentences.of("test", "sum")  # [("you get it by adding four to two", 6), …]
 """
 
+import zlib
+
+from diffflow_jax.data.wordings import (
+  ASKING,
+  FRAMES,
+  HELD_OUT_FRAMES,
+  WORDINGS,
+)
+
 WORDS = (
   "zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
   "nine",
@@ -49,86 +58,21 @@ def _pairs(result):
   ]
 
 
-def _is_kept_out(kind, index):
-  """Whether training has no such pair: one in seven of them."""
-  return kind in PAIRED and index % 7 == 3
+def _is_kept_out(kind, index, words):
+  """Whether training has no such pair: one in seven, as no neighbour is."""
+  return kind in PAIRED and index % 7 == 3 and "one" not in words
 
 
-# what is said around a number; those held out stand in no training sentence
-FRAMES = (
-  "{}", "a picture of {}", "draw {}", "please write {}", "{} by hand",
-  "a handwritten digit: {}", "show me {}", "what is {}?", "an image of {}",
-  "{} in ink", "someone wrote {}", "I would like to see {}", "{}, please",
-  "{} on paper", "a photo of {} on a wall", "{} on a page of a notebook",
-  "{} with a pencil", "{} in white on black", "it is {}", "here one sees {}",
-  "the answer is {}", "a child's drawing of {}", "give me {}", "{}!",
-  "{} in a hurry", "paint {} on a piece of wood", "that looks like {}",
-)  # fmt: skip
-HELD_OUT_FRAMES = (
-  "could you write {}?", "a sketch of {}", "{} on a scrap of paper",
-  "this is {}", "a scribble that shows {}",
-)  # fmt: skip
-
-# kind: (operands and results, wordings trained on, wordings held out)
-KINDS = {
-  "name": (
-    _unary(0),
-    ["{}", "a {}", "the digit {}", "the number {}", "a handwritten {}",
-     "the numeral {}", "a small {}", "one {}", "the number called {}"],
-    ["the figure {}", "a hand-drawn {}", "the value {}"],
-  ),
-  "more": (
-    _unary(1),
-    ["one more than {}", "the number after {}", "{} plus one",
-     "what follows {}", "the digit that comes after {}", "one added to {}",
-     "the successor of {}", "{} and one more", "one up from {}",
-     "one greater than {}", "the next digit after {}", "one plus {}",
-     "the number following {}", "the number one above {}",
-     "the sum of {} and one", "{} raised by one"],
-    ["the number that is one larger than {}", "the next number after {}",
-     "{} increased by one"],
-  ),
-  "less": (
-    _unary(-1),
-    ["one less than {}", "the number before {}", "{} minus one",
-     "what precedes {}", "the digit that comes before {}",
-     "one taken from {}", "the predecessor of {}", "{} less one",
-     "one down from {}", "one fewer than {}", "the previous digit before {}",
-     "{} without one", "the number preceding {}", "the number one below {}",
-     "the difference of {} and one", "{} lowered by one"],
-    ["the number that is one smaller than {}", "the number just before {}",
-     "{} decreased by one"],
-  ),
-  "sum": (
-    _pairs(lambda a, b: a + b),
-    ["{} plus {}", "the sum of {} and {}", "{} and {} together",
-     "{} added to {}", "the total of {} and {}", "{} more than {}",
-     "what {} and {} make", "{} and {} added up", "{} and another {}",
-     "{} increased by {}", "the result of adding {} and {}",
-     "what one gets from {} and {}", "{}, then {} more",
-     "{} and {} combined", "the outcome of {} plus {}"],
-    ["the result of {} plus {}", "{} and {} in total",
-     "what you get by adding {} and {}"],
-  ),
-  "difference": (
-    _pairs(lambda a, b: a - b),
-    ["{} minus {}", "the difference of {} and {}", "{} without {}",
-     "{} less {}", "{} take away {}", "what remains of {} after {}",
-     "{} reduced by {}", "{} with {} removed", "{} but {} fewer",
-     "what is left of {} after taking {}", "{} decremented by {}",
-     "what one gets from {} by removing {}", "{}, then {} fewer",
-     "the result of taking from {} the number {}",
-     "the outcome of {} minus {}"],
-    ["the result of {} minus {}", "{} decreased by {}",
-     "what you get from {} by subtracting {}"],
-  ),
-  "fact": (
-    [((thing,), n) for n, things in THINGS.items() for thing in things],
-    ["the number of {}", "as many as the {}", "how many {} there are",
-     "the {}, counted", "the count of {}"],
-    ["the amount of {}", "how many the {} are"],
-  ),
-}  # fmt: skip
+# kind: operands and results
+OPERANDS = {
+  "name": _unary(0),
+  "more": _unary(1),
+  "less": _unary(-1),
+  "sum": _pairs(lambda a, b: a + b),
+  "difference": _pairs(lambda a, b: a - b),
+  "fact": [((thing,), n) for n, things in THINGS.items() for thing in things],
+}
+KINDS = tuple(OPERANDS)
 
 UNSEEN = {
   "twice": [
@@ -173,8 +117,8 @@ def kept(kind, apart=False):
   """[(index, words, number), …] that a kind has, or that are kept apart."""
   return [
     (i, *operand)
-    for i, operand in enumerate(KINDS[kind][0])
-    if _is_kept_out(kind, i) == apart
+    for i, operand in enumerate(OPERANDS[kind])
+    if _is_kept_out(kind, i, operand[0]) == apart
   ]
 
 
@@ -187,24 +131,28 @@ def of(part, kind):
   Args:
     part: "train", "test" or "pairs", of one of KINDS.
   """
-  _, trained, held_out = KINDS[kind]
+  nouns, requests, held_out = WORDINGS[kind]
   apart = part == "pairs"
   several = kept(kind, apart)
-
-  def framed(wordings, frames, turn=0):
-    return [
-      (frames[(i + j + turn) % len(frames)].format(wording.format(*words)), n)
-      for i, words, n in several
-      for j, wording in enumerate(wordings)
-    ]
-
   if part == "test":
-    start = len(several) % len(trained)
-    again = framed(trained[start : start + 2], HELD_OUT_FRAMES)
-    return framed(held_out, FRAMES + HELD_OUT_FRAMES) + again
-  if kind in PAIRED or apart:
-    return framed(trained, FRAMES)
-  return framed(trained, FRAMES) + framed(trained, FRAMES, 11)
+    start = len(several) % len(nouns)
+    again = _framed(several, nouns[start : start + 2], HELD_OUT_FRAMES)
+    return _framed(several, held_out, FRAMES + HELD_OUT_FRAMES) + again
+  every = 2 if kind in PAIRED else 1  # of so many pairs, half say enough
+  made = _framed(several, nouns, FRAMES, every=every)
+  made += _framed(several, requests, ASKING, every=every)
+  return made + (_framed(several, nouns, FRAMES, 1) if kind == "name" else [])
+
+
+def _framed(several, wordings, frames, turn=0, every=1):
+  """Wordings of every operand, each in a frame that chance has chosen."""
+  made = []
+  for row, (_, words, n) in enumerate(several):
+    for wording in wordings[row % every :: every]:
+      said = wording.format(*words)
+      chance = zlib.crc32(said.encode()) + turn
+      made.append((frames[chance % len(frames)].format(said), n))
+  return made
 
 
 def all_of(part):

@@ -7,6 +7,7 @@ and an array on disk (np.memmap) is read in slices.
 import numpy as np
 
 _CHUNK = 4096  # rows that are looked at together
+_LARGEST = {"float32": 1e15, "float64": 1e100}  # whose squares can be added
 
 
 def slices(num, size):
@@ -18,14 +19,21 @@ def rows(name, features, least=1):
   """The set as (num, d) of float32 or float64.
 
   Raises:
-    ValueError: fewer than `least` rows, NaN or infinite entries.
+    TypeError: no numbers.
+    ValueError: fewer than `least` rows, no columns, entries that are NaN,
+      infinite, or too large to be squared.
   """
-  features = features if hasattr(features, "shape") else np.asarray(features)
+  if isinstance(features, str | bytes | dict) or hasattr(features, "_fields"):
+    raise TypeError(
+      f"{name} must be an array of rows, not a {type(features).__name__}"
+    )
   if not isinstance(features, np.ndarray):
     features = np.asarray(features)
+  if features.dtype.kind not in "fiub" and features.dtype.name != "bfloat16":
+    raise TypeError(f"{name} must be numbers, not {features.dtype}")
   if features.dtype not in (np.float32, np.float64):
     features = features.astype(np.float64)
-  if features.ndim < 1 or len(features) < least:
+  if features.ndim < 1 or len(features) < least or 0 in features.shape[1:]:
     raise ValueError(
       f"{name} must be an array of at least {least} rows, "
       f"not of shape {features.shape}"
@@ -39,6 +47,16 @@ def rows(name, features, least=1):
     raise ValueError(
       f"{name} must be finite, but {odd} of its {len(features)} rows hold NaN "
       "or infinite entries"
+    )
+  limit = _LARGEST[features.dtype.name]
+  largest = max(
+    max(-float(features[s].min()), float(features[s].max()))
+    for s in slices(len(features), _CHUNK)
+  )
+  if largest > limit:
+    raise ValueError(
+      f"{name} must be at most {limit:g} in {features.dtype}, so that squares "
+      f"can be added, not {largest:g}"
     )
   return features
 

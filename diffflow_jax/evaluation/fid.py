@@ -86,26 +86,48 @@ def frechet_of_gaussians(mean_a, cov_a, mean_b, cov_b):
   """Eq. (1) of two Gaussians: means (d,), covariances (d, d). A float.
 
   Raises:
-    ValueError: shapes that do not fit each other.
+    ValueError: shapes that do not fit each other, NaN, no covariance.
   """
   mean_a, mean_b = np.atleast_1d(mean_a), np.atleast_1d(mean_b)
-  cov_a, cov_b = np.atleast_2d(cov_a), np.atleast_2d(cov_b)
+  cov_a = _covariance("cov_a", cov_a)
+  cov_b = _covariance("cov_b", cov_b)
   shapes = [a.shape for a in (mean_a, cov_a, mean_b, cov_b)]
   d = len(mean_a)
   if shapes != [(d,), (d, d)] * 2:
     raise ValueError(
       f"means (d,) and covariances (d, d) of one d are needed, not {shapes}"
     )
+  if not (np.isfinite(mean_a).all() and np.isfinite(mean_b).all()):
+    raise ValueError("means must be finite, and some are NaN or infinite")
   return _distance(_side(mean_a, cov_a, d), mean_b, cov_b, d)
 
 
+def _covariance(name, value):
+  """A covariance (d, d), or a ValueError that says why it is none."""
+  value = np.atleast_2d(np.asarray(value, np.float64))
+  if value.ndim != 2 or value.shape[0] != value.shape[1]:
+    raise ValueError(f"{name} must be (d, d), not of shape {value.shape}")
+  if not np.isfinite(value).all():
+    raise ValueError(
+      f"{name} must be finite, and holds NaN or infinite entries"
+    )
+  odd, scale = abs(value - value.T).max(), abs(value).max()
+  if odd > 1e-6 * scale:
+    raise ValueError(f"{name} must be symmetric, but differs by {odd:.3g}")
+  if scale and np.linalg.eigvalsh(value)[0] < -1e-6 * scale:
+    raise ValueError(f"{name} must have no negative eigenvalues, and has some")
+  return value
+
+
+@ranges.checked(num="an integer >= 1")
 def frechet_floor(covariance, num):
   """The distance that num perfect samples have: c/num, eq. (2).
 
   Args:
     covariance: (d, d) of the reference, which is taken as exact.
   """
-  c = np.maximum(np.linalg.eigvalsh(np.atleast_2d(covariance)), 0.0)
+  covariance = _covariance("covariance", covariance)
+  c = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
   both = c[:, None] + c[None]
   pairs = np.outer(c, c) / np.where(both > 0, both, 1.0)
   return float((1.25 * c.sum() + 0.5 * pairs.sum()) / num)

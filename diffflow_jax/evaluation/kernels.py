@@ -29,6 +29,7 @@ def squared_distances(x, y):
   return np.maximum(squares, 0.0)
 
 
+@ranges.checked(bandwidth="> 0")
 def gaussian(bandwidth):
   """exp(-‖x - y‖²/(2 bandwidth²)), a kernel."""
   return lambda x, y: np.exp(-squared_distances(x, y) / (2.0 * bandwidth**2))

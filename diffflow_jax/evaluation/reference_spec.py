@@ -61,6 +61,7 @@ def reference_of(
       samples'; statistics of other features; no images where `keep` needs them.
   """
   datasets, shape = dict(datasets or {}), tuple(card.shape)
+  spec = spec if isinstance(spec, str) else repr(spec)
   kind, _, path = spec.partition(":")
   if spec in datasets:
     dataset = _finite(datasets[spec])

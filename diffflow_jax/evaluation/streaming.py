@@ -64,8 +64,11 @@ def _of(y):
 
 def _chunks(features):
   """A set, or an iterable of sets, in pieces of at most _CHUNK rows."""
-  whole = hasattr(features, "shape") or isinstance(features, list)
-  for piece in [features] if whole else features:
+  pieces = hasattr(features, "__iter__") and not (
+    hasattr(features, "shape")
+    or isinstance(features, list | str | bytes | dict)
+  )
+  for piece in features if pieces else [features]:
     piece = sets.rows("features", piece)
     for part in sets.slices(len(piece), _CHUNK):
       yield piece[part]

@@ -139,6 +139,8 @@ class DiT(nn.Module):
   @nn.compact
   def __call__(self, z, logsnr, cond=None, to=None):
     sides = layers.sides_of("DiT", z)
+    # a scan keeps z's precision, whatever a grid in float64 has
+    logsnr = jnp.asarray(logsnr, jnp.promote_types(z.dtype, jnp.float32))
     patch = layers.per_axis("patch", self.patch, len(sides))
     grid = patches.cut(sides, patch)
     named = told.named(self.conditions)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from diffflow_jax.networks import told
 from diffflow_jax.process.conditions import GUIDANCE, LABEL
 from diffflow_jax.process.names import check_classes
+from diffflow_jax.sampling import checks
 
 
 def logsnr_features(logsnr, dim):
@@ -17,11 +18,16 @@ def logsnr_features(logsnr, dim):
 
   logsnr is clipped to ±20, beyond which z is data or noise to float32: exact
   ends, where it is infinite, are valid inputs.
+
+  Raises:
+    ValueError: dim is no integer >= 2.
   """
+  checks.integer("dim", dim, 2)
   # periods from 80 (half a turn over the range) down to 2: denoisers are smooth
   # in logsnr, and faster waves only have to be unlearned
   half = dim // 2
-  freqs = 2.0 * math.pi / 80.0 * 40.0 ** (jnp.arange(half) / half)
+  step = (jnp.arange(half) / half).astype(logsnr.dtype)  # also in x64
+  freqs = 2.0 * math.pi / 80.0 * 40.0**step
   angle = jnp.clip(logsnr, -20.0, 20.0)[:, None] * freqs
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 

@@ -146,7 +146,7 @@ class Adapted:
       here[last] = jnp.array(variable.get_value())
     return {"params": tree}
 
-  def apply(self, params, z, logsnr, cond=None, to=None, rngs=None):
+  def apply(self, params, z, logsnr, cond=None, to=None, *, rngs=None):
     """The module's output; nothing of it changes.
 
     It is told to, where a flow map goes, as its fourth argument; logsnr itself

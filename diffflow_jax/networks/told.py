@@ -155,7 +155,9 @@ class Vector(nn.Module):
     if self.null == "zero":
       return h
     return jnp.where(
-      given.mask[:, None], h, self.param("null", NORMAL, h[0].shape)
+      given.mask[:, None],
+      h,
+      self.param("null", NORMAL, h[0].shape, jnp.float32),
     )
 
 
@@ -178,7 +180,7 @@ class Sequences(nn.Module):
       )
       if one.null == "learned":
         none = ~mask.any(1, keepdims=True)
-        learned = self.param(f"{name}_null", NORMAL, (self.dim,))
+        learned = self.param(f"{name}_null", NORMAL, (self.dim,), jnp.float32)
         tokens = jnp.where(none[..., None], learned, tokens)
         mask = mask | none
       made[name] = Given(tokens, mask)
@@ -216,7 +218,9 @@ class Images(nn.Module):
       value = _onto(name, told[name].value, z.shape)
       mask = told[name].mask.reshape(-1, *(1,) * (z.ndim - 1))
       if one.null == "learned":
-        learned = self.param(name, nn.initializers.zeros, value.shape[-1:])
+        learned = self.param(
+          name, nn.initializers.zeros, value.shape[-1:], jnp.float32
+        )
         value = jnp.where(mask, value, learned.astype(z.dtype))
       mask = jnp.broadcast_to(mask.astype(z.dtype), (*z.shape[:-1], 1))
       parts += [value, mask]

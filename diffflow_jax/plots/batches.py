@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 
 from diffflow_jax.plots import series, tiles
-from diffflow_jax.plots.figures import subplots
+from diffflow_jax.plots.figures import plain, save, subplots
 
 AS_PICTURES = (1, 3)  # channels that an eye can see as one
 MOST_ROWS = 7  # that leave room for a name below each
@@ -42,7 +42,7 @@ def save_batch(path, x, labels=None, class_names=(), title=None, beside=None):
   _histogram(right, x)
   if title:
     figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=9)
-  figure.savefig(path, dpi=110)
+  save(figure, path, 110)
 
 
 def _joined(ax, x, beside):
@@ -99,7 +99,7 @@ def _pictures(ax, x, labels, class_names, apart):
 
 def _name(label, class_names):
   known = 0 <= label < len(class_names)
-  return str(class_names[label])[:12] if known else str(label)
+  return plain(str(class_names[label])[:12]) if known else str(label)
 
 
 def _points(ax, x, labels, class_names):

@@ -63,13 +63,16 @@ def against(ax, done, number, floor=None):
   Args:
     done: samplers of a result; floor: of real data, dashed.
   """
-  for k, (label, several) in enumerate(_by_solver(done).items()):
+  lines = _by_solver(done)
+  for k, (label, several) in enumerate(lines.items()):
     several = sorted(several, key=lambda one: one["evaluations"])
     entries = [one["numbers"][number] for one in several]
-    x = [one["evaluations"] for one in several]
+    beside = 1.012 ** (k - (len(lines) - 1) / 2)  # bars that do not hide bars
+    x = [one["evaluations"] * beside for one in several]
     _line(ax, x, entries, k, label)
   if floor is not None:
-    real = f"real halves of {floor['num_samples']:,}"
+    num = floor.get("num_samples")
+    real = f"real data ({num:,} of them)" if num else "real data"
     ax.axhline(floor["value"], color="0.5", ls="--", lw=1, label=real)
   values = [
     one["numbers"][number]["value"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffflow_jax.plots.figures import subplots
+from diffflow_jax.plots.figures import plain, save, subplots
 
 MOST = 25  # samples, each in a panel of its own
 OVERLAID = 6  # in one panel
@@ -23,7 +23,7 @@ def save_series(path, x, labels=None, names=(), beside=None):
     figure, ax = subplots(figsize=(4, 4))
     ax.hist(x[:, 0], bins="auto")
     ax.set(xlabel="value", ylabel="samples")
-    figure.savefig(path, dpi=120)
+    save(figure, path, 120)
     return
   x = x if x.ndim == 3 else x[..., None]
   num = min(MOST, len(x))
@@ -46,12 +46,13 @@ def save_series(path, x, labels=None, names=(), beside=None):
     if labels is not None:
       label = int(labels[i])
       known = label < len(names)
-      ax.set_title(str(names[label])[:24] if known else label, fontsize=8)
+      name = plain(str(names[label])[:24]) if known else label
+      ax.set_title(name, fontsize=8)
   some = f"{num} of {len(x)} samples" if num < len(x) else f"{num} samples"
   figure.supxlabel(f"index, {some}", fontsize=9)
   if beside:
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-  figure.savefig(path, dpi=100)
+  save(figure, path, 100)
 
 
 def overlaid(ax, x, beside=None):

@@ -244,6 +244,31 @@ def as_given(condition, entry):
   return Given(entry, jnp.ones(entry.shape[:over], bool))
 
 
+def unlike_floats(value, kind):
+  """Why an array cannot be a condition that is no label, or None.
+
+  Integers are an encoder's tokens, or counts: nothing of about unit size. An
+  image of uint8 has its scale.
+  """
+  if jnp.issubdtype(value.dtype, jnp.floating):
+    return None
+  if kind == "image" and value.dtype == np.uint8:
+    return None
+  if value.dtype.kind not in "iub":
+    return f"holds {value.dtype}, which are no numbers"
+  return (
+    f"holds {value.dtype}, but must be floats, about ±1: give "
+    "array.astype(np.float32)"
+  )
+
+
+def floats(value):
+  """A NumPy array of such a condition as float32; uint8 goes from -1 to 1."""
+  if value.dtype == np.uint8:
+    return value.astype(np.float32) * np.float32(2.0 / 255.0) - np.float32(1.0)
+  return np.ascontiguousarray(value, np.float32)
+
+
 def num_examples(cond):
   """How many examples a cond is of."""
   return jax.tree.leaves(cond)[0].shape[0]

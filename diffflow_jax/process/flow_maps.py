@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffflow_jax.process import levels, nodes, targets
+from diffflow_jax.process import forward_mode, levels, nodes, targets
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.process.schedule import clip_far
 
@@ -196,7 +196,7 @@ def eulerian(velocity, z, s, t, u):
   """
   s = clip_far(s)
   one = lambda z, s: velocity(z, s, t)
-  u_bar, slope = jax.jvp(one, (z, s), (u.astype(z.dtype), _speed(s)))
+  u_bar, slope = forward_mode.jvp(one, (z, s), (u.astype(z.dtype), _speed(s)))
   return u_bar, bcast(lapse(s, t), z) * slope
 
 
@@ -210,5 +210,5 @@ def lagrangian(velocity, z, s, t):
   """
   t = clip_far(t)
   one = lambda t: velocity(z, s, t)
-  u_bar, slope = jax.jvp(one, (t,), (_speed(t),))
+  u_bar, slope = forward_mode.jvp(one, (t,), (_speed(t),))
   return u_bar, bcast(lapse(s, t), z) * slope

@@ -49,9 +49,10 @@ def u(lv):
   """
   if lv.dalpha is None:
     raise ValueError(
-      "target u = dz/dt needs a level with a clock: make it with "
-      "level(schedule, scale, t) or at_logsnr(scale, logsnr, schedule); a "
-      "network of rectified flow predicts target flow, which needs none"
+      "target u = dz/dt needs a level with a clock, which a sampler's have "
+      "not: make it with level(schedule, scale, t) or at_logsnr(scale, logsnr, "
+      "schedule); to sample, wrap a network by dfj.predictor, whose objective "
+      "has one, or take target flow, which needs none, for rectified flow's"
     )
   return lv.dalpha, lv.dsigma
 

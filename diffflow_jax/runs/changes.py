@@ -11,7 +11,7 @@ from diffflow_jax.cli import Refusal
 
 MAY_CHANGE = (
   "num_steps", "mesh", "log_every", "sample_every", "checkpoint_every", "keep",
-  "sampler", "label_dropout", "drop_all",
+  "sampler", "evaluate", "label_dropout", "drop_all",
 )  # fmt: skip
 SHOWN = 3  # of the fields that are refused
 

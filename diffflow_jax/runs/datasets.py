@@ -26,7 +26,7 @@ def of(config):
   dataset = _dataset("dataset", spec)
   make = lambda settings: _dataset("held_out", {**spec, **settings})
   try:
-    train, held = splits.held_out(dataset, config.held_out, make)
+    train, held = splits.held_out(dataset, config.get("held_out", {}), make)
   except ValueError as error:
     raise Refusal(f"config.held_out: {error}") from error
   if probability:

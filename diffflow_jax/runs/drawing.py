@@ -9,6 +9,7 @@ from diffflow_jax.runs import (
   generate,
   methods,
   settings as settings_lib,
+  tables,
 )
 from diffflow_jax.sampling.tableau import Tableau
 
@@ -57,6 +58,8 @@ def tableau(run, how):
     run.objective, how.solver, how.grid, how.num_steps, names, how.restart
   )
   _check_way(run, how, table)
+  if how.solver.endswith(".npz"):
+    tables.warn_of_another(run, how)
   return table
 
 

@@ -7,8 +7,8 @@ Network, parameters, guidance and table become one StableHLO program by
 
 (key) -> samples where the run has no classes, and (key, told) where its data
 say more than labels: told is a dict of plain arrays, labels under "label" and
-every other condition as <name> and <name>_mask. Needs flatbuffers to be written
-and to be read.
+every other condition as <name> and <name>_mask, False where it is not said; the
+label that is not said is -1. Needs flatbuffers to be written and to be read.
 """
 
 import dataclasses
@@ -22,11 +22,13 @@ import numpy as np
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions
 from diffflow_jax.process.levels import bcast
+from diffflow_jax.runs import conditioning
 from diffflow_jax.sampling.tableau import Tableau, sample
 from diffflow_jax.store import paths
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 KEYS = "threefry2x32"  # what jax.random.PRNGKey makes, unless it is told to
+UNSAID = -1  # the label that is not said, among other conditions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +49,18 @@ class Sampler:
   def __call__(self, key, told=None):
     """Samples (batch, ...), those of `Run.sample` with the key's seed.
 
-    A label that is no class gives NaN.
+    What cannot be told gives NaN: a label that is no class, and nothing of a
+    condition that training never dropped, as NaN in its place.
 
     Args:
       told: labels, or the dict of arrays.
     """
-    card, cond, labels = self.recipe.card, told, told
+    card, cond, ok = self.recipe.card, told, None
     if isinstance(told, dict):
+      told, ok = self._settled(told)
       cond = conditions.from_batch(card.conditions, told)
-      labels = told.get(conditions.LABEL)
+    elif told is not None:
+      ok = (told >= 0) & (told < card.num_classes)
     x = sample(
       self.predict,
       self.tableau,
@@ -63,10 +68,23 @@ class Sampler:
       (self.batch, *card.shape),
       cond=cond,
     )
-    if labels is None:
-      return x
-    ok = (labels >= 0) & (labels < card.num_classes)
-    return jnp.where(bcast(ok, x), x, jnp.nan)
+    return x if ok is None else jnp.where(bcast(ok, x), x, jnp.nan)
+
+  def _settled(self, told):
+    """told, its labels the network's, and where it can be told, (batch,)."""
+    card, ok = self.recipe.card, jnp.ones(self.batch, bool)
+    never = conditioning.never_dropped(self.recipe.config, card.conditions)
+    for name, one in conditions.asked(card.conditions).items():
+      value = told[name]
+      if one.kind == "label":
+        none = value == UNSAID
+        ok &= (value >= 0) & (value < one.num_classes) | none & (
+          name not in never
+        )
+        told = {**told, name: jnp.where(none, one.num_classes, value)}
+      elif name in never:
+        ok &= ~jnp.isnan(value).reshape(self.batch, -1).any(axis=1)
+    return told, ok
 
   def told(self):
     """[what a caller has to say], as abstract arrays, or []."""
@@ -117,9 +135,9 @@ def load_exported(path):
   Returns:
     A function of a key and of labels (batch,), of the key alone for a run
     without classes, or of a key and {name: array or (array, mask)} for a run of
-    more conditions, as `Run.cond` gives it too; but for labels, what is left
-    out is not said. It returns float32 NumPy samples (batch, ...), and raises a
-    ValueError for what does not fit.
+    more conditions, as `Run.cond` gives it too; what is left out, or None, is
+    not said. It returns float32 NumPy samples (batch, ...), and raises a
+    ValueError for what does not fit, or may not be left out.
   Raises:
     Refusal: there is no such file, or it is no exported sampler.
   """
@@ -142,20 +160,39 @@ def load_exported(path):
   (_, *wanted), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
 
   def draw(key, told=None):
-    key, labels = _key_data(key), told
+    key = _key_data(key)
     if wanted and isinstance(wanted[0], dict):
       rest = [_arrays(told, wanted[0])]
-      labels = told.get(conditions.LABEL)
     else:
       rest = _labels(told, wanted)
     x = np.asarray(program.call(key, *rest))
     odd = np.isnan(x).all(axis=tuple(range(1, x.ndim)))
-    if labels is not None and odd.any():
-      i = int(odd.argmax())
-      raise ValueError(f"labels[{i}] is no class: {int(np.asarray(labels)[i])}")
+    if rest and odd.any():
+      raise ValueError(_why_odd(told, wanted[0], odd))
     return x
 
   return draw
+
+
+def _why_odd(told, wanted, odd):
+  """What a caller said wrong, where samples are NaN as odd (batch,) has it."""
+  labels, lacks = told, []
+  if isinstance(told, dict):
+    labels = told.get(conditions.LABEL)
+    lacks = [name for name in _names(wanted) if told.get(name) is None]
+  if lacks and odd.all():
+    more = "" if labels is None else ", or no label is a class"
+    return (
+      f"{' or '.join(lacks)} must be said, as training never dropped it{more}"
+    )
+  i = int(odd.argmax())
+  return f"labels[{i}] is no class: {int(np.asarray(labels)[i])}"
+
+
+def _names(wanted):
+  """Those of conditions, without their masks."""
+  masks = {conditions.mask_name(name) for name in wanted}
+  return [name for name in wanted if name not in masks]
 
 
 def _key_data(key):
@@ -172,8 +209,7 @@ def _key_data(key):
 
 def _arrays(told, wanted):
   """{name: array} as the program takes them, of values and masks by name."""
-  of_mask = {conditions.mask_name(name): name for name in wanted}
-  names = [name for name in wanted if name not in of_mask]
+  names = _names(wanted)
   if not isinstance(told, dict):
     raise ValueError(
       f"conditions must be a dict of {', '.join(names)}, not "
@@ -188,10 +224,17 @@ def _arrays(told, wanted):
   for name in names:
     masked = conditions.mask_name(name)
     if masked not in wanted:  # a label
-      arrays[name] = _labels(told.get(name), [wanted[name]])[0]
+      unsaid = np.full(wanted[name].shape, UNSAID)
+      label = told.get(name)
+      label = unsaid if label is None else label
+      (arrays[name],) = _labels(label, [wanted[name]])
       continue
     shape, mask_shape = wanted[name].shape, wanted[masked].shape
-    value, mask = _value_and_mask(told.get(name), shape, mask_shape)
+    if told.get(name) is None:  # NaN says so where it may not be left out
+      arrays[name] = np.full(shape, np.nan, np.float32)
+      arrays[masked] = np.zeros(mask_shape, bool)
+      continue
+    value, mask = _value_and_mask(name, told[name], shape, mask_shape)
     for key, array in ((name, value), (masked, mask)):
       if array.shape != wanted[key].shape:
         raise ValueError(
@@ -202,21 +245,26 @@ def _arrays(told, wanted):
         f"{masked} must hold bools, True where it is said, not {mask.dtype}"
       )
     said = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
-    if not np.isfinite(np.where(said, value, 0.0)).all():
+    value = np.where(said, value, np.float32(0.0))
+    if not np.isfinite(value).all():
       raise ValueError(f"{name} holds NaN or infinity")
     arrays |= {name: value, masked: mask}
   return arrays
 
 
-def _value_and_mask(entry, shape, mask_shape):
-  """(value, mask) of an entry; of None, what is not said."""
-  if entry is None:
-    return np.zeros(shape, np.float32), np.zeros(mask_shape, bool)
+def _value_and_mask(name, entry, shape, mask_shape):
+  """(value, mask) of an entry."""
   if isinstance(entry, conditions.Given):  # of `Run.cond`
     entry = entry.value, entry.mask
   value, mask = entry if isinstance(entry, tuple) else (entry, None)
   mask = np.ones(mask_shape, bool) if mask is None else np.asarray(mask)
-  return np.asarray(value, np.float32), mask
+  is_image = len(mask_shape) == 1 and len(shape) > 2
+  kind = "image" if is_image else "vector or sequence"
+  value = np.asarray(value)
+  why = conditions.unlike_floats(value, kind)
+  if why:
+    raise ValueError(f"{name} {why}")
+  return conditions.floats(value), mask
 
 
 def _labels(labels, wanted):

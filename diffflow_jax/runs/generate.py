@@ -138,8 +138,8 @@ def evaluated(
     else:
       x = sample(predict, tableau, key, shape, sharding=where, **how)
       count = np.full(size, tableau.num_evaluations)
-    chunks.append(_to_host(x))
-    counts.append(_to_host(jnp.asarray(count)))
+    chunks.append(to_host(x))
+    counts.append(to_host(jnp.asarray(count)))
     drawn(min(first + size, num_samples))
   samples, counts = (np.concatenate(c)[:num_samples] for c in (chunks, counts))
   return (
@@ -162,15 +162,20 @@ def _adaptively(predict, how, key, shape, **settings):
       )
     )
   except jax.errors.JaxRuntimeError as error:
-    if "maximum number of solver steps" not in str(error):
+    gives_up = {
+      "maximum number of solver steps": f"after {ode.MAX_STEPS:,} steps",
+      "minimum step size": "as its steps shrink to nothing",
+    }
+    how = [text for what, text in gives_up.items() if what in str(error)]
+    if not how:
       raise
     raise Failure(
-      f"the adaptive solver gives up after {ode.MAX_STEPS:,} steps: rtol={rtol}"
-      f" and atol={atol} are too small for this network"
+      f"the adaptive solver gives up {how[0]}: rtol={rtol} and atol={atol} are "
+      "too small for this network, or what it says is NaN"
     ) from error
 
 
-def _to_host(x):
+def to_host(x):
   """An array of all devices as NumPy, in every process."""
   if x.is_fully_addressable or x.is_fully_replicated:
     return np.asarray(x)

@@ -130,7 +130,10 @@ def _drawn(how):
   words = how.solver
   if how.solver == "auto":  # which brings its grid
     words += f", {how.num_steps} evaluations"
-  elif not how.solver.endswith(".npz"):  # which does, too
+  elif how.solver.endswith(".npz"):  # which does, too
+    if how.num_steps is not None:
+      words += f", {how.num_steps} evaluations"
+  else:
     words += f" on {how.grid}, {how.num_steps} steps"
   words += f", guidance {how.guidance:g}"
   for name, default in settings.DEFAULTS.items():
@@ -177,7 +180,10 @@ def _of_sampler(sampler):
   under = f" of labels 0 to {card.num_classes - 1}" if card.num_classes else ""
   told = [labels] if card.num_classes else []
   if card.conditions and not conditions.is_label_only(card.conditions):
-    under = f" under {', '.join(conditions.asked(card.conditions))}"
+    under = (
+      f" under {', '.join(conditions.asked(card.conditions))} (where a mask is "
+      "False, or a label is -1, it is not said)"
+    )
     told = [_dict_of_arrays(sampler.told()[0])]
   return _SAMPLER.format(
     batch=batch,
@@ -188,9 +194,11 @@ def _of_sampler(sampler):
 
 
 def _dict_of_arrays(arrays):
-  """Python for a dict of arrays of these shapes and types, that say nothing."""
+  """Python for a dict of such arrays: zeros, and masks by which all is said."""
   inside = ", ".join(
-    f'"{name}": np.zeros({a.shape}, np.{a.dtype.name})'
+    f'"{name}": np.ones({a.shape}, bool)'
+    if a.dtype == bool
+    else f'"{name}": np.zeros({a.shape}, np.{a.dtype.name})'
     for name, a in arrays.items()
   )
-  return f"{{{inside}}}".replace("np.bool)", "bool)")
+  return f"{{{inside}}}"

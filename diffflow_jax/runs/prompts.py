@@ -114,17 +114,18 @@ def check(conditions, said, never, name):
 
 
 def _settled(condition, entry):
+  if entry is None:
+    raise ValueError("is None: leave out what is not said")
   try:
     value, mask = _parts(entry)
   except (ValueError, TypeError) as error:  # a ragged list
     raise ValueError("is no array") from error
   if condition.kind == "label":
     return _labels(condition, value, mask)
-  if value.dtype.kind not in "fiub" and "float" not in value.dtype.name:
-    raise ValueError(f"must hold numbers, not {value.dtype}")
-  if condition.kind == "image" and value.dtype == np.uint8:
-    value = value * np.float32(2.0 / 255.0) - 1.0
-  value = value.astype(np.float32)
+  why = conditions_lib.unlike_floats(value, condition.kind)
+  if why:
+    raise ValueError(why)
+  value = conditions_lib.floats(value)
   shape = condition.shape
   if value.ndim == len(shape):  # of one example
     value, mask = value[None], None if mask is None else mask[None]

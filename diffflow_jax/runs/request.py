@@ -7,6 +7,7 @@ Of what was said and what was left out, a network's cond of every sample; see
 import math
 
 import jax
+import numpy as np
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.process import conditions as conditions_lib
@@ -17,6 +18,8 @@ from diffflow_jax.runs import (
   prompts,
   settings as settings_lib,
 )
+
+_LISTS = (list, tuple, range, np.ndarray, jax.Array)
 
 
 def cond(run, num_samples, conditions, labels, held_out):
@@ -31,7 +34,8 @@ def of(run, num_samples, conditions, labels, held_out, batch_size=None):
 
   Args:
     num_samples: if None, the rows of conditions or held_out where they are more
-      than one, else the config's; the others: as of `Run.cond`.
+      than one, else the config's, or as many as there are labels; the others:
+      as of `Run.cond`.
     batch_size: samples at a time, or None where one does not ask.
   Raises:
     Refusal: what does not fit the run, or not into memory.
@@ -40,7 +44,8 @@ def of(run, num_samples, conditions, labels, held_out, batch_size=None):
     settings_lib.integer(num_samples, run.say("num_samples"), 1)
   said, name = _said(run, conditions, labels, held_out)
   if num_samples is None:
-    num_samples = run.config.sampler.num_samples
+    several = len(labels) if isinstance(labels, _LISTS) else 1
+    num_samples = max(run.config.sampler.num_samples, several)
     if name is not None and said and prompts.num_rows(said) > 1:
       num_samples = prompts.num_rows(said)
   if batch_size is not None:

@@ -154,7 +154,7 @@ class Run:
 
     Args:
       num_samples: if None, the rows of conditions or held_out where they are
-        more than one, else the config's.
+        more than one, else the config's, or as many as there are labels.
       labels: as of `labels`, which gives the label of every sample.
       conditions, held_out: as of `cond`.
       seed: of the noise; batch_size: samples at a time.

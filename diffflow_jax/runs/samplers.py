@@ -9,7 +9,7 @@ from diffflow_jax.cli import Refusal, parse_spec, unknown
 from diffflow_jax.process import levels, ranges, schedules
 from diffflow_jax.runs import auto
 from diffflow_jax.runs.settings import MOST_STEPS
-from diffflow_jax.sampling import compose, grids, solvers
+from diffflow_jax.sampling import compose, files, grids, solvers
 
 
 def _to_data(objective, make, num_steps):
@@ -110,7 +110,8 @@ def call(field, spec, table, *args):
   """table[name](*args, **settings) of "name:setting=value", or a Refusal."""
   name, settings = parse_spec(spec, field)
   if name not in table:
-    raise Refusal(f"{field} is {name!r}; {unknown(name, table)}")
+    known = unknown(name, table, where=solvers.LIST)  # no other is as long
+    raise Refusal(f"{field} is {name!r}; {known}")
   known = list(inspect.signature(table[name]).parameters)[len(args) :]
   for key, value in settings.items():
     if key not in known:
@@ -162,8 +163,9 @@ def make_tableau(
 
   Args:
     solver: a name in SOLVERS with settings; "adaptive" with settings; the .npz
-      file of a learned tableau, which brings its own grid; or "auto", which
-      chooses both by num_steps, then the number of evaluations (`runs.auto`).
+      file of learned tableaus, which bring their grids, of which num_steps is
+      the number of evaluations, None for the most; or "auto", which chooses
+      both by num_steps, then the number of evaluations, too (`runs.auto`).
     names: what a Refusal calls solver, grid and restart.
     restart: (high, low, times) of `compose.restart`, or None.
   Returns:
@@ -185,7 +187,7 @@ def make_tableau(
   make = lambda grid: call(names[0], solver, solvers.SOLVERS | OTHERS, grid)
   if solver.endswith(".npz"):
     try:
-      return solvers.named(solver)()
+      return files.load(solver, num_steps)
     except ValueError as error:
       raise Refusal(f"{names[0]}: {error}") from error
   if restart is None:

@@ -28,8 +28,9 @@ class Settings:
 
   Attributes:
     solver: a name with settings, as "dpmpp_2m" or "ddim:eta=0.5"; "adaptive";
-      the .npz file of a learned one, which brings its grid; or "auto", which
-      chooses solver and grid for at most num_steps evaluations.
+      the .npz file of learned ones, which bring their grids, num_steps being
+      evaluations, the most if left out; or "auto", which chooses solver and
+      grid for at most num_steps evaluations.
     grid: a name with settings, as "karras:rho=5"; num_steps: of it.
     restart: (high, low, times) of `compose.restart`.
     guidance: strength; 1 is off.
@@ -44,7 +45,7 @@ class Settings:
 
   solver: str
   grid: str
-  num_steps: int
+  num_steps: int | None
   guidance: float
   restart: tuple | None = None
   guidance_interval: tuple | None = None
@@ -94,7 +95,10 @@ def settle(run, asked, known=FIELDS):
   if isinstance(asked.get("guided"), str):  # one name
     asked["guided"] = (asked["guided"],)
   config = run.config.sampler
-  how = Settings(**{name: config[name] for name in OF_CONFIG} | asked)
+  of_config = {name: config[name] for name in OF_CONFIG}
+  if str(asked.get("solver", "")).endswith(".npz"):  # has its own numbers
+    of_config["num_steps"] = None
+  how = Settings(**of_config | asked)
   _check_kinds(how, run.say)
   _check_ignored(how, asked, run.say)
   return _check_guidance(how, asked, run)
@@ -168,8 +172,9 @@ def _check_kinds(how, say):
       f"{say(name)} must be a name with settings, as 'ddim:eta=1', not "
       f"{said(value)}{own if name == 'solver' else ''}"
     )
-  integer(how.num_steps, say("num_steps"), 1)
-  if how.num_steps > MOST_STEPS:
+  if how.num_steps is not None:
+    integer(how.num_steps, say("num_steps"), 1)
+  if (how.num_steps or 0) > MOST_STEPS:
     raise Refusal(
       f"{say('num_steps')} must be at most {MOST_STEPS}, not {how.num_steps}"
     )
@@ -200,7 +205,7 @@ def _check_ignored(how, asked, say):
   name = how.solver.partition(":")[0]
   ignored, cause = (), f"{say('solver')}={how.solver}"
   if name.endswith(".npz"):
-    ignored = ("num_steps", "grid", "restart")
+    ignored = ("grid", "restart")
   elif name == "adaptive":
     ignored = ("num_steps", "restart")
   elif name == "auto":

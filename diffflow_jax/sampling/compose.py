@@ -149,7 +149,13 @@ def restart(levels, solver, high, low, times=1):
     Tableau, times (low - high) steps longer than solver(levels).
   Raises:
     ValueError: high, low or times is out of range.
+    TypeError: solver is no function.
   """
+  if not callable(solver):
+    raise TypeError(
+      f"solver must be a function levels -> Tableau, as solvers.heun is, not "
+      f"{solver!r:.40}"
+    )
   n = levels.logsnr.shape[0] - 1
   checks.integer("high", high, 0)
   checks.integer("low", low, 0)

@@ -14,6 +14,7 @@ from diffflow_jax.sampling import checks
 FLOW = schedules.Flow()
 EVALUATIONS = 6  # of Dopri5 a step: the seventh is the next step's first
 MAX_STEPS = 100_000  # after which a solve gives up
+LEAST_STEP = 1e-9  # in flow time, below which it does: what is NaN shrinks it
 
 
 def _diffrax():
@@ -46,7 +47,12 @@ def solve(field, y, t0, t1, rtol, atol, args=None):
     y0=y,
     args=args,
     stepsize_controller=diffrax.PIDController(
-      rtol=rtol, atol=atol, pcoeff=0.3, icoeff=0.4
+      rtol=rtol,
+      atol=atol,
+      pcoeff=0.3,
+      icoeff=0.4,
+      dtmin=LEAST_STEP,
+      force_dtmin=False,
     ),
     max_steps=MAX_STEPS,
   )

@@ -101,10 +101,12 @@ def check(table):
       raise ValueError(
         f"{name} of a tableau must have shape {shape}, not {np.shape(part)}"
       )
-    may_be_infinite = name.endswith(("logsnr", "to"))
-    if isinstance(part, jax.core.Tracer) or may_be_infinite:
+    if isinstance(part, jax.core.Tracer):
       continue
-    if not np.isfinite(part).all():
+    if name.endswith(("logsnr", "to")):
+      if np.isnan(part).any():
+        raise ValueError(f"{name} of a tableau must not be NaN")
+    elif not np.isfinite(part).all():
       raise ValueError(f"{name} of a tableau must be finite")
   if not isinstance(table.mix, jax.core.Tracer):
     history = np.asarray(table.mix)[..., H:-1]

@@ -12,12 +12,12 @@ from diffflow_jax.runs.run import Run
 from diffflow_jax.scoring import (
   compare,
   likelihood,
+  needed,
   plan,
   report,
   scores,
 )
 from diffflow_jax.scoring.metrics import metrics_of
-from diffflow_jax.scoring.reference import Reference
 from diffflow_jax.scoring.subject import Subject, check_pair
 from diffflow_jax.store import paths
 
@@ -88,13 +88,8 @@ def evaluate(
   )
   metrics = metrics_of(asked["metrics"], say("metrics"))
   cache = None if out is None else paths.join(out, CHUNKS)
-  used = _features(features, run)
-  stats_will_do = isinstance(reference, str) and reference.endswith(".npz")
-  keep = not stats_will_do or any("rows" in m.needs for m in metrics)
-  compared = Reference.of(
-    run.recipe, used, reference, cache=cache, keep=keep, say=say
-  )
-  own = _own(metrics, run, used, cache, compared)
+  used = needed.features_of(features, run)
+  compared, own = needed.references(run, metrics, used, reference, cache)
   arms = plan.arms(solvers, num_steps, guidance, say)
   make = lambda run, arm: Subject(run, labels, **arm.settings(**settings))
   subjects = [(arm, make(run, arm)) for arm in arms]
@@ -146,28 +141,8 @@ def _loaded(run, say):
   return loading.opened(run, say=say)
 
 
-def _features(spec, run):
-  if callable(spec):
-    return spec
-  try:
-    return library.features_of("pixels" if spec is None else spec, run.card)
-  except ValueError as error:
-    raise Refusal(f"{run.say('features')}: {error}") from error
-
-
 def _several(labels):
   return [labels] if isinstance(labels, int) else labels
-
-
-def _own(metrics, run, features, cache, compared):
-  """(train, held-out) References of the run, or None where nothing asks."""
-  if not any(m.name in ("memorisation", "bpd") for m in metrics):
-    return None
-  of = lambda spec: Reference.of(
-    run.recipe, features, spec, cache=cache, say=run.say
-  )
-  train = compared if compared.name == "train" else of("train")
-  return train, of("held_out") if run.config.get("held_out") else None
 
 
 def _rivals(run, against, arms, make):

@@ -64,8 +64,14 @@ class Metric:
     return plain
 
 
+K_PRECISION, K_DENSITY = 3, 5  # nearest neighbours, as in the papers
+
+
 class Judged(types.SimpleNamespace):
   """samples, reference (Sides), features, law, train, held_out; num_samples."""
+
+  def __init__(self, **given):
+    super().__init__(**{"bandwidth": None, **given, "balls": {}})
 
   @property
   def num_samples(self):
@@ -115,20 +121,25 @@ def _sliced(judged, num_directions=256, seed=0):
   return {"sliced_wasserstein": found}
 
 
-def _precision_recall(judged, k=3, num=None):
-  samples = judged.samples.first(num or judged.samples.num)
-  found = evaluation.prdc(
-    samples.array(), judged.reference.array(), k_precision=k, k_density=k
-  )
-  return _of_fewer(samples.num, precision=found.precision, recall=found.recall)
+def _precision_recall(judged, k=K_PRECISION, num=None):
+  num, found = _balls(judged, num, k, K_DENSITY)
+  return _of_fewer(num, precision=found.precision, recall=found.recall)
 
 
-def _density_coverage(judged, k=5, num=None):
-  samples = judged.samples.first(num or judged.samples.num)
-  found = evaluation.prdc(
-    samples.array(), judged.reference.array(), k_precision=k, k_density=k
-  )
-  return _of_fewer(samples.num, density=found.density, coverage=found.coverage)
+def _density_coverage(judged, k=K_DENSITY, num=None):
+  num, found = _balls(judged, num, K_PRECISION, k)
+  return _of_fewer(num, density=found.density, coverage=found.coverage)
+
+
+def _balls(judged, num, *k):
+  """(how many samples, `evaluation.prdc`), worked out once for both metrics."""
+  num = min(num or judged.num_samples, judged.num_samples)
+  if (num, *k) not in judged.balls:
+    samples, reference = judged.samples.first(num), judged.reference
+    judged.balls[num, *k] = evaluation.prdc(
+      samples.array(), reference.array(), k_precision=k[0], k_density=k[1]
+    )
+  return num, judged.balls[num, *k]
 
 
 def _of_fewer(num, **found):

@@ -88,7 +88,8 @@ class Reference:
       batch = self.dataset.batch(2**32, 0, num)
     x = np.asarray(self.dataset.to_float(batch["x"]), np.float32)
     known = conditions.asked(self.card.conditions)
-    return x, conditions.from_batch(known, batch) if known else None
+    told = known.keys() & batch.keys()
+    return x, conditions.from_batch(known, batch) if told else None
 
 
 def _of_config(config, spec, name):

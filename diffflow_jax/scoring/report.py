@@ -32,7 +32,7 @@ def claim(out, name):
 
 
 def write(out, result):
-  """Writes both files."""
+  """Writes both files; the figure only where a sampler has numbers."""
   text = json.dumps(result, indent=2, allow_nan=False) + "\n"
   figure = figures.evaluation(result)
   try:
@@ -80,5 +80,6 @@ def _number(entry):
   error = entry.get("error")
   text = f"{entry['value']:.4g}"
   text += "" if error is None else f" ± {error:.2g}"
-  text += f"  ({entry['num_samples']:,})"
+  if "num_samples" in entry:
+    text += f"  ({entry['num_samples']:,})"
   return f"{text}  {entry['of']}" if "of" in entry else text

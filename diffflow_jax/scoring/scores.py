@@ -90,7 +90,6 @@ def judge(side, reference, own=None):
     law=reference.law,
     train=train and train.side,
     held_out=held_out and held_out.side,
-    bandwidth=None,
   )
 
 

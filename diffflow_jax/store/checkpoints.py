@@ -36,7 +36,8 @@ class Checkpoints:
       All processes share it.
     latest: how many of the newest to keep, None for all.
     every: those of steps that are multiples of it stay too; 0 for none.
-    best: how many of the lowest `loss` stay too.
+    best: how many of the lowest `loss` stay too; by: None, or what this loss is
+      of: that of a checkpoint saved with another one counts for nothing.
     read_only: for sampling; moves and removes nothing.
     witness: a file of the workdir; while it is not there, nothing is saved.
   Raises:
@@ -44,14 +45,22 @@ class Checkpoints:
   """
 
   def __init__(
-    self, directory, *, latest=3, every=0, best=0, read_only=False, witness=None
+    self,
+    directory,
+    *,
+    latest=3,
+    every=0,
+    best=0,
+    by=None,
+    read_only=False,
+    witness=None,
   ):
     if paths.is_remote(directory):
       paths.use(str(directory))
       self._directory = epath.Path(directory)
     else:
       self._directory = epath.Path(os.path.abspath(directory))
-    self._keep = (latest, every, best)
+    self._keep, self._by = (latest, every, best), by
     self._read_only = read_only
     if self._directory.exists() and not self._directory.is_dir():
       raise Refusal(f"{self._directory} must be a directory: move it away")
@@ -96,7 +105,7 @@ class Checkpoints:
     """
     if loss is not None:
       loss = None if math.isnan(loss) else float(loss)
-    self._saves.start(int(step), items, loss)
+    self._saves.start(int(step), items, loss, by=self._by)
 
   def wait(self):
     """Waits for the save under way; whether it, if any, went well."""
@@ -183,9 +192,9 @@ class Checkpoints:
 
   def _loss_of(self, step):
     """What `best` goes by; nothing else needs it."""
-    return (
-      keeping.loss_of(self._directory / str(step)) if self._keep[-1] else None
-    )
+    if not self._keep[-1]:
+      return None
+    return keeping.loss_of(self._directory / str(step), self._by)
 
   def _note(self, step, loss):
     """One more is there; removes those that nothing says to keep now."""

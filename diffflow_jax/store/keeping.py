@@ -19,11 +19,16 @@ def kept(losses, latest, every, best):
   return {*steps[len(steps) - min(latest, len(steps)) :], *nth, *lowest}
 
 
-def loss_of(path):
-  """The loss that a checkpoint was saved with, or None."""
+def loss_of(path, by=None):
+  """The loss that a checkpoint was saved with, or None.
+
+  Args:
+    by: what the loss is of; another one is none.
+  """
   try:
     if (path / seals.CHECKSUMS).exists():
-      return seals.read(path)["loss"]
+      said = seals.read(path)
+      return said["loss"] if said["by"] == by else None
     return float(json.loads((path / "metrics/metrics").read_text())["loss"])
   except FileNotFoundError:  # an older version, which saved without a loss
     return None

@@ -38,7 +38,7 @@ class Saves:
     self._started = None  # (step, loss) of a save that may be under way
     self.reason = None
 
-  def start(self, step, items, loss):
+  def start(self, step, items, loss, **said):
     """Begins to save {name: pytree}; `Checkpoints.save` says the rest."""
     self.wait()
     self._started = step, loss
@@ -47,7 +47,7 @@ class Saves:
         raise OSError(f"{self._witness.parent} has vanished, or part of it")
       wrapped = {name: {name: tree} for name, tree in items.items()}
       path = self._directory / str(step)
-      self._saver.start(path, wrapped, step=step, loss=loss)
+      self._saver.start(path, wrapped, step=step, loss=loss, **said)
     except Exception as error:  # whatever a file system makes Orbax raise
       self._note_failure(error)
 

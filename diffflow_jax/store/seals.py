@@ -15,6 +15,7 @@ from diffflow_jax.store import paths
 
 SEAL = "blake2b"
 CHECKSUMS = "checksums.json"  # the record of a directory
+OPTIONAL = ("by",)  # not said by older versions
 
 
 def seal(values):
@@ -68,7 +69,9 @@ def read(directory):
   """
   try:
     said = unseal(paths.read(paths.join(directory, CHECKSUMS)))
-    return {"step": said["step"], "loss": said["loss"], "files": said["files"]}
+    return {name: said.get(name) for name in OPTIONAL} | {
+      name: said[name] for name in ("step", "loss", "files")
+    }
   except (OSError, ValueError, KeyError) as error:
     reason = getattr(error, "strerror", None) or error
     raise ValueError(f"its {CHECKSUMS} cannot be read: {reason}") from error

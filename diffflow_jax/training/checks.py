@@ -7,6 +7,7 @@ import numbers
 from diffflow_jax.cli import Refusal, unknown
 from diffflow_jax.runs import memory, settings
 from diffflow_jax.runs.checks import in_range, need
+from diffflow_jax.training import evaluating
 
 SECTIONS = (
   "dataset", "objective", "network", "optimizer", "learning_rate", "ema",
@@ -16,8 +17,8 @@ FIELDS = {
   "log_every", "sample_every", "checkpoint_every", "snapshot_every", "keep",
   "sampler", "mesh", "accumulation", "steps_per_dispatch", "held_out",
 }  # fmt: skip
-# of data that has more than labels, and of few-step models
-MAY_LACK = {"conditions", "drop_all", "method", "teacher"}
+# of data that has more than labels, of few-step models, of what is judged
+MAY_LACK = {"conditions", "drop_all", "method", "teacher", "evaluate"}
 COUNT = ["an integer >= 1", "< 2147483648"]
 MAYBE = ["an integer >= 0", "< 2147483648"]
 RANGES = {
@@ -28,7 +29,7 @@ RANGES = {
   **dict.fromkeys(("keep.every", "keep.best", "snapshot_every"), MAYBE),
   "sampler.num_steps": ["an integer >= 1", f"<= {settings.MOST_STEPS}"],
   "seed": ["an integer >= 0", "< 4294967296"],
-  "label_dropout": "in [0, 1]",
+  "label_dropout": "in [0, 1)",
   "clip_norm": "in (0, inf]",
   "sampler.guidance": "finite",
 }  # fmt: skip
@@ -45,7 +46,7 @@ def check_ranges(config):
           key, config[key], "a dict of settings")  # fmt: skip
   _check_fields(SAMPLER_FIELDS, config.sampler, "sampler.")
   _check_fields({"data", "fsdp"}, config.mesh, "mesh.")
-  _check_fields({"latest", "every", "best"}, config.keep, "keep.")
+  _check_fields({"latest", "every", "best"}, config.keep, "keep.", {"by"})
   for key, allowed in RANGES.items():
     in_range(f"config.{key}", _get(config, key), allowed)
   stride = config.steps_per_dispatch
@@ -60,14 +61,8 @@ def check_ranges(config):
   fraction = config.held_out.get("fraction")
   num = config.held_out.get("num", None if fraction is None else 0)
   in_range("config.held_out.num", num, MAYBE)
-  if config.keep.best and config.sample_every % config.checkpoint_every:
-    raise Refusal(
-      "config.keep.best goes by held-out data, so config.sample_every = "
-      f"{config.sample_every} must be a multiple of config.checkpoint_every = "
-      f"{config.checkpoint_every}"
-    )
-  if config.keep.best and not num and fraction is None:
-    raise Refusal("config.keep.best goes by held-out data: set held_out.num")
+  evaluating.check(config)
+  evaluating.check_best(config)
 
 
 def _check_fields(fields, config, prefix, more=frozenset()):

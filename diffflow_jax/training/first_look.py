@@ -5,7 +5,7 @@ import os
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.data import inspection, splits
-from diffflow_jax.runs import conditioning
+from diffflow_jax.runs import conditioning, methods
 from diffflow_jax.sampling import guidance
 from diffflow_jax.store import paths
 
@@ -41,7 +41,8 @@ def check(run, found):
       raise Refusal(f"config.held_out: {error}") from error
   strength = run.config.sampler.guidance
   try:
-    conditioning.check_guidance(run.config, run.card.conditions)
+    if methods.strengths(run.config) is None:  # which are told, and no branch
+      conditioning.check_guidance(run.config, run.card.conditions)
   except ValueError as error:
     raise Refusal(f"config.sampler.guidance: {error}") from error
   guidance.warn_if_negative("config.sampler.guidance", strength)

@@ -2,19 +2,14 @@
 
 import contextlib
 import dataclasses
-import os
+import types
 
 import jax
-import numpy as np
 
 from diffflow_jax.cli import Failure, Refusal
-from diffflow_jax.objective import parameters
-from diffflow_jax.process import conditions
 from diffflow_jax.runs import (
   changes,
-  conditioning,
   conditions_file,
-  generate,
   snapshots,
   transfer,
   workdir as workdir_lib,
@@ -27,10 +22,12 @@ from diffflow_jax.store import (
   paths,
 )
 from diffflow_jax.training import (
+  evaluating,
   few_step,
   first_look,
   metrics,
   numbers,
+  pictures,
   programs,
 )
 from diffflow_jax.training.checks import check_devices, check_memory
@@ -101,17 +98,21 @@ def train(
       snapshot(step, state)  # a kill may have come between the two saves
     progress = Progress(config.num_steps, step, active)
     progress.pause()  # what comes before the first step is not its time
-    progress.note(_headline(state, step, workdir))
     if changed:
-      progress.note(changes.line(changed))
       with metrics.patiently("config.json"):
         workdir_lib.change_config(workdir, config, changed, step)
-    for line in start.lines() if start else ():
+    for line in (
+      _headline(state, step, workdir),
+      *([changes.line(changed)] if changed else ()),
+      *(start.lines() if start else ()),
+      *first_look.lines(run, found),
+    ):
       progress.note(line)
-    for line in first_look.lines(run, found):
-      progress.note(line)
-    if pairs is not None and step < config.num_steps:
-      pairs.make(workdir, progress.note)
+    judge = None
+    if step < config.num_steps:
+      if pairs is not None:
+        pairs.make(workdir, progress.note)
+      judge = evaluating.of(run, workdir, state.ema[0])
     with (
       mirror_lib.Mirror(workdir, metrics.METRICS) as mirror,
       metrics.Writer(
@@ -131,30 +132,29 @@ def train(
           break
         state = program.step(state, batch)
         step += stride
-        last = step == config.num_steps
-        log = last or step % config.log_every == 0
-        picture = last or step % config.sample_every == 0
-        save = not last and step % config.checkpoint_every == 0
-        average = config.snapshot_every and step % config.snapshot_every == 0
-        if log or picture or save or average:
+        due = _due(config, step)
+        if any(vars(due).values()):
           check_alone()
           _check_finite(state, saved)
         line, loss = {}, None
-        if log:
+        if due.log:
           line = _line(state, step, run, program, progress, meter, batches)
           state = program.reset(state)
-        if picture:
-          progress.pause()
-          _pictures(state, step, run, told, writer, mirror.folder, active)
+        progress.pause()
+        if due.picture:
+          pictures.save(state, step, run, told, writer, mirror.folder, active)
           held, loss = program.held_out(state)
           line |= held
-          progress.resume()
+        if due.judge:
+          line |= judge(step, state.ema[0], progress.note)
+        progress.resume()
+        loss = evaluating.loss_of(config, line, loss)
         if line:
           writer.write(step, line)
-        if save:
+        if due.save:
           mirror.wait(metrics.METRICS)  # who goes on from here has its lines
           saved.save(step, state.items(), loss)
-        if average:
+        if due.average:
           snapshot(step, state)
       if step:
         check_alone()
@@ -162,11 +162,7 @@ def train(
         mirror.wait(metrics.METRICS)
         saved.finish(step, state.items(), loss)
     progress.close()
-  if step < config.num_steps:
-    what = f"saved at step {step}" if step else "nothing to save yet"
-    progress.note(f"{stop.signal}: {what}; the same command goes on from it")
-  else:
-    progress.note(f"finished step {step}; see {paths.join(workdir, 'samples')}")
+  progress.note(_ending(step, config, stop, workdir))
   return state
 
 
@@ -193,6 +189,20 @@ def _start(workdir, like, run, init_from, skip):
   return transfer.plan(workdir, like, run, init_from, skip)
 
 
+def _due(config, step):
+  """What is to be done after a step, each of it True or False."""
+  last = step == config.num_steps
+  every = lambda num: num > 0 and step % num == 0
+  asked = evaluating.is_asked(config)
+  return types.SimpleNamespace(
+    log=last or every(config.log_every),
+    picture=last or every(config.sample_every),
+    judge=asked and (last or every(config.evaluate.every)),
+    save=not last and every(config.checkpoint_every),
+    average=every(config.snapshot_every),
+  )
+
+
 def _headline(state, step, workdir):
   num_params = sum(x.size for x in jax.tree.leaves(state.params))
   start = f"resumes at step {step}" if step else "starts"
@@ -200,6 +210,13 @@ def _headline(state, step, workdir):
     f"{workdir} {start}: {num_params:,} parameters, "
     f"{jax.device_count()} {jax.default_backend()} device(s)"
   )
+
+
+def _ending(step, config, stop, workdir):
+  if step < config.num_steps:
+    what = f"saved at step {step}" if step else "nothing to save yet"
+    return f"{stop.signal}: {what}; the same command goes on from it"
+  return f"finished step {step}; see {paths.join(workdir, 'samples')}"
 
 
 def _restore_or_init(saved, program, workdir, start):
@@ -239,41 +256,3 @@ def _line(state, step, run, program, progress, meter, batches):
   line["steps_per_second"] = rate
   num_steps = float(state.sums.steps)
   return {**line, **meter.line(rate, num_steps, batches.waited)}
-
-
-def _pictures(state, step, run, told, writer, folder, active):
-  """Samples of the EMA on fixed noise, as samples/step_<n>.png.
-
-  Of a few-step method also step_<n>_in_1.png and so on, in as many steps.
-  """
-  how, known = run.config.sampler, run.card.conditions
-  names = conditioning.guided(run.config, known)
-  objective = parameters.settled(run.objective, state.ema[0])
-  cond = conditions_file.cond(told, known, how.num_samples)
-  predict = generate.make_predict(
-    run,
-    state.ema[0],
-    how.guidance,
-    conditions.without(known, names) if names else None,
-  )
-  for num_steps, suffix in few_step.counts(run):
-    samples, labels = generate.generate(
-      run,
-      predict,
-      generate.make_tableau(objective, how.solver, how.grid, num_steps),
-      num_samples=how.num_samples,
-      seed=run.config.seed,
-      cond=cond,
-    )
-    if not active:
-      continue
-    from PIL import Image  # comes with matplotlib
-
-    directory = os.path.join(folder, "samples")
-    path = os.path.join(directory, f"step_{step:08d}{suffix}.png")
-    with metrics.patiently(path):
-      os.makedirs(directory, exist_ok=True)
-      generate.save_picture(path, run, samples, labels, cond)
-      with Image.open(path) as picture:
-        image = np.asarray(picture.convert("RGB"))
-        writer.picture(step, f"samples{suffix}", image)

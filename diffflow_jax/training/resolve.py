@@ -11,7 +11,7 @@ from typing import Any
 from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import card as card_lib, datasets, recipe
 from diffflow_jax.runs.lookup import choose
-from diffflow_jax.training import checks
+from diffflow_jax.training import checks, evaluating
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +57,20 @@ def resolve(config, workdir=None):
   method, teacher = few_step.bound(config, kind, known, workdir)
   if method is not None and method.stages is not None:
     learning_rate = lambda step, rate=learning_rate: rate(method.age(step))
-  if config.sampler.solver == "auto" and config.sampler.grid != "auto":
-    raise Refusal(
-      "config.sampler.grid must be 'auto' where the solver is, which chooses "
-      f"it, not {config.sampler.grid!r}"
+  for section, how in evaluating.samplers(config).items():
+    if how["solver"] == "auto" and how["grid"] != "auto":
+      raise Refusal(
+        f"config.{section}.grid must be 'auto' where the solver is, which "
+        f"chooses it, not {how['grid']!r}"
+      )
+    generate.make_tableau(  # refuses what it cannot make
+      known.objective,
+      how["solver"],
+      how["grid"],
+      how["num_steps"],
+      (f"config.{section}.solver", f"config.{section}.grid"),
     )
-  generate.make_tableau(  # refuses what it cannot make
-    known.objective,
-    config.sampler.solver,
-    config.sampler.grid,
-    config.sampler.num_steps,
-    ("config.sampler.solver", "config.sampler.grid"),
-  )
-  return TrainingRun(
+  run = TrainingRun(
     **vars(known),
     dataset=dataset,
     tx=tx,
@@ -79,3 +80,5 @@ def resolve(config, workdir=None):
     method=method,
     teacher=teacher,
   )
+  few_step.check_sampler(run)
+  return run

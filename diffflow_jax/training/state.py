@@ -20,7 +20,7 @@ from diffflow_jax.objective import (
   losses,
   parameters,
 )
-from diffflow_jax.process import conditions
+from diffflow_jax.process import conditions, ranges
 from diffflow_jax.runs import recipe
 from diffflow_jax.store.digest import name_of
 from diffflow_jax.training import ema as ema_lib, numbers
@@ -124,6 +124,8 @@ def make_train_step(
   """
   known = conditions.of(dataset)
   rates = {conditions.LABEL: label_dropout, **(dropout or {})}
+  for name, rate in {**rates, "all": drop_all}.items():
+    ranges.check(f"dropout of {name}", rate, "in [0, 1)")
   learned = parameters.learns_schedule(objective)
   values = getattr(dataset, "values", None)
 

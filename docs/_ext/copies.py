@@ -19,7 +19,8 @@ def write(app):
   docs = pathlib.Path(app.srcdir)
   for name, (home, title, intro) in INTRO.items():
     folder = docs / name
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a page that is no more
+    folder.mkdir()
     pages = []
     for path in sorted((docs.parent / home).iterdir()):
       if path.suffix in (".md", ".ipynb", ".png", ".svg"):

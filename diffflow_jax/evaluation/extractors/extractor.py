@@ -44,8 +44,9 @@ class Features:
     Raises:
       ValueError: other shapes than the network takes, NaN, no images.
     """
-    if not len(images):
-      raise ValueError(f"images must be some, not of shape {images.shape}")
+    if not hasattr(images, "shape") or not np.size(images):
+      what = np.shape(images) if images is not None else None
+      raise ValueError(f"images must be an array (num, ...), not {what}")
     parts = []
     for first in range(0, len(images), self.batch):
       found = self.of(images[first : first + self.batch])

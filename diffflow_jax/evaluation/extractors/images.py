@@ -20,22 +20,20 @@ def are_images(shape):
   return len(shape) == 3 and shape[-1] in CHANNELS
 
 
-def to_bytes(images):
-  """uint8 images of floats in [-1, 1], by eq. (1); bytes stay as they are.
+def check_pixels(images):
+  """Refuses an array that is neither uint8 nor floats in about [-1, 1].
 
   Raises:
-    TypeError: integers of another kind.
+    TypeError: integers of another kind, or no numbers.
     ValueError: NaN, or floats that look like 0 to 255.
   """
-  images = np.asarray(images)
   if images.dtype == np.uint8:
-    return images
+    return
   if not jnp.issubdtype(images.dtype, jnp.floating):
     raise TypeError(
       f"images must be uint8, or floats in [-1, 1], not {images.dtype}"
     )
-  images = images.astype(np.float32)
-  low, high = images.min(initial=0.0), images.max(initial=0.0)
+  low, high = (float(f(initial=0.0)) for f in (images.min, images.max))
   if not np.isfinite(low + high):
     raise ValueError("images must be finite, and hold NaN or infinite pixels")
   if low >= 0 and high > 2:  # a sampler's, however far astray, go both ways
@@ -43,7 +41,20 @@ def to_bytes(images):
       f"images must be uint8, or floats in [-1, 1], but go from {low:g} to "
       f"{high:g}"
     )
-  return np.clip(127.5 * images + 128.0, 0.0, 255.0).astype(np.uint8)
+
+
+def to_bytes(images):
+  """uint8 images of floats in [-1, 1], by eq. (1); bytes stay as they are.
+
+  Raises:
+    TypeError, ValueError: as `check_pixels`.
+  """
+  images = np.asarray(images)
+  check_pixels(images)
+  if images.dtype == np.uint8:
+    return images
+  images = 127.5 * images.astype(np.float32) + 128.0
+  return np.clip(images, 0.0, 255.0).astype(np.uint8)
 
 
 def check_images(images):

@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
+from diffflow_jax.evaluation import features as sets
 from diffflow_jax.evaluation.extractors.extractor import Features
+from diffflow_jax.evaluation.extractors.images import are_images, check_pixels
 
 _BATCH = 256
 
@@ -26,9 +28,11 @@ def pixels(shape):
       raise ValueError(
         f"examples must have shape {tuple(shape)}, not {x.shape[1:]}"
       )
+    if are_images(shape):
+      check_pixels(x)
     if x.dtype == np.uint8:
       x = x / np.float32(127.5) - np.float32(1.0)
-    return x.reshape(len(x), -1)
+    return sets.rows("examples", x)
 
   name = f"pixels {'x'.join(map(str, shape))}"
   return Features("fd_pixels", name, name, size, _BATCH, of)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.objective import densities
 from diffflow_jax.objective.flow_maps import stabilisers, velocity as lib
-from diffflow_jax.process import flow_maps, levels
+from diffflow_jax.process import flow_maps, forward_mode, levels
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.process.schedule import clip_far
 
@@ -98,7 +98,7 @@ def continuous_consistency_at(
   z = bcast(levels.rescale(flow, lv), z_flow) * z_flow
   # cos φ sin φ d/dφ: dlogsnr/dφ = -2/(sin φ cos φ), so that no end is infinite
   tangents = cos * sin * speed, jnp.full_like(s, -2.0)
-  f, slope = jax.jvp(network, (z, s), tangents)
+  f, slope = forward_mode.jvp(network, (z, s), tangents)
   turn = bcast(jnp.asarray(warmup, z.dtype), z)
   g = -(cos**2) * (sigma_data * f - speed)
   g -= turn * (cos * sin * z + sigma_data * slope)

@@ -90,6 +90,7 @@ def noisy(x, eps, *logsnr):
   """
   x, eps = (y.astype(losses.wide(y.dtype)) for y in (x, eps))
   for noisier, cleaner in itertools.pairwise(logsnr):
+    # on the host: within jit an operation of known arrays is traced
     known = nodes.concrete(noisier, cleaner)
     if known and np.any(np.asarray(noisier) > np.asarray(cleaner)):
       raise ValueError(

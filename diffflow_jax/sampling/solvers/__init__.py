@@ -5,6 +5,7 @@ A solver of one's own is such a function; nothing has to be registered.
 
 import pathlib
 
+from diffflow_jax import cli
 from diffflow_jax.sampling.solvers.adams import (
   adams_bashforth,
   deis,
@@ -113,6 +114,7 @@ SOLVERS = {
   )
 }
 SOLVERS["dpmpp_1"] = ddim
+LIST = "dfj.solvers.SOLVERS"  # what a message calls it
 
 
 def named(name):
@@ -127,7 +129,6 @@ def named(name):
     table = files.load(pathlib.Path(name))
     return lambda levels=None: table
   if name not in SOLVERS:
-    raise ValueError(
-      f"solver must be one of {sorted(SOLVERS)} or a .npz file, not {name!r}"
-    )
+    known = cli.unknown(name, SOLVERS, "a .npz file", where=LIST)
+    raise ValueError(f"solver is {name!r}; {known}")
   return SOLVERS[name]

@@ -8,7 +8,7 @@ from diffflow_jax.objective import densities, flow_maps
 from diffflow_jax.objective.flow_maps import guidance as guidance_lib, pairs
 from diffflow_jax.process import conditions, ranges
 from diffflow_jax.runs import conditioning
-from diffflow_jax.training.few_step.kind import ASKED, Kind
+from diffflow_jax.training.few_step.kind import ASKED, Kind, checked_strengths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +92,12 @@ class Matching(Kind):
 class Guidance(Kind):
   """A guided teacher in one evaluation (Meng et al., arXiv:2210.03142).
 
-  An ordinary network learns the field at one strength, config.teacher's.
+  An ordinary network learns the field at one strength, config.teacher's, or at
+  all of `strengths`, (low, high), of which it is told the one.
   """
 
-  teacher = ASKED
+  strengths: Any = None
+  teacher = property(lambda self: ASKED if self.strengths is None else ())
   counts = ()
 
   def levels(self, objective, key, num, step):
@@ -124,6 +126,11 @@ def improved_mean_flow(share=0.5, power=0.0, guidance=1.0):
   return MeanFlow(share, power, guidance, improved=True)
 
 
+def guidance_distillation(strengths=None):
+  """`Guidance`."""
+  return Guidance(checked_strengths(strengths))
+
+
 @ranges.checked(share="in [0, 1]")
 def lagrangian(share=0.75):
   """`Matching`, at the point of arrival."""
@@ -139,7 +146,7 @@ def eulerian(share=0.75):
 METHODS = {
   "lagrangian": lagrangian,
   "eulerian": eulerian,
-  "guidance_distillation": Guidance,
+  "guidance_distillation": guidance_distillation,
   "mean_flow": mean_flow,
   "improved_mean_flow": improved_mean_flow,
 }

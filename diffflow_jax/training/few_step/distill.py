@@ -46,7 +46,7 @@ def inherited(config, source):
   if "method" not in config:
     raise Refusal("config.method is missing: what distills the teacher")
   kind = choose("method", config.method, METHODS)
-  if not kind.teacher:
+  if kind.teacher is None:
     raise Refusal(
       f"config.method.name = {config.method.name!r} learns from the data, "
       "without a teacher: python -m diffflow_jax.train"

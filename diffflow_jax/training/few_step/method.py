@@ -13,6 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.cli import Refusal
+from diffflow_jax.objective.flow_maps import pairs
+from diffflow_jax.process import conditions, ways
+from diffflow_jax.runs import generate, methods
 from diffflow_jax.sampling import noise as noise_lib
 from diffflow_jax.sampling.tableau import sample
 
@@ -70,7 +74,11 @@ class Method:
 
   def levels(self, objective, key, num, step):
     """A pytree of (num,) arrays: what one batch is trained at."""
-    return self.kind.levels(objective, key, num, step)
+    drawn = self.kind.levels(objective, key, num, step)
+    if self.kind.strengths is None:
+      return drawn
+    own = jax.random.fold_in(key, 0)
+    return drawn, pairs.strengths(own, num, *self.kind.strengths)
 
   def noise(self, batch):
     """The eps that each pair of a batch was solved from."""
@@ -90,7 +98,8 @@ class Method:
       solve=functools.partial(self._solve, teacher) if solved else None,
       former=state.teacher,
     )
-    return functools.partial(self.kind.terms, given)
+    terms = _terms if self.kind.strengths is None else _told
+    return functools.partial(terms, self.kind, given)
 
   def begun(self, state, tx):
     """The state with which a step begins: another one at a stage's start."""
@@ -105,6 +114,28 @@ class Method:
     return sample(teacher, self.table, cond=cond, z=z)
 
 
+def _terms(kind, given, *args):
+  """kind.terms, where the teacher is asked at one level: it may be guided."""
+  teacher = given.teacher
+  if teacher is not None:
+    ask = lambda z, lv, cond=None: teacher(z, lv.replace(to=None), cond)
+    given = dataclasses.replace(given, teacher=ask)
+  return kind.terms(given, *args)
+
+
+def _told(kind, given, objective, apply, params, x, levels, eps, cond):
+  """kind.terms, where teacher and network are told each its own strength."""
+  levels, strength = levels
+
+  def told(params, z, logsnr, cond, *to):
+    cond = conditions.with_strength(cond, strength, z.shape[0])
+    return apply(params, z, logsnr, cond, *to)
+
+  teacher = given.teacher.replace(strength=strength)
+  given = dataclasses.replace(given, teacher=teacher)
+  return _terms(kind, given, objective, told, params, x, levels, eps, cond)
+
+
 def pair_key(seed):
   """The PRNG key of pairs: sample i of it starts from the noise of pair i."""
   return jax.random.fold_in(jax.random.key(seed), PAIR)
@@ -117,7 +148,10 @@ def noise_of(seed, index, shape):
 
 
 def counts(run):
-  """(number of steps, suffix of a name) of each picture of a TrainingRun."""
+  """(number of steps, suffix of a name) of each picture of a TrainingRun.
+
+  The config's own, and those of its method that its network was taught.
+  """
   how = run.config.sampler
   yield how.num_steps, ""
   fixed = how.solver.partition(":")[0] == "adaptive" or how.solver.endswith(
@@ -126,5 +160,35 @@ def counts(run):
   if run.method is None or fixed or how.grid.startswith("file:"):
     return
   for num_steps in run.method.kind.counts:
-    if num_steps != how.num_steps:
+    if num_steps != how.num_steps and not _untaught(run, num_steps):
       yield num_steps, f"_in_{num_steps}"
+
+
+def check_sampler(run):
+  """Refuses a config's sampler that its network was never taught.
+
+  Raises:
+    Refusal: it goes to other levels than those of the method, or is not for
+      flow maps, or for them alone.
+  """
+  why = _untaught(run, run.config.sampler.num_steps)
+  if why:
+    how = run.config.sampler
+    raise Refusal(f"config.sampler.solver = {how.solver!r}: {why}")
+
+
+def _untaught(run, num_steps):
+  """Why a network cannot be sampled so, or None."""
+  how, reaches = run.config.sampler, methods.reaches(run.config)
+  table = generate.make_tableau(run.objective, how.solver, how.grid, num_steps)
+  levels = table.levels if hasattr(table, "levels") else table.start
+  if levels.to is not None and reaches is None:
+    return (
+      "it is a flow map's, and the network is not told where it goes: take "
+      "another solver, as ddim, or a config.method that tells it"
+    )
+  try:
+    ways.check(reaches or "any", levels, run.objective.schedule)
+  except ValueError as error:
+    return str(error)
+  return None

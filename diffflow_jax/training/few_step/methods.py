@@ -2,9 +2,10 @@
 
 A method is a frozen dataclass of its settings, with
 
-    teacher    fields of config.teacher that it uses, () without one
+    teacher    fields of config.teacher that it uses, None without one
     alone      whether it also learns without the teacher that it can have
     counts     the numbers of steps that pictures are drawn in
+    strengths  (low, high) of the guidance that the network is told, or None
     weighted   whether the objective's density and weighting have a part
     levels(objective, key, num, step)    what a batch is trained at, a tuple
     terms(given, objective, apply, params, x, levels, eps, cond)   its Terms

@@ -17,7 +17,7 @@ from diffflow_jax.objective import densities, flow_maps
 from diffflow_jax.objective.objectives import predictor
 from diffflow_jax.process import ranges
 from diffflow_jax.runs import samplers
-from diffflow_jax.training.few_step.kind import Kind
+from diffflow_jax.training.few_step.kind import Kind, checked_strengths
 from diffflow_jax.training.few_step.stages import Stages
 
 
@@ -27,14 +27,21 @@ class Progressive(Kind):
 
   Attributes:
     steps_per_stage: of training; last: steps of the last student.
+    strengths: (low, high) of the guidance that the network is told, or None.
     grid: logsnr (2N + 1,) of the teacher's steps; stages: of the run.
   """
 
   steps_per_stage: int
   last: int = 1
+  strengths: Any = None
   grid: Any = None
   stages: Any = None
-  teacher = ("guidance", "grid", "num_steps")
+
+  @property
+  def teacher(self):
+    """Fields of config.teacher; guidance is told where there are strengths."""
+    solved = "grid", "num_steps"
+    return solved if self.strengths is not None else ("guidance", *solved)
 
   def on(self, known):
     """The method on the grid of config.teacher.
@@ -92,7 +99,7 @@ class Progressive(Kind):
     def teacher(z, lv, cond):
       return jax.lax.cond(
         first,
-        lambda: given.teacher(z, lv.replace(to=None), cond),
+        lambda: given.teacher(z, lv, cond),
         lambda: own(z, lv, cond),
       )
 
@@ -107,9 +114,9 @@ def _same(one, two):
 
 
 @ranges.checked(steps_per_stage="an integer >= 1", last="an integer >= 1")
-def progressive_distillation(steps_per_stage, last=1):
+def progressive_distillation(steps_per_stage, last=1, strengths=None):
   """`Progressive`."""
-  return Progressive(steps_per_stage, last)
+  return Progressive(steps_per_stage, last, checked_strengths(strengths))
 
 
 METHODS = {"progressive_distillation": progressive_distillation}

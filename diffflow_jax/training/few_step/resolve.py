@@ -19,6 +19,7 @@ from diffflow_jax.runs.lookup import choose
 from diffflow_jax.runs.methods import REACHES
 from diffflow_jax.runs.settings import MOST_STEPS
 from diffflow_jax.training.few_step import methods, teacher as teacher_lib
+from diffflow_jax.training.few_step.kind import SOLVED
 from diffflow_jax.training.few_step.method import Method
 from diffflow_jax.training.few_step.progressive import Progressive
 
@@ -61,7 +62,7 @@ def prepared(config):
 
 def _check_teacher(config, kind, name):
   """Refuses a teacher that is missing, not used, or without its fields."""
-  if not kind.teacher:
+  if kind.teacher is None:
     if "teacher" in config:
       raise Refusal(
         f"config.teacher has no effect with config.method.name = {name!r}, "
@@ -81,11 +82,12 @@ def _check_teacher(config, kind, name):
   for field in sorted(given - used):
     what = (
       f"has no effect with config.method.name = {name!r}"
-      if field in methods.SOLVED
+      if field in SOLVED
       else f"is not a field of a teacher; {unknown(field, used)}"
     )
     raise Refusal(f"config.teacher.{field} {what}")
-  in_range("config.teacher.guidance", config.teacher.guidance, "finite")
+  if "guidance" in used:
+    in_range("config.teacher.guidance", config.teacher.guidance, "finite")
   if "num_steps" in used:
     most = config.teacher.num_steps
     allowed = ["an integer >= 1", f"<= {MOST_STEPS}"]
@@ -104,9 +106,8 @@ def _check_unused(config, kind, name):
   for part in ("density", "weighting"):
     if part in config.objective and not kind.weighted:
       raise Refusal(f"config.objective.{part} {said}")
-  if config.sampler.guidance != 1.0 and (
-    "teacher" in config or name in REACHES
-  ):
+  guided = config.sampler.guidance != 1.0 and kind.strengths is None
+  if guided and ("teacher" in config or name in REACHES):
     how = (
       "its teacher's guidance is config.teacher.guidance"
       if "teacher" in config
@@ -116,7 +117,11 @@ def _check_unused(config, kind, name):
       "config.sampler.guidance must be 1 with config.method.name = "
       f"{name!r}, not {config.sampler.guidance:g}: {how}"
     )
-  if "solver" in kind.teacher and config.dataset.get(AUGMENTATION):
+  if kind.strengths is not None:
+    low, high = kind.strengths
+    allowed = f"in [{low:g}, {high:g}]"
+    in_range("config.sampler.guidance", config.sampler.guidance, allowed)
+  if "solver" in (kind.teacher or ()) and config.dataset.get(AUGMENTATION):
     raise Refusal(
       f"config.dataset.augmentation {said}, which learns from the teacher's "
       "samples"
@@ -151,7 +156,9 @@ def bound(config, kind, known, workdir=None):
     )
   if "teacher" not in config:
     return Method(kind.on(known)), None
-  teacher = teacher_lib.read(config.teacher, kind.teacher, workdir)
+  teacher = teacher_lib.read(
+    config.teacher, kind.teacher, workdir, kind.strengths
+  )
   teacher_lib.check_data(teacher, known.card)
   if kind.pairs:
     own, together = conditioning.rates(config, known.card.conditions)

@@ -108,12 +108,13 @@ def _kept_split(predict, mesh):
   return predict.replace(apply=apply)
 
 
-def read(spec, used, workdir=None):
+def read(spec, used, workdir=None, strengths=None):
   """The Teacher that a config names.
 
   Args:
     spec: config.teacher; used: the fields that the method uses.
     workdir: of the student, where the step of its teacher may be written.
+    strengths: (low, high) of guidance, each example's own, or None for spec's.
   Raises:
     Refusal: there is no such run, or not the step that taught the student; or
       guidance or solver are none that it can do.
@@ -126,7 +127,8 @@ def read(spec, used, workdir=None):
       run = loading.opened(spec.run, say=say)
   except Refusal as error:
     raise Refusal(f"{say('run')}: {error}") from error
-  how = drawing.settle(run, spec.guidance, {})
+  strength = spec.guidance if strengths is None else strengths[1]
+  how = drawing.settle(run, strength, {})
   table = None
   if "solver" in used:
     names = tuple(map(say, ("solver", "grid", "restart")))

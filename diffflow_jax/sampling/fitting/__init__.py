@@ -1,0 +1,1 @@
+"""How `learned.fit_tableau` fits a tableau to a model."""
