@@ -329,6 +329,19 @@ def test_guided_mean_flow_learns_the_map_of_the_guided_field(x64):
   assert np.abs(slope(F.mean_flow_at, away, 0)[1]).max() > 1e-2
 
 
+def test_guidance_holds_at_pure_noise_as_where_it_is_sampled():
+  """The interval is [lo, hi), that of `dfj.Guided`: -inf is inside of all."""
+  s = jnp.asarray([-jnp.inf, -2.0, 0.0, 3.0])
+  z, label = jnp.ones((4, 1)), jnp.zeros(4, int)
+  velocity_of = lambda cond: lambda z, s, t: 0.0 * z + cond[:, None]
+  guided = lambda *interval: F.guidance.guided(
+    F.guidance.Guidance(1, 2.0, 0.0, *interval), velocity_of, 3 * z, z, s, label
+  )
+  # 2 u_c - û_none = 5, and u_c = 3 outside
+  np.testing.assert_array_equal(guided()[:, 0], [5, 5, 5, 5])
+  np.testing.assert_array_equal(guided((-2.0, 3.0))[:, 0], [3, 5, 5, 3])
+
+
 def test_guidance_is_told_of_conditions_of_any_kind():
   """Dropped examples are known by their null, a mask or a class."""
   cond = {

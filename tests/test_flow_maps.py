@@ -416,6 +416,12 @@ def test_neighbours_on_a_growing_grid_are_improved_consistencys(x64):
   np.testing.assert_allclose(traced(11), (s, t))
 
 
+def test_the_grid_stays_whole_however_far_a_run_is_extended():
+  """N(k) = 1281 from K on: 10 · 2^28 is more than int32 holds."""
+  found = [int(pairs.num_levels_at(k, 8)) for k in (8, 28, 30, 10**6)]
+  assert found == [1281] * 4
+
+
 def test_easy_pairs_begin_as_denoising_and_close(x64):
   """MATH 8.20: r = 0 up to σ = ln 7 at stage 0, half the gap a stage."""
   key, num = jax.random.key(1), 1000
@@ -534,6 +540,22 @@ def test_losses_draw_their_own_levels(name):
   for one in (value, terms.eps_mse, *slope.values()):
     assert np.all(np.isfinite(one))
   assert any(abs(float(one)) > 1e-6 for one in slope.values())
+
+
+def test_pairs_beyond_the_schedules_cleanest_level_say_nothing():
+  """A schedule that ends above the grid's least noise: 0 there, and no NaN."""
+  objective = objectives.make("ncsn")  # sigma_min = 0.01
+  s, m, t = jnp.asarray([[9.2, 3.0], [9.2, 4.0], [9.2, 9.2]])
+
+  def mean(w, loss):
+    params = {"w": w, "b": jnp.float32(0.1)}
+    terms = loss(objective, _small, params, X[:2], X[2:], s, m, t)
+    return terms.loss.sum(), terms.loss
+
+  for loss in (F.improved_consistency_at, F.easy_consistency_at):
+    slope, terms = jax.grad(mean, has_aux=True)(jnp.float32(0.3), loss)
+    assert np.isfinite(slope) and np.all(np.isfinite(terms))
+    assert terms[0] == 0.0 and terms[1] > 0.0
 
 
 def test_a_dictionary_of_mistakes():

@@ -178,7 +178,9 @@ def improved_consistency_at(
   r2 = moved**2 * lib.mean_square(residual)
   # √(r² + c²) - c without cancellation
   huber = r2 / (jnp.sqrt(r2 + c**2) + c)
+  # both at the schedule's cleanest level, which clips them, it is 0 over 0
   apart = jnp.exp(-0.5 * s) - jnp.exp(-0.5 * m)
+  apart = jnp.where(s == m, 1.0, apart)
   return losses.Terms(huber / apart, terms.eps_mse, s)
 
 

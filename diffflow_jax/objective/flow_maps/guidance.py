@@ -28,7 +28,8 @@ class Guidance:
     null: what stands for no condition, as of `dfj.Guided`. Examples that say
       just that, whose condition was dropped, are not guided.
     omega, kappa: the weights above.
-    interval: (lo, hi) logsnr, inside which *s* must be for a pair to be guided.
+    interval: (lo, hi) logsnr; a pair is guided where its *s* is in [lo, hi), as
+      of `dfj.Guided`.
   """
 
   null: Any
@@ -56,7 +57,7 @@ def guided(guidance, velocity_of, u_c, z, s, cond):
   if guidance is None:
     return u_c
   none = _like(cond, guidance.null)
-  here = (s > guidance.interval[0]) & (s < guidance.interval[1])
+  here = (s >= guidance.interval[0]) & (s < guidance.interval[1])
   on = here & ~_says_nothing(cond, guidance.null)
   omega = jnp.where(on, guidance.omega, 1.0)
   kappa = jnp.where(on, guidance.kappa, 0.0)

@@ -117,7 +117,8 @@ def num_levels_at(step, num_steps, first=10, last=1280):
   arXiv:2310.14189 §3.4: 11, 21, 41, … 1281 of K = num_steps.
   """
   each = max(int(num_steps / (math.log2(last // first) + 1)), 1)
-  stage = jnp.minimum(step // each, 30)
+  most = math.ceil(math.log2(last / first))  # 2^stage is not to overflow
+  stage = jnp.minimum(step // each, most)
   return jnp.minimum(first * 2**stage, last) + 1
 
 
