@@ -42,8 +42,8 @@ class Features:
     """Features of images, uint8 or floats in [-1, 1].
 
     Raises:
-      ValueError: other shapes than the network takes, NaN, no images; what is not
-        a row of `dims` for each.
+      ValueError: other shapes than the network takes, NaN, no images; what is
+        not a row of `dims` for each.
     """
     if not hasattr(images, "shape") or not np.size(images):
       what = np.shape(images) if images is not None else None
