@@ -18,6 +18,7 @@ from diffflow_jax.evaluation.estimates import Estimate, student
 from diffflow_jax.scoring import compare, plan
 from diffflow_jax.scoring.metrics import Judged
 from diffflow_jax.scoring.sides import Side
+from diffflow_jax.scoring.subject import drawn_labels
 from tests import commands, runs
 
 METRICS = "fid,precision_recall:num=200,density_coverage:num=200,energy"
@@ -100,7 +101,9 @@ def test_the_files_say_all_that_was_asked_and_found(straight):
 
 def test_a_stream_is_what_one_batch_is(ours, straight):
   """The command's chunks of 32, and all samples at once, by other functions."""
-  x = dfj.load(ours).sample(400, solver="ddim", num_steps=3, guidance=1.0)
+  x = dfj.load(ours).sample(
+    400, labels=drawn_labels(3)[:400], solver="ddim", num_steps=3, guidance=1.0
+  )
   reference = data()
   want = {
     "fd_pixels": library.frechet(x, reference).plain,
@@ -167,7 +170,7 @@ def test_an_export_gives_the_numbers_of_its_run(ours, straight, tmp_path):
 def test_a_set_is_nothing_apart_from_itself(ours):
   """The reference is the samples themselves."""
   run = dfj.load(ours)
-  x = run.sample(96, num_steps=2)
+  x = run.sample(96, num_steps=2, labels=drawn_labels(3)[:96])
   found = run.evaluate(
     "fid,precision_recall,density_coverage,sliced_wasserstein,energy",
     num_samples=96,
@@ -197,7 +200,7 @@ def test_more_samples_use_those_that_are_there(ours, tmp_path):
   more = drawn(130)
   again = {p: p.stat().st_mtime_ns for p in tmp_path.glob("chunks/s*/*.npz")}
   assert len(again) == 5 and {p: again[p] for p in there} == there
-  x = dfj.load(ours).sample(130)
+  x = dfj.load(ours).sample(130, labels=drawn_labels(3)[:130])
   reference = data()
   want = library.frechet(x, reference).plain.value
   (_, entry), *_ = _entries(more)
@@ -250,7 +253,7 @@ def test_images_are_bytes_and_bits_have_names(tmp_path):
   real = dfj.data.DATASETS["digits"]()
   want = np.floor(127.5 * (real.x[:40] / 8.0 - 1.0) + 128).clip(0, 255)
   (first,) = {x[:40].tobytes() for x in seen if np.array_equal(x[:40], want)}
-  x = dfj.load(tmp_path).sample(40, num_steps=1)
+  x = dfj.load(tmp_path).sample(40, num_steps=1, labels=drawn_labels(10)[:40])
   want = np.floor(127.5 * x + 128).clip(0, 255).astype(np.uint8)
   assert any(
     np.abs(x - want.astype(int)).max() <= 1 for x in seen if len(x) == 40
@@ -487,8 +490,32 @@ def test_a_trainers_parameters_are_scored_without_a_folder(ours):
   found = scoring.score(
     subject, metrics, num_samples=100, reference=reference, batch_size=50
   )
-  want = library.frechet(run.sample(100, num_steps=2), reference.side.array())
+  want = library.frechet(
+    run.sample(100, num_steps=2, labels=drawn_labels(3)[:100]),
+    reference.side.array(),
+  )
   assert list(found) == [*metrics[0].names(features)]
   np.testing.assert_allclose(
     found["fd_pixels"]["value"], want.plain.value, rtol=1e-5
   )
+
+
+def test_labels_are_drawn_so_that_samples_are_independent():
+  """In turn, the correction of a Fréchet distance takes off too much."""
+  labels = drawn_labels(10)
+  assert np.array_equal(drawn_labels(10, 100), labels[:100])
+  share = np.bincount(labels) / len(labels)
+  np.testing.assert_allclose(share, 0.1, atol=4 * (0.09 / len(labels)) ** 0.5)
+  means = 3.0 * np.random.default_rng(1).normal(size=(10, 8))
+
+  def off(labels, rng):
+    one = lambda y: means[y] + 0.3 * rng.normal(size=(len(y), 8))
+    real = one(rng.integers(10, size=20_000))
+    return library.frechet(one(labels), real).unbiased.value
+
+  rng = np.random.default_rng(2)
+  independent = [off(rng.permutation(labels)[:200], rng) for _ in range(20)]
+  in_turn = [off(np.arange(200) % 10, rng) for _ in range(20)]
+  error = np.std(independent) / 20**0.5
+  assert abs(np.mean(independent)) < 3.5 * error
+  assert np.mean(in_turn) < -5 * np.std(in_turn) / 20**0.5

@@ -57,7 +57,7 @@ def evaluate(
     solvers: "auto:10,dpmpp_2m:20" or a list; num_steps: a number or several,
       for those without one; guidance: a strength or several; what is left out
       is the config's.
-    labels: gone through over and over; all classes in turn if None.
+    labels: gone through over and over; drawn uniformly if None.
     features: as "pixels", "inception:FILE" or "classifier:FOLDER"; pixels, or
       coordinates, if None.
     reference: "train" or "held_out" of the run's data, "folder:PATH" of images,

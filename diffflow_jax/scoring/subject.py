@@ -21,13 +21,22 @@ from diffflow_jax.runs.samplers import Adaptive
 from diffflow_jax.sampling.tableau import as_pytree
 
 
+def drawn_labels(num_classes, num=65536):
+  """Labels of samples, drawn uniformly; gone through over and over.
+
+  Not all classes in turn: samples would not be independent, and what corrects a
+  distance for their number would take off too much.
+  """
+  return np.random.default_rng(0).integers(num_classes, size=num)
+
+
 class Subject:
   """A run and how it is sampled.
 
   Args:
     run: a `Run`, or while training Run(workdir, recipe, lambda: (step,
       parameters)).
-    labels: of the samples, gone through over and over; all classes in turn if
+    labels: of the samples, gone through over and over; drawn uniformly if
       None. A run that is told more takes the examples that training kept.
     settings: those of `Run.sample`; what is left out is the config's.
   Raises:
@@ -135,8 +144,11 @@ def _conditions(run, labels):
     period = max(1, labels.size)
   elif conditions_file.is_needed(known):
     period = prompts.num_rows(prompts.paired(run.examples))
+  elif run.card.num_classes:
+    labels = drawn_labels(run.card.num_classes)
+    period = labels.size
   else:
-    period = max(1, run.card.num_classes)
+    period = 1
   return request.cond(run, period, None, labels, None), period
 
 
