@@ -644,3 +644,23 @@ def test_a_flow_map_that_teaches_consistency_takes_its_own_step(x64):
     s, m, t, teacher=exact, order=2,
   )  # fmt: skip
   np.testing.assert_allclose(terms.loss, 0.0, atol=1e-20)
+
+
+def test_consistency_by_hand_with_a_shadow_and_hubers_constant(x64):
+  """MATH 8.18, 8.19 with ū = p z at s and q z at m, and the level of 8.29."""
+  objective = objectives.make("flow_matching")
+  apply = lambda p, z, logsnr, cond, to: p * z
+  x, eps, p, q = jnp.asarray([[0.3]]), jnp.asarray([[-1.1]]), 0.4, -0.7
+  s, m, t = 0.6, 0.4, 0.1
+  each = [jnp.full(1, known.logsnr(time)) for time in (s, m, t)]
+  at = lambda time: (1.0 - time) * 0.3 - time * 1.1
+  share = (s - m) / (s - t)
+  miss = lambda q: p * at(s) - share * -1.4 - (1.0 - share) * q * at(m)
+  got = F.consistency_training_at(objective, apply, p, x, eps, *each, shadow=q)
+  np.testing.assert_allclose(got.loss, miss(q) ** 2, rtol=1e-9)
+  got = F.improved_consistency_at(objective, apply, p, x, eps, *each)
+  r, c = (s - t) / (1.0 - t) * miss(p), 0.00054
+  want = (np.sqrt(r**2 + c**2) - c) / (s / (1 - s) - m / (1 - m))
+  np.testing.assert_allclose(got.loss, want, rtol=1e-9)
+  terms = F.lagrangian_at(objective, apply, p, x, eps, each[0], each[2])
+  np.testing.assert_array_equal(terms.logsnr, each[2])
