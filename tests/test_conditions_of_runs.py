@@ -452,7 +452,7 @@ def test_a_run_that_always_told_is_refused_without(trained, tmp_path):
     (dict(label_dropout=1.0), r"label_dropout must be in \[0, 1\), not 1"),
     (
       dict(network=dict(name=dict(a=1, b=dict(c=2)))),
-      r"config.network must be a name, not .*name",
+      "config.network.name must be a name, not a: 1",
     ),
     (dict(drop_all=-1.0), r"config.drop_all must be in \[0, 1\), not -1"),
     (dict(drop_all=1.0), r"config.drop_all must be in \[0, 1\), not 1"),

@@ -386,6 +386,24 @@ def test_samplers_and_metrics_by_name():
       "--metrics=precision_recall --num_samples=500",
       "is above the 400 of train; take precision_recall:num=400",
     ),
+    (
+      "--metrics=precision_recall:num=50 --num_samples=40",
+      "precision_recall:num=50 is above --num_samples=40",
+    ),
+    (
+      "--metrics=density_coverage:k=40 --num_samples=40",
+      "density_coverage:k=40 must be below the 40 of the smaller set",
+    ),
+    ("--metrics=kid:num_parts=1", "kid:num_parts must be at least 2, not 1"),
+    ("--metrics=bpd:num=0", "--metrics: bpd:num must be at least 1, not 0"),
+    (
+      "--metrics=precision_recall:k=2.5",
+      "--metrics: precision_recall:k must be an integer, not 2.5",
+    ),
+    (
+      "--num_samples=40 --batch_size=300",
+      "--batch_size=300 is above --num_samples=40, and whole batches",
+    ),
     ("--seed=-1", r"--seed must be in \[0, 2\^32\), not -1"),
     ("--step=5", "has no checkpoint of step 5"),
   ],
@@ -397,6 +415,13 @@ def test_what_cannot_work_is_refused_in_a_sentence(
   with pytest.raises(cli.Refusal, match=message):
     told(ours, out, *flags.split())
   assert not list(out.rglob("*.json"))
+
+
+def test_a_folder_that_cannot_be_made_is_refused(ours, tmp_path):
+  (tmp_path / "file").write_text("")
+  for out in (tmp_path / "file", tmp_path / "file" / "below"):
+    with pytest.raises(cli.Refusal, match=f"--out: {out}"):
+      told(ours, out)
 
 
 def test_other_data_and_no_classes_are_refused(ours, tmp_path):

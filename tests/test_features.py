@@ -275,6 +275,9 @@ def means(x):
 def many(x):
   return np.asarray(x)
 
+def some(x):
+  return means(x)[:2]
+
 number = 3
 """
 
@@ -298,13 +301,15 @@ def test_features_of_ones_own(tmp_path, monkeypatch):
       make(name, 4, 5, 3)
   with pytest.raises(ValueError, match="cannot be called with float32"):
     make("means", 2)
+  with pytest.raises(ValueError, match=r"make 3 features of each .* \(2, 3\)"):
+    make("some", 4, 5, 3)(u)
 
 
 @pytest.mark.parametrize(
   "spec, shape, said",
   [
     ("pixel", (4, 4, 1), "not known: pixels, .*did you mean pixels?"),
-    ("inception", (4, 4, 1), "not known.*did you mean inception?"),
+    ("inception", (4, 4, 1), "not known.*did you mean inception:PATH"),
     ("inception:", (4, 4, 1), "inception needs a path"),
     ("inception:x", (2,), r"inception takes images .*shape \(2,\)"),
     ("dinov2:x", (4, 4, 4), r"dinov2 takes images of 1 or 3 channels"),

@@ -14,15 +14,14 @@ from tests import runs
 MAP = dict(solver="flow_map", grid="uniform_t", num_steps=2, guidance=1.0)
 
 
-def made(path, method, sampler=None, destination=True, **network):
-  """A run with random parameters, new ones of a destination too."""
-  workdir = runs.untrained(
+def made(path, method):
+  """A run with random parameters, those of its destination too."""
+  return runs.untrained(
     path,
-    network=dict(destination=destination, **network),
+    network=dict(name="mlp", width=8, depth=1, destination=True),
     method=method,
-    sampler=dict(MAP, num_samples=6) | (sampler or {}),
+    sampler=dict(MAP, num_samples=6),
   )
-  return workdir
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,8 @@ def test_other_tools_read_ours_and_we_read_theirs(tmp_path):
     ({"arr_0": X}, r"must hold mu and sigma, but .*read_images"),
     ({"mu": np.ones(3), "sigma": np.eye(2)}, r"has \(3,\) and \(2, 2\)"),
     ({"mu": np.ones(2), "sigma": np.eye(2) * np.nan}, "must be finite"),
+    ({"mu": np.ones(2), "sigma": np.triu(np.ones((2, 2)))}, "be symmetric"),
+    ({"mu": np.ones(2), "sigma": -np.eye(2)}, "covariance, but has .* -1$"),
     ({"mu": np.array([{}]), "sigma": np.eye(1)}, "plain arrays"),
   ],
 )
@@ -195,6 +197,8 @@ def test_references_that_cannot_be_compared(tmp_path):
   refused("8x8x1, and .*a.png is 4x4x1: save", f"folder:{tmp_path}", card=wide)
   Image.fromarray(X[:3, ..., 0].transpose(1, 2, 0)).save(tmp_path / "a.png")
   refused("samples are 4x4x1, and .*a.png is 4x4x3", f"folder:{tmp_path}")
+  (tmp_path / "a.png").write_bytes(b"nothing of the kind")
+  refused("a.png cannot be read as an image", f"folder:{tmp_path}")
   refused("there is no", f"folder:{tmp_path}/nowhere")
   refused("nowhere.npz: No such file", f"{tmp_path}/nowhere.npz")
   flat = types.SimpleNamespace(shape=(2,))

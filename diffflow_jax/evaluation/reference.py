@@ -20,6 +20,7 @@ from diffflow_jax.process import ranges
 from diffflow_jax.store import paths
 
 _LOOKED_AT = 10_000  # examples that a fingerprint reads
+_ODD = 1e-5  # of sigma's largest entry: float32 files are odd by less
 _EXACT = 10**9  # number of examples where nobody says it
 
 
@@ -135,7 +136,7 @@ def read_statistics(path, *, spatial=False, num=None):
     num: how many examples they are of; the file's own number where it has one,
       or else so many that their noise does not count.
   Raises:
-    ValueError: no such arrays, shapes that do not fit, NaN.
+    ValueError: no such arrays, shapes that do not fit, NaN, no covariance.
   """
   mu, sigma = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
   found, there = npz_arrays(path, (mu, sigma, "num"))
@@ -152,6 +153,14 @@ def read_statistics(path, *, spatial=False, num=None):
     )
   if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
     raise ValueError(f"{mu} and {sigma} of {path} must be finite, and are not")
+  size = max(np.abs(covariance).max(), np.finfo(np.float64).tiny)
+  if np.abs(covariance - covariance.T).max() > _ODD * size:
+    raise ValueError(f"{sigma} of {path} must be symmetric, and is not")
+  least = np.linalg.eigvalsh(covariance)[0]
+  if least < -_ODD * size * len(mean):
+    raise ValueError(
+      f"{sigma} of {path} must be a covariance, but has eigenvalue {least:.3g}"
+    )
   num = int(found.get("num", _EXACT)) if num is None else num
   return streaming.Moments(num, mean, (num - 1) * covariance)
 

@@ -103,7 +103,12 @@ def _folder(path, shape):
     )
   dataset = folders(path, shape[0], shape[2])
   for i in range(len(dataset)):
-    image, _ = dataset.read(i)
+    try:
+      image, _ = dataset.read(i)
+    except OSError as error:  # PIL's for what is no image, too
+      raise ValueError(
+        f"{dataset.name(i)} cannot be read as an image: {paths.reason(error)}"
+      ) from error
     with image:
       grey = Image.getmodebase(image.mode) == "L"
       found = (*image.size[::-1], 1 if grey else 3)

@@ -20,7 +20,9 @@ def choose(field, spec, table, *, also=(), adapted=None, **given):
   name = spec.pop("name", None)
   if name is None:
     raise Refusal(f"config.{field}.name is missing; {unknown('', table)}")
-  own = ":" in str(name)
+  if not isinstance(name, str):
+    raise Refusal(f"config.{field}.name must be a name, not {name!r}")
+  own = ":" in name
   make = _imported(field, name) if own else _in(table, name)
   if make is None:
     raise Refusal(

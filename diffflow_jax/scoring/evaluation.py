@@ -22,6 +22,7 @@ from diffflow_jax.scoring.subject import Subject, check_pair
 from diffflow_jax.store import paths
 
 BYTES = "uint8, 127.5 (x + 1) rounded"
+LARGEST_BATCH = 256  # that fewer samples may have, the default
 CHUNKS = "chunks"  # of features, in an evaluation's folder
 
 
@@ -86,9 +87,16 @@ def evaluate(
     seed=settings_lib.seed(seed, say("seed")),
     batch_size=settings_lib.integer(batch_size, say("batch_size"), 1),
   )
+  if asked["batch_size"] > max(num_samples, LARGEST_BATCH):
+    raise Refusal(
+      f"{say('batch_size')}={batch_size} is above {say('num_samples')}="
+      f"{num_samples}, and whole batches are drawn"
+    )
   metrics = metrics_of(asked["metrics"], say("metrics"))
   cache = None if out is None else paths.join(out, CHUNKS)
   used = needed.features_of(features, run)
+  if out is not None:  # before a cache of features is made in it
+    report.claim(out, say("out"))
   compared, own = needed.references(run, metrics, used, reference, cache)
   arms = plan.arms(solvers, num_steps, guidance, say)
   make = lambda run, arm: Subject(run, labels, **arm.settings(**settings))
@@ -96,8 +104,6 @@ def evaluate(
   rivals = _rivals(run, against, arms, make)
   for _, subject in [*subjects, *rivals]:
     scores.check(metrics, subject, compared, num_samples, own)
-  if out is not None:
-    report.claim(out, say("out"))
 
   drawing = [m for m in metrics if m.of != "run"]
   total = num_samples * len([*subjects, *rivals]) if drawing else 0

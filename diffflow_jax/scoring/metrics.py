@@ -14,6 +14,7 @@ import numpy as np
 
 from diffflow_jax import evaluation
 from diffflow_jax.cli import Refusal, parse_spec, unknown
+from diffflow_jax.runs import settings as settings_lib
 from diffflow_jax.scoring import laws, likelihood
 from diffflow_jax.scoring.plain import as_plain
 from diffflow_jax.scoring.sides import PARTS
@@ -248,6 +249,12 @@ _LOWER = (
 _HIGHER = ("precision", "recall", "density", "coverage", "inception_score")
 
 
+_LEAST = {  # of settings that count something
+  "k": 1, "num": 1, "num_parts": 2, "num_directions": 1, "seed": 0,
+  "num_importance": 1, "num_probes": 0, "batch_size": 1,
+}  # fmt: skip
+
+
 def better(number):
   """ "lower" or "higher", which of a number is good; None where neither is.
 
@@ -283,5 +290,8 @@ def metrics_of(specs, name="metrics"):
           f"{name}: {head} has no setting {key!r}; it has: "
           f"{', '.join(known) or 'none'}"
         )
+      if key in _LEAST:
+        label = f"{name}: {head}:{key}"
+        settings[key] = settings_lib.integer(settings[key], label, _LEAST[key])
     found[head] = dataclasses.replace(metric, settings=settings)
   return list(found.values())

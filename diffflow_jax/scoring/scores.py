@@ -192,6 +192,10 @@ def _check_classes(name, run, features):
 def _check_numbers(name, metric, say, reference, num_samples):
   settings_lib.integer(num_samples, say("num_samples"), 1)
   limited = metric.settings.get("num", num_samples)
+  if limited > num_samples:
+    raise Refusal(
+      f"{name}:num={limited} is above {say('num_samples')}={num_samples}"
+    )
   for what, num in (
     (say("num_samples"), min(limited, num_samples)),
     (f"the number of {reference.name}", reference.num),
@@ -199,6 +203,12 @@ def _check_numbers(name, metric, say, reference, num_samples):
     if num < metric.least:
       raise Refusal(f"{name} needs {metric.least} examples: {what} is {num}")
   if metric.name in ("precision_recall", "density_coverage"):
+    k, fewest = metric.settings.get("k"), min(limited, reference.num // 2)
+    if k is not None and k >= fewest:
+      raise Refusal(
+        f"{name}:k={k} must be below the {fewest} of the smaller set, or of "
+        "half the reference"
+      )
     if min(limited, num_samples) > reference.num:
       raise Refusal(
         f"{name} compares at equal numbers: {say('num_samples')}={num_samples} "

@@ -42,15 +42,22 @@ class Features:
     """Features of images, uint8 or floats in [-1, 1].
 
     Raises:
-      ValueError: other shapes than the network takes, NaN, no images.
+      ValueError: other shapes than the network takes, NaN, no images; what is
+        not a row of `dims` for each.
     """
     if not hasattr(images, "shape") or not np.size(images):
       what = np.shape(images) if images is not None else None
       raise ValueError(f"images must be an array (num, ...), not {what}")
     parts = []
     for first in range(0, len(images), self.batch):
-      found = self.of(images[first : first + self.batch])
-      parts.append(np.asarray(found, np.float32))
+      batch = images[first : first + self.batch]
+      found = np.asarray(self.of(batch), np.float32)
+      if found.shape != (len(batch), self.dims):
+        raise ValueError(
+          f"{self.name} must make {self.dims} features of each image, but of "
+          f"{len(batch)} it makes {found.shape}"
+        )
+      parts.append(found)
     return np.concatenate(parts)
 
 

@@ -60,7 +60,8 @@ def features_of(spec, card):
     return own.imported(spec, shape)
   known = ["pixels", *(f"{k}:PATH" for k in FILES)]
   near = difflib.get_close_matches(kind, ["pixels", *FILES], n=1)
-  guess = f"; did you mean {near[0]}?" if near else ""
+  meant = f"{near[0]}:PATH" if near and near[0] in FILES else "".join(near)
+  guess = f"; did you mean {meant}?" if meant else ""
   raise ValueError(
     f"features {spec!r} are not known: {', '.join(known)}, or module:attribute"
     f"{guess}"
