@@ -399,6 +399,28 @@ def test_a_student_is_told_the_strength_of_guidance(tmp_path):
     METHODS["guidance_distillation"](strengths=(4.0, 1.0))
 
 
+@pytest.mark.parametrize("name", ["lagrangian", "progressive", "reflow"])
+def test_a_teacher_that_cannot_say_it_is_refused(name, tmp_path):
+  """A consistency model says where the data is, and is no denoiser."""
+  workdir = runs.untrained(
+    tmp_path / "run",
+    network=dict(name="mlp", width=8, depth=1, destination=True),
+    method=dict(name="improved_consistency", num_steps=4),
+  )
+  used = {
+    "lagrangian": kind.ASKED,
+    "progressive": ("guidance", "grid", "num_steps"),
+    "reflow": kind.SOLVED,
+  }
+  spec = ml_collections.ConfigDict(
+    dict(run=str(workdir), guidance=1.0, solver="midpoint", grid="uniform_t",
+         num_steps=2)
+  )  # fmt: skip
+  match = "solver=midpoint: " if name == "reflow" else "go to the data only"
+  with pytest.raises(cli.Refusal, match=match):
+    teacher.read(spec, used[name])
+
+
 def test_a_teacher_that_is_missing_or_not_used_is_refused(taught):
   config = cli.load_config("configs/toy2d.py:smoke")
   config.teacher = dict(run=str(taught))

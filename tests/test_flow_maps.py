@@ -585,3 +585,82 @@ def test_a_dictionary_of_mistakes():
     F.mean_flow("flow_matching", *at[1:], key, X)
   with pytest.raises(TypeError, match="PRNG key"):
     F.mean_flow(*at, 0, X)
+
+
+def _asked(cond=None, **how):
+  at = objectives.make("flow_matching"), _small, {"w": 1.0, "b": 0.0}
+  return F.mean_flow(*at, jax.random.key(0), X, cond, **how)
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (
+      lambda: pairs.adjacent(jax.random.key(0), 4, 1),
+      "num_levels must be >= 2",
+    ),
+    (lambda: pairs.karras_grid(1), "num must be an integer >= 2"),
+    (lambda: pairs.uniform_grid(FLOW, 0), "num_steps must be an integer >= 1"),
+    (lambda: pairs.num_levels_at(3, 0), "num_steps must be > 0"),
+    (lambda: pairs.easy(jax.random.key(0), 4, -1), "stage must be >= 0"),
+    (lambda: pairs.halves(jax.random.key(0), [0.0, 1.0], 4), "even, not 1"),
+    (lambda: pairs.dyadic(jax.random.key(0), FLOW, 4, 8.5), "a power of 2"),
+    (lambda: F.guidance.of_strength(1, 0.0), "strength must be > 0"),
+    (lambda: _asked(guidance=2.0), "must be a Guidance"),
+    (lambda: _asked(guidance=F.guidance.of_strength(1, 2.0)), "needs a cond"),
+  ],
+)
+def test_what_no_loss_can_do_is_refused(call, message):
+  with pytest.raises((TypeError, ValueError), match=message):
+    call()
+
+
+def test_levels_and_pairs_of_another_shape_are_refused():
+  """In one sentence, and what sCM's tangent cannot be."""
+  at = objectives.make("flow_matching"), _small, {"w": 1.0, "b": 0.0}
+  s, t = jnp.zeros(4), jnp.ones(4)
+  with pytest.raises(ValueError, match="one for each of 4 examples, but have"):
+    F.mean_flow_at(*at, X, X, s[:3], t)
+  with pytest.raises(ValueError, match="a pair must have one shape"):
+    F.mean_flow_at(*at, X, X[:2], s, t)
+  with pytest.raises(ValueError, match="warmup must be in"):
+    F.continuous_consistency_at(*at, X, X, s, warmup=2.0)
+  with pytest.raises(ValueError, match="norm must be > 0"):
+    F.continuous_consistency_at(*at, X, X, s, norm=-1.0)
+
+
+def test_a_flow_map_that_teaches_consistency_takes_its_own_step(x64):
+  """Its answer from s to m is the whole step: no Heun with that to the data."""
+  law = closed_form.gaussian([0.3, -0.2], 0.7)
+  exact, objective = closed_form.flow_map(law), objectives.make("flow_matching")
+
+  def apply(params, z, logsnr, cond, to):
+    x, eps = exact(z, rows.flow_level(logsnr).replace(to=to))
+    return eps - x
+
+  s, m, t = (jnp.full(4, one) for one in (-2.0, 0.0, jnp.inf))
+  terms = F.consistency_distillation_at(
+    objective, apply, None, jnp.asarray(X, float), jnp.asarray(X[::-1], float),
+    s, m, t, teacher=exact, order=2,
+  )  # fmt: skip
+  np.testing.assert_allclose(terms.loss, 0.0, atol=1e-20)
+
+
+def test_consistency_by_hand_with_a_shadow_and_hubers_constant(x64):
+  """MATH 8.18, 8.19 with ū = p z at s and q z at m, and the level of 8.29."""
+  objective = objectives.make("flow_matching")
+  apply = lambda p, z, logsnr, cond, to: p * z
+  x, eps, p, q = jnp.asarray([[0.3]]), jnp.asarray([[-1.1]]), 0.4, -0.7
+  s, m, t = 0.6, 0.4, 0.1
+  each = [jnp.full(1, known.logsnr(time)) for time in (s, m, t)]
+  at = lambda time: (1.0 - time) * 0.3 - time * 1.1
+  share = (s - m) / (s - t)
+  miss = lambda q: p * at(s) - share * -1.4 - (1.0 - share) * q * at(m)
+  got = F.consistency_training_at(objective, apply, p, x, eps, *each, shadow=q)
+  np.testing.assert_allclose(got.loss, miss(q) ** 2, rtol=1e-9)
+  got = F.improved_consistency_at(objective, apply, p, x, eps, *each)
+  r, c = (s - t) / (1.0 - t) * miss(p), 0.00054
+  want = (np.sqrt(r**2 + c**2) - c) / (s / (1 - s) - m / (1 - m))
+  np.testing.assert_allclose(got.loss, want, rtol=1e-9)
+  terms = F.lagrangian_at(objective, apply, p, x, eps, each[0], each[2])
+  np.testing.assert_array_equal(terms.logsnr, each[2])

@@ -57,13 +57,13 @@ def tableau(run, how):
   table = generate.make_tableau(
     run.objective, how.solver, how.grid, how.num_steps, names, how.restart
   )
-  _check_way(run, how, table)
+  check_way(run, how, table)
   if how.solver.endswith(".npz"):
     tables.warn_of_another(run, how)
   return table
 
 
-def _check_way(run, how, table):
+def check_way(run, how, table):
   """Refuses a solver that asks of the network what it was never taught."""
   levels = table.levels if isinstance(table, Tableau) else table.start
   solver = f"{run.say('solver')}={how.solver}"

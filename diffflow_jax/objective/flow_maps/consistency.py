@@ -95,7 +95,8 @@ def consistency_distillation(
   time, where both ends are finite.
 
   Args:
-    teacher: predict(z, lv, cond) -> (x̂, ε̂), guided or not.
+    teacher: predict(z, lv, cond) -> (x̂, ε̂), guided or not; of a flow map the
+      step is its own, asked once, whatever the order.
     levels: key, num -> (s, m), as `pairs.adjacent`.
     shadow: parameters of the target, an average in the paper; those of the
       network, if None.
@@ -130,7 +131,8 @@ def consistency_distillation_at(
     raise ValueError(f"order must be 1 (DDIM) or 2 (Heun), not {order!r}")
   _, z, s, m, t = lib.noisy(x, eps, s, m, t)
   v = lib.ask(teacher, z, s, cond, to=m)
-  if order == 2:
+  # a teacher that is a flow map goes to m itself, and Heun would spoil it
+  if order == 2 and not getattr(teacher, "destination", False):
     z_m = flow_maps.flow_step(v, z, s, m)
     # at the data itself a denoiser says nothing of the noise
     second = jnp.isinf(m)

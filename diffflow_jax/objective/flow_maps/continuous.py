@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from diffflow_jax.objective import densities
 from diffflow_jax.objective.flow_maps import stabilisers, velocity as lib
-from diffflow_jax.process import flow_maps, forward_mode, levels
+from diffflow_jax.process import flow_maps, forward_mode, levels, ranges
 from diffflow_jax.process.levels import bcast
 from diffflow_jax.process.schedule import clip_far
 
@@ -44,7 +44,7 @@ def continuous_consistency(
     sigma_data: σ_d, the standard deviation of x.
     norm: c of g/(‖g‖ + c), `stabilisers.normalised`; None leaves g as it is.
       Without a teacher it moves the solution where the posterior is skewed.
-    warmup: r, `stabilisers.warmed_up(step)`; 0 is diffusion training.
+    warmup: r in [0, 1], `stabilisers.warmed_up(step)`; 0 is diffusion training.
   Returns:
     Terms.
   """
@@ -71,6 +71,9 @@ def continuous_consistency_at(
   warmup=1.0,
 ):
   """The Terms of `continuous_consistency` at levels s (batch,) by logsnr."""
+  ranges.check("warmup", warmup, "in [0, 1]")
+  if norm is not None:
+    ranges.check("norm", norm, "> 0")
   _, z_flow, s = lib.noisy(x, eps, s)
   s = clip_far(s)
   trig = levels.Unit(sigma_data)

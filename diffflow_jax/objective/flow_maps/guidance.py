@@ -16,6 +16,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from diffflow_jax.process import ranges
 from diffflow_jax.process.conditions import Given
 from diffflow_jax.process.levels import bcast
 
@@ -43,6 +44,7 @@ class Guidance:
     return self.omega / (1.0 - self.kappa)
 
 
+@ranges.checked(strength="> 0")
 def of_strength(null, strength, interval=(-jnp.inf, jnp.inf)):
   """Improved MeanFlow's: omega = 1, kappa = 1 - 1/strength."""
   return Guidance(null, 1.0, 1.0 - 1.0 / jnp.asarray(strength), interval)
@@ -53,9 +55,18 @@ def guided(guidance, velocity_of, u_c, z, s, cond):
 
   Args:
     velocity_of: cond -> velocity(z, s, t) of the network.
+  Raises:
+    TypeError: guidance is no Guidance; ValueError: there is no condition.
   """
   if guidance is None:
     return u_c
+  if not isinstance(guidance, Guidance):
+    raise TypeError(
+      "guidance must be a Guidance, as guidance.of_strength(null, 2.0) is, not "
+      f"{guidance!r}"
+    )
+  if cond is None:
+    raise ValueError("guidance needs a condition, but cond is None")
   none = _like(cond, guidance.null)
   here = (s >= guidance.interval[0]) & (s < guidance.interval[1])
   on = here & ~_says_nothing(cond, guidance.null)

@@ -57,7 +57,8 @@ def halves(key, grid, num):
   Raises:
     ValueError: an odd number of steps.
   """
-  steps = grid.shape[0] - 1
+  grid = jnp.asarray(grid)
+  steps = grid.size - 1
   if steps < 2 or steps % 2:
     raise ValueError(
       "a student takes half as many steps as its teacher, which must be even, "
@@ -65,15 +66,17 @@ def halves(key, grid, num):
     )
   u = densities.uniforms(key, num)
   i = 2 * jnp.minimum((u * (steps // 2)).astype(jnp.int32), steps // 2 - 1)
-  return tuple(jnp.asarray(grid)[i + j] for j in range(3))
+  return tuple(grid[i + j] for j in range(3))
 
 
+@ranges.checked(num_steps="an integer >= 1")
 def uniform_grid(schedule, num_steps):
   """logsnr (num_steps + 1,) at equal steps in a schedule's time, increasing."""
   time = jnp.linspace(getattr(schedule, "last", 1.0), 0.0, num_steps + 1)
   return schedule.logsnr(time)
 
 
+@ranges.checked(num="an integer >= 2")
 def karras_grid(num, sigma_min=0.002, sigma_max=80.0):
   """logsnr (num,), increasing, of Karras et al.'s grid without its end at 0."""
   return _karras(jnp.arange(num)[::-1], num, sigma_min, sigma_max)
@@ -85,6 +88,7 @@ def _karras(i, num, sigma_min, sigma_max):
   return -2.0 * RHO * jnp.log(low + i / (num - 1) * (high - low))
 
 
+@ranges.checked(num_levels=">= 2")
 def adjacent(
   key, num, num_levels, p_mean=-1.1, p_std=2.0, sigma_min=0.002, sigma_max=80.0
 ):
@@ -109,6 +113,7 @@ def adjacent(
   return level(i + 1), level(i)
 
 
+@ranges.checked(num_steps="> 0")
 def num_levels_at(step, num_steps, first=10, last=1280):
   """N(k): how many levels the grid has at a step, doubling 8 times by default.
 
@@ -122,6 +127,7 @@ def num_levels_at(step, num_steps, first=10, last=1280):
   return jnp.minimum(first * 2**stage, last) + 1
 
 
+@ranges.checked(stage=">= 0")
 def easy(key, num, stage, p_mean=-1.1, p_std=2.0, q=2.0, k=8.0, b=1.0):
   """(s, t) of easy consistency training: log-normal σ_s, and σ_t from it.
 
@@ -148,7 +154,7 @@ def dyadic(key, schedule, num, finest=128):
   Raises:
     ValueError: finest is no power of 2, at least 2.
   """
-  if finest < 2 or finest & (finest - 1):
+  if finest != int(finest) or finest < 2 or int(finest) & (int(finest) - 1):
     raise ValueError(f"finest must be a power of 2, at least 2, not {finest}")
   pick, place = jax.random.split(key)
   sizes = finest.bit_length() - 1  # of 2d: 1, 1/2, … 2/finest

@@ -39,7 +39,7 @@ def reflow(objective, apply, params, key, x, cond=None, *, eps):
 
 def reflow_at(objective, apply, params, x, eps, logsnr, cond=None):
   """The Terms of `reflow` at given levels (batch,)."""
-  _same_shape(x, eps)
+  lib.same_shape(x, eps)
   at_rest = lambda params, z, logsnr, cond: apply(
     params, z, logsnr, cond, logsnr
   )
@@ -76,7 +76,6 @@ def knowledge_distillation_at(
   objective, apply, params, x, eps, s, t, cond=None
 ):
   """The Terms of `knowledge_distillation` between given levels."""
-  _same_shape(x, eps)
   _, _, s, t = lib.noisy(x, eps, s, t)
   z = bcast(flow_maps.flow_level(s).sigma, x) * eps
   u_bar = lib.mean_velocity(objective, apply, params, cond)(z, s, t)
@@ -84,11 +83,3 @@ def knowledge_distillation_at(
   # a schedule whose cleanest level has noise ends at alpha x and that noise
   error = lib.mean_square(phi / bcast(flow_maps.flow_level(t).alpha, x) - x)
   return losses.Terms(loss=error, eps_mse=error, logsnr=s)
-
-
-def _same_shape(x, eps):
-  if jnp.shape(x) != jnp.shape(eps):
-    raise ValueError(
-      f"a pair must have one shape, but x has {jnp.shape(x)} and eps "
-      f"{jnp.shape(eps)}"
-    )

@@ -86,8 +86,16 @@ def noisy(x, eps, *logsnr):
   In float32 or wider, levels as (batch,).
 
   Raises:
-    ValueError: known levels do not go from noise to data.
+    ValueError: known levels do not go from noise to data, or are not one for
+      each example; or eps does not have x's shape.
   """
+  same_shape(x, eps)
+  for shape in map(jnp.shape, logsnr):
+    if shape not in ((), x.shape[:1]):
+      raise ValueError(
+        f"levels must be one, or one for each of {x.shape[0]} examples, but "
+        f"have shape {shape}"
+      )
   x, eps = (y.astype(losses.wide(y.dtype)) for y in (x, eps))
   for noisier, cleaner in itertools.pairwise(logsnr):
     # on the host: within jit an operation of known arrays is traced
@@ -101,6 +109,15 @@ def noisy(x, eps, *logsnr):
   logsnr = [each(one) for one in logsnr]
   z = levels.add_noise(x, eps, flow_maps.flow_level(logsnr[0]))
   return eps - x, z, *logsnr
+
+
+def same_shape(x, eps):
+  """Refuses a pair of two shapes."""
+  if jnp.shape(x) != jnp.shape(eps):
+    raise ValueError(
+      f"a pair must have one shape, but x has {jnp.shape(x)} and eps "
+      f"{jnp.shape(eps)}"
+    )
 
 
 def mean_square(residual):

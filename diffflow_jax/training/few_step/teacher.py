@@ -24,6 +24,7 @@ from diffflow_jax.runs import (
   generate,
   loading,
   meaning,
+  methods,
   params_file,
   sharding,
   transfer,
@@ -135,14 +136,31 @@ def read(spec, used, workdir=None, strengths=None):
     table = generate.make_tableau(
       run.objective, spec.solver, spec.grid, spec.num_steps, names
     )
+    asked = dataclasses.replace(how, solver=spec.solver)
+    drawing.check_way(run, asked, table)
     drawn = isinstance(table, Adaptive) or np.any(table.mix[..., -1])
     if drawn:
       raise Refusal(
         f"{say('solver')} must be one of a table that draws no noise, so that "
         f"a pair is of one noise, not {spec.solver!r}"
       )
+  else:
+    _check_taught(run, used)
   host = lambda x: np.asarray(x) if isinstance(x, jax.Array) else x
   return Teacher(run, jax.tree.map(host, drawing.predict(run, how)), table)
+
+
+def _check_taught(run, used):
+  """Refuses a flow map that cannot say what it is asked, level by level."""
+  reaches = methods.reaches(run.config) or "any"
+  if reaches == "any" or (reaches == "other" and "grid" in used):
+    return
+  where = {"data": "the data", "other": "the next level of its grid"}[reaches]
+  raise Refusal(
+    f"config.teacher.run: {run.path} was taught to go to {where} only, not to "
+    "denoise at single levels: take its own teacher, or learn from its samples "
+    "by the methods reflow and knowledge_distillation"
+  )
 
 
 def check_data(teacher, card):
