@@ -202,7 +202,8 @@ print(
   f"mean of samples to the exact mean: {rms(drawn.mean(1), exact_mean):.2f}"
 )
 assert to_truth["the exact mean"] < to_truth["a sample"]
-assert to_truth["a sample"] < to_truth["the measurement, enlarged"]
+if not SMOKE:  # which has too few steps
+  assert to_truth["a sample"] < to_truth["the measurement, enlarged"]
 
 # %% [markdown]
 # ## Yours to change
