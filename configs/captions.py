@@ -9,9 +9,9 @@ About 11 minutes of CPU time, and one to encode 10,390 sentences, once. A UNet
 takes the word pieces of a sentence by cross-attention. The last command reads
 the samples with a reader of the real digits (0.989 on held-out ones), for new
 wordings of what training says ("the figure 1"): 0.920 of 880, for sentences by
-another hand: 0.942 of 362, for pairs of numbers that never stood together: 0.55,
-and for kinds of sentence never seen: 0.23; of those trained on, 0.985. Sums and
-differences are what fails ("three taken from eight"); names are read at 0.97.
+another hand: 0.942 of 362, for pairs of numbers that never stood together:
+0.55, and for kinds of sentence never seen: 0.23; of those trained on, 0.985.
+Sums and differences are what fails; names are read at 0.97.
 `--config=configs/captions.py:smoke` takes seconds and needs no encoder.
 """
 
