@@ -182,7 +182,7 @@ def test_what_is_no_config_file_at_all(tmp_path):
     (tmp_path / "bytes.py", "line 1: (unicode error)"),
     (
       "configs/toy2d.py:huge",
-      "line 73: toy2d.py has the sizes vdm and smoke, not 'huge'",
+      "toy2d.py has the sizes vdm and smoke, not 'huge'",
     ),
   ):
     said = refusal("train", f"--config={path}", "--workdir=never")
@@ -367,7 +367,7 @@ def test_whatever_a_users_module_raises_is_a_sentence(tmp_path, monkeypatch):
     ({"name": "theirs:odd", "x": 1}, "config.dataset: 'int' object is not"),
     ({"name": "theirs:nothing"}, "has no attribute 'nothing'"),
     ({"name": "worse:data"}, "config.dataset.name is 'worse:data': gone"),
-    ({"name": ["a"]}, "config.dataset.name is .'a'.; known: "),
+    ({"name": ["a"]}, "config.dataset.name must be a name, not .'a'."),
     ({}, "config.dataset.name is missing; known: moons"),
   ):
     with pytest.raises(cli.Refusal, match=message):

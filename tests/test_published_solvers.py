@@ -557,7 +557,7 @@ BAD = [
   (lambda l: so.dpmpp_3s_heun(l, 0.5, 0.5), "r1 and r2 must differ"),
   (lambda l: so.dpmpp_3s(l, 0.0), r"r1 must be in \(0, 1\]"),
   (lambda l: so.dpmpp_sde(l, r=1.0), r"r must be in \(0, 1\)"),
-  (lambda l: so.churned(l, "dpm"), "solver must be one of"),
+  (lambda l: so.churned(l, "dpm"), "solver is .dpm.; known: "),
   (lambda l: so.churned(l, "heun", -1.0), "s_churn must be finite"),
 ]
 
