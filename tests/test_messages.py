@@ -1,6 +1,7 @@
 """What the commands say of bad input: one sentence, and nothing is written."""
 
 import importlib
+import pathlib
 import re
 
 import ml_collections
@@ -176,13 +177,15 @@ def test_a_broken_config_file_is_named_with_its_line(text, message, tmp_path):
 
 def test_what_is_no_config_file_at_all(tmp_path):
   (tmp_path / "bytes.py").write_bytes(bytes(range(128, 256)))
+  lines = pathlib.Path("configs/toy2d.py").read_text().splitlines()
+  raised = next(i for i, l in enumerate(lines, 1) if "raise ValueError" in l)
   for path, message in (
     (tmp_path / "no.py", "there is no file"),
     (tmp_path, "is a directory, not a file"),
     (tmp_path / "bytes.py", "line 1: (unicode error)"),
     (
       "configs/toy2d.py:huge",
-      "toy2d.py has the sizes vdm and smoke, not 'huge'",
+      f"line {raised}: toy2d.py has the sizes vdm and smoke, not 'huge'",
     ),
   ):
     said = refusal("train", f"--config={path}", "--workdir=never")
