@@ -4,6 +4,7 @@ import math
 
 import jax
 import numpy as np
+import pytest
 from scipy import integrate, stats
 
 import diffflow_jax as dfj
