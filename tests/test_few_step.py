@@ -105,12 +105,9 @@ def test_a_student_is_a_run_like_any_other(progressive, taught, tmp_path):
   run.export(tmp_path / "shared")
   again = loading.load(tmp_path / "shared").sample(8, num_steps=1)
   assert np.array_equal(one, again)
-  pictures = {p.name for p in (progressive / "samples").iterdir()}
-  assert pictures == {
-    "step_00000006.png",  # in one step, the config's own
-    "step_00000006_in_2.png",
-    "step_00000006_in_4.png",
-  }
+  # in one step, the config's own, and in no other number of steps
+  pictures = [p.name for p in (progressive / "samples").iterdir()]
+  assert pictures == ["step_00000006.png"]
   lines = runs.curve(progressive)
   assert lines[-1]["held_out/loss"] > 0
   # the rate begins anew with each stage: its second step, after the warm-up
@@ -131,6 +128,20 @@ def test_a_student_starts_as_its_teacher(progressive, taught):
       assert "destination" in name
   new = [first[n] for n in names if "destination" in n]
   assert [leaf.any() for leaf in new].count(False) == 1, "the last of them"
+
+
+def test_a_student_is_sampled_in_the_steps_of_its_stage(progressive):
+  for step, taught in ((1, 4), (2, 4), (3, 2), (4, 2), (5, 1), (6, 1)):
+    run = loading.load(progressive, step=step)
+    assert np.isfinite(run.sample(2, num_steps=taught)).all()
+    words = f"taught the {taught} steps of the grid uniform_cosine alone"
+    with pytest.raises(cli.Refusal, match=words):
+      run.sample(2, num_steps=8)
+  with pytest.raises(cli.Refusal, match="taught the 1 steps of"):
+    run.sample(2, num_steps=4)
+  run, words = loading.load(progressive, step=2), "taught the 4 steps of"
+  with pytest.raises(cli.Refusal, match=words):
+    run.sample(2, num_steps=4, grid="uniform_flow")
 
 
 def test_each_stage_is_taught_by_the_average_of_the_one_before(progressive):
@@ -320,6 +331,9 @@ REFUSED = {
     "progressive",
     dict(teacher__grid="uniform_logsnr"),
     "is not every other level",
+  ),
+  "other steps": (
+    "progressive", dict(sampler__num_steps=2), "was taught the 1 steps",
   ),
   "guided": ("reflow", dict(teacher__guidance=2.0), "trained without classes"),
   "sampled guided": ("reflow", dict(sampler__guidance=2.0), "must be 1 with"),
