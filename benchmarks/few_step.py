@@ -1,18 +1,17 @@
 """Few-step methods at equal training time, in 1, 2, 4 and 8 evaluations.
 
-    python benchmarks/few_step.py points                # a 2-D mixture
-    python benchmarks/few_step.py digits --seconds=240 --features=FOLDER
-    python benchmarks/few_step.py points digits --features=FOLDER --write
+    python benchmarks/few_step.py points --seconds=20   # a 2-D mixture
+    python benchmarks/few_step.py RUN,FEATURES --seconds=240 [--write]
 
-One teacher is trained; then every method goes on from it, on the same network,
-for the same number of seconds of CPU time, with the making of pairs, its steps
-counted by what one of them costs. Progressive distillation's students of more
-steps are those of its earlier stages. Points are judged by the sliced
-Wasserstein distance to exact samples over that of two exact sets, the floor;
-digits by the Fréchet distance in the features of a classifier (`python -m
-diffflow_jax.train_features`), over that of the teacher at 20 evaluations, and
-the share that it reads as their label. --write keeps few_step.md and .png in
-benchmarks/results.
+Every method goes on from one teacher, on its network, for the same number of
+seconds of CPU time, the making of pairs included, its steps counted by what one
+of them costs. Progressive distillation's students of more steps are those of
+its earlier stages. Of points the teacher is trained as long; they are judged by
+the sliced Wasserstein distance to exact samples over that of two exact sets,
+the floor. Of images it is RUN, and FEATURES the folder of a classifier that
+`train_features` left: the Fréchet distance is in its features, and the share is
+of samples that it reads as their label. Several tasks make one page; --write
+keeps it, few_step.md and .png, in benchmarks/results.
 """
 
 import argparse
@@ -25,16 +24,19 @@ import jax
 import numpy as np
 
 import diffflow_jax as dfj
-from diffflow_jax import config_files, data
+from diffflow_jax import config_files, data, evaluation
 from diffflow_jax.evaluation import sliced
-from diffflow_jax.training import programs
+from diffflow_jax.evaluation.extractors.classifier import classifier
+from diffflow_jax.runs import datasets
+from diffflow_jax.training import few_step, programs
 from diffflow_jax.training.few_step.distill import inherited
 from diffflow_jax.training.loop import train
 from diffflow_jax.training.resolve import resolve
 
 HERE = pathlib.Path(__file__).resolve().parent
 EVALUATIONS = (1, 2, 4, 8)
-NUM_SETS, NUM_POINTS, NUM_DIGITS = 8, 4096, 1000
+NUM_SETS, NUM_POINTS = 8, 4096
+NUM_IMAGES, NUM_REAL = 1000, 4096
 # name: (config, its teacher); without one it learns from the data
 METHODS = {
   "reflow": ("distill.py:reflow", "teacher"),
@@ -113,7 +115,12 @@ def trained(folder, name, config, seconds, init_from=None):
     pairs.make(workdir)
     seconds -= time.process_time() - start
   num_steps = max(8, int(seconds / step_seconds(run, pairs)))
-  train(scaled(config, num_steps), workdir, init_from=init_from)
+  train(
+    scaled(config, num_steps),
+    workdir,
+    init_from=init_from,
+    init_from_skip=("*destination*",) if init_from else (),
+  )
   return workdir, num_steps
 
 
@@ -133,16 +140,18 @@ def judge_points(run, **how):
   return distance(samples.reshape(exact[0].shape), exact[0]) / floor, None
 
 
-def judge_digits(features):
-  """run, ... -> (Fréchet distance, share read as its label), by a classifier."""
-  digits = data.digits("all")
-  reference = features(np.asarray(digits.to_float(digits.x)))
+def judge_images(run, folder):
+  """A judge by a classifier: (Fréchet distance, share read as its label)."""
+  features = classifier(folder)
+  dataset = datasets.of(run.config)[0]
+  batch = dataset.batch(0, 0, min(NUM_REAL, len(dataset)))
+  reference = features(np.asarray(dataset.to_float(batch["x"])))
 
   def judge(run, **how):
-    found = features(run.sample(NUM_DIGITS, seed=1, **how))
+    found = features(run.sample(NUM_IMAGES, seed=1, **how))
     read = features.logits(found).argmax(axis=1)
     distance = evaluation.frechet_distance(found, reference)
-    return distance, np.mean(read == np.asarray(run.labels(NUM_DIGITS)))
+    return distance, np.mean(read == np.asarray(run.labels(NUM_IMAGES)))
 
   return judge
 
@@ -160,17 +169,22 @@ def judged(judge, name, workdir, num_steps):
   return {n: judge(run, num_steps=n) for n in counts}
 
 
-def rows_of(task, seconds, folder, judge):
+def teacher_of(task, seconds, folder):
+  """(its run, its steps, the judge of samples)."""
+  if task != "points":
+    path, _, features = task.partition(",")
+    run = dfj.load(path)
+    return run, run.step, judge_images(run, features)
+  config = config_files.load(f"{HERE.parent}/configs/toy2d.py")
+  config.dataset, config.held_out = dict(name="ring"), dict(num=512)
+  workdir, steps = trained(folder, "teacher", config, seconds)
+  return dfj.load(workdir), steps, judge_points
+
+
+def rows_of(task, seconds, folder):
   """(name, steps, {evaluations: (distance, share)}) of a task, one by one."""
-  toy = task == "points"
-  file = "toy2d" if toy else "digits"
-  config = config_files.load(f"{HERE.parent}/configs/{file}.py")
-  if toy:
-    config.dataset, config.held_out = dict(name="ring"), dict(num=512)
-  workdirs = {}
-  workdirs["teacher"], steps = trained(folder, "teacher", config, seconds)
-  teacher = dfj.load(workdirs["teacher"])
-  solver, grid = HAND_MADE
+  teacher, steps, judge = teacher_of(task, seconds, folder)
+  workdirs, (solver, grid) = {"teacher": teacher.path}, HAND_MADE
   found = {
     n: judge(teacher, solver=solver, grid=grid, num_steps=n)
     for n in EVALUATIONS
@@ -179,27 +193,27 @@ def rows_of(task, seconds, folder, judge):
   yield f"teacher, {solver}", steps, found
   for name, (spec, source) in METHODS.items():
     source = source and workdirs[source]
-    config = config_of(spec, toy, source, teacher.path)
+    config = config_of(spec, task == "points", source, teacher.path)
     start = None if source else teacher.path
     workdirs[name], steps = trained(folder, name, config, seconds, start)
     yield name, steps, judged(judge, name, workdirs[name], steps)
 
 
 def cell(entry, best):
-  """A cell of the table: the ratio, and the share where there is one."""
+  """A cell of the table: the distance, or its ratio to the best and a share."""
   if entry is None:
     return ""
   distance, share = entry
   if share is None:
-    return f"{distance:.3g}"
-  return f"{distance / best:.2f}, {share:.3f}"
+    return f"{distance:.2f}"
+  return f"{distance / best:.2f}, {100 * share:.1f} %"
 
 
-def table(task, rows):
+def table(title, rows):
   """Lines of Markdown."""
   best = rows[0][2][20][0]
   columns = (*EVALUATIONS, 20)
-  yield f"| {task} | steps | " + " | ".join(map(str, columns)) + " |"
+  yield f"| {title} | steps | " + " | ".join(map(str, columns)) + " |"
   yield "|---" * (len(columns) + 2) + "|"
   for name, steps, found in rows:
     cells = (cell(found.get(n), best) for n in columns)
@@ -208,27 +222,28 @@ def table(task, rows):
 
 def picture(path, tasks):
   """Distance by evaluations, a curve for each method."""
-  import matplotlib.pyplot as plt
+  from diffflow_jax.plots.figures import subplots
 
-  _, axes = plt.subplots(1, len(tasks), figsize=(7 * len(tasks), 5))
-  for axis, (task, rows) in zip(
+  fig, axes = subplots(1, len(tasks), figsize=(6.4 * len(tasks), 5))
+  for axis, (title, rows) in zip(
     np.atleast_1d(axes), tasks.items(), strict=True
   ):
-    for name, _, found in rows:
+    for i, (name, _, found) in enumerate(rows):
       at = [n for n in EVALUATIONS if n in found]
-      style = "k--" if name.startswith("teacher") else "o-"
-      axis.loglog(at, [found[n][0] for n in at], style, label=name)
+      style = "k--" if i == 0 else "o-" if i < 8 else "s:"
+      axis.loglog(at, [found[n][0] for n in at], style, label=name, ms=4)
+    axis.axhline(rows[0][2][20][0], color="0.7", label="teacher, 20")
     axis.set_xticks(EVALUATIONS, EVALUATIONS)
     axis.set_xlabel("evaluations")
-    axis.set_title(task)
-    axis.legend(fontsize=7)
-  plt.tight_layout()
-  plt.savefig(path, dpi=80)
+    axis.set_title(title)
+  np.atleast_1d(axes)[0].legend(fontsize=7)
+  fig.tight_layout()
+  fig.savefig(path, dpi=80)
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("tasks", nargs="+", choices=("points", "digits"))
+  parser.add_argument("tasks", nargs="+")
   parser.add_argument("--seconds", type=float, default=240.0)
   parser.add_argument("--write", action="store_true")
   asked = parser.parse_args()
@@ -239,8 +254,9 @@ def main():
       for row in rows_of(task, asked.seconds, folder):
         rows.append(row)
         print(*row, flush=True)
-    tasks[task] = rows
-    lines += [*table(task, rows), ""]
+    title = "points" if task == "points" else titled(task)
+    tasks[title] = rows
+    lines += [*table(title, rows), ""]
   text = "\n".join(lines)
   print(text)
   if asked.write:

@@ -333,7 +333,9 @@ REFUSED = {
     "is not every other level",
   ),
   "other steps": (
-    "progressive", dict(sampler__num_steps=2), "was taught the 1 steps",
+    "progressive",
+    dict(sampler__num_steps=2),
+    "was taught the 1 steps",
   ),
   "guided": ("reflow", dict(teacher__guidance=2.0), "trained without classes"),
   "sampled guided": ("reflow", dict(sampler__guidance=2.0), "must be 1 with"),
