@@ -254,7 +254,8 @@ def main():
       for row in rows_of(task, asked.seconds, folder):
         rows.append(row)
         print(*row, flush=True)
-    title = "points" if task == "points" else titled(task)
+    path = task.partition(",")[0]
+    title = path if path == "points" else dfj.load(path).config.dataset.name
     tasks[title] = rows
     lines += [*table(title, rows), ""]
   text = "\n".join(lines)

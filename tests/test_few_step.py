@@ -225,18 +225,30 @@ def test_pairs_are_made_to_the_same_bytes(reflowed, taught, tmp_path):
   _assert_same(reflowed, cut)
 
 
-def test_a_run_with_a_jvp_is_resumed_to_the_same_bits(tmp_path):
+@pytest.mark.slow
+def test_kill_9_of_a_run_with_a_jvp_changes_no_bit(tmp_path):
   flags = (
     "--config=configs/few_step.py:meanflow,toy,smoke",
-    "--config.network.depth=1",
-    "--config.accumulation=2",
-  )
-  whole = tmp_path / "whole"
+    "--config.network.depth=1", "--config.accumulation=2",
+    "--config.num_steps=120", "--config.checkpoint_every=10",
+    "--config.log_every=10", "--config.sample_every=120",
+  )  # fmt: skip
+  whole, cut = tmp_path / "whole", tmp_path / "cut"
   train.main(["train", *flags, f"--workdir={whole}"])
-  cut = _cut(whole, tmp_path / "cut", 6)
+  _kill(cut, lambda: any(step > 20 for step in runs.steps(cut)), *flags)
   train.main(["train", *flags, f"--workdir={cut}"])
-  _assert_same(whole, cut)
+  _assert_same(whole, cut, 120)
   assert runs.curve(whole)[-1]["held_out/loss"] > 0
+
+
+def _kill(workdir, seen, *flags, command="train"):
+  """kill -9 of a run as soon as something is seen of it."""
+  process = commands.start(command, *flags, f"--workdir={workdir}")
+  while not seen() and process.poll() is None:
+    time.sleep(0.01)
+  assert process.poll() is None, process.communicate()
+  os.kill(process.pid, signal.SIGKILL)
+  process.communicate()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -511,12 +523,7 @@ def test_kill_9_changes_no_bit(name, taught, tmp_path):
     if name == "reflow"
     else lambda: any(70 < step < 115 for step in runs.steps(cut))
   )
-  process = commands.start("distill", *flags, f"--workdir={cut}")
-  while not seen() and process.poll() is None:
-    time.sleep(0.01)
-  assert process.poll() is None, process.communicate()
-  os.kill(process.pid, signal.SIGKILL)
-  process.communicate()
+  _kill(cut, seen, *flags, command="distill")
   done = commands.run("distill", *flags, f"--workdir={cut}")
   assert done.returncode == 0, done.stderr
   if name == "progressive":

@@ -8,6 +8,7 @@ from diffflow_jax.runs import (
   conditioning,
   generate,
   methods,
+  samplers,
   settings as settings_lib,
   tables,
 )
@@ -79,7 +80,7 @@ def check_way(run, how, table):
         "a flow map is guided in its training, not where it is sampled"
       )
   try:
-    methods.check_way(run.config, run.objective, run.step, levels)
+    samplers.check_way(run.config, run.objective, run.step, levels)
   except ValueError as error:
     raise Refusal(f"{solver}: {error}") from error
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from diffflow_jax.cli import Refusal
 from diffflow_jax.objective.flow_maps import pairs
 from diffflow_jax.process import conditions
-from diffflow_jax.runs import generate, methods
+from diffflow_jax.runs import generate, methods, samplers
 from diffflow_jax.sampling import noise as noise_lib
 from diffflow_jax.sampling.tableau import sample
 
@@ -188,7 +188,7 @@ def _untaught(run, num_steps):
       "another solver, as ddim, or a config.method that tells it"
     )
   try:
-    methods.check_way(config, run.objective, config.num_steps, levels)
+    samplers.check_way(config, run.objective, config.num_steps, levels)
   except ValueError as error:
     return str(error)
   return None
