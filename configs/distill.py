@@ -87,11 +87,13 @@ def get_config(size="reflow"):
     config.method.steps_per_stage = config.num_steps // stages
     length = config.method.get_ref("steps_per_stage")  # each has its own rate
   elif name == "scm":
-    config.method.warmup = config.num_steps // 3
+    config.method.warmup = config.num_steps // 10
+    if toy:
+      config.method.sigma_data = 1.0
   config.learning_rate = dict(
     name="warmup_cosine_decay_schedule",
     init_value=0.0,
-    peak_value=1e-3,
+    peak_value=2e-3,
     warmup_steps=1 if smoke else 20,
     decay_steps=length,
   )
