@@ -1,19 +1,21 @@
 """Few-step methods at equal training time, in 1, 2, 4 and 8 evaluations.
 
-    python benchmarks/few_step.py points                # a 2-D mixture
-    python benchmarks/few_step.py digits --seconds=240
-    python benchmarks/few_step.py points digits --write
+    python benchmarks/few_step.py points --seconds=20   # a 2-D mixture
+    python benchmarks/few_step.py RUN,FEATURES --seconds=240 [--write]
 
-One teacher is trained; then every method for the same number of seconds of CPU
-time, its steps counted by what one of them costs. Students start from the
-teacher, those that learn from data from nothing. Points are judged by the
-sliced Wasserstein distance to exact samples, over that between two exact sets,
-the floor; digits by the Fréchet distance in pixels over that of the
-teacher at 20 evaluations, and the share that an SVM reads as its label
-(digits_quality.py). --write keeps benchmarks/results/few_step.md and .png.
+Every method goes on from one teacher, on its network, for the same number of
+seconds of CPU time, the making of pairs included, its steps counted by what one
+of them costs. Progressive distillation's students of more steps are those of
+its earlier stages. Of points the teacher is trained as long; they are judged by
+the sliced Wasserstein distance to exact samples over that of two exact sets,
+the floor. Of images it is RUN, and FEATURES the folder of a classifier that
+`train_features` left: the Fréchet distance is in its features, and the share is
+of samples that it reads as their label. Several tasks make one page; --write
+keeps it, few_step.md and .png, in benchmarks/results.
 """
 
 import argparse
+import math
 import pathlib
 import tempfile
 import time
@@ -22,17 +24,20 @@ import jax
 import numpy as np
 
 import diffflow_jax as dfj
-from diffflow_jax import config_files, data
+from diffflow_jax import config_files, data, evaluation
 from diffflow_jax.evaluation import sliced
-from diffflow_jax.training import programs
+from diffflow_jax.evaluation.extractors.classifier import classifier
+from diffflow_jax.runs import datasets
+from diffflow_jax.training import few_step, programs
 from diffflow_jax.training.few_step.distill import inherited
 from diffflow_jax.training.loop import train
 from diffflow_jax.training.resolve import resolve
 
 HERE = pathlib.Path(__file__).resolve().parent
 EVALUATIONS = (1, 2, 4, 8)
-NUM_POINTS, NUM_DIGITS = 4096, 1000
-# name: (config, its teacher)
+NUM_SETS, NUM_POINTS = 8, 4096
+NUM_IMAGES, NUM_REAL = 1000, 4096
+# name: (config, its teacher); without one it learns from the data
 METHODS = {
   "reflow": ("distill.py:reflow", "teacher"),
   "reflow, two rounds": ("distill.py:reflow", "reflow"),
@@ -48,15 +53,18 @@ METHODS = {
   "Lagrangian": ("distill.py:lagrangian", "teacher"),
 }
 HAND_MADE = ("unipc", "uniform_flow")  # the teacher's, at few evaluations
+SHARED = ("dataset", "held_out", "network", "batch_size")
 
 
-def config_of(spec, toy, source):
-  """The config of a method, completed by its teacher's."""
+def config_of(spec, toy, source, teacher):
+  """The config of a method: data and network are the teacher's."""
   config = config_files.load(f"{HERE.parent}/configs/{spec}{',toy' * toy}")
   if source is not None:
-    config = inherited(config, source)
-  elif toy:
-    config.dataset, config.held_out = dict(name="ring"), dict(num=512)
+    return inherited(config, source)
+  theirs = dfj.load(teacher).config
+  with config.unlocked():
+    for section in SHARED:
+      config[section] = theirs[section]
   return config
 
 
@@ -77,12 +85,16 @@ def scaled(config, num_steps):
   for field in ("log_every", "sample_every", "checkpoint_every"):
     config[field] = num_steps
   config.keep.best = 0
+  if config.get("method", {}).get("name") == "progressive_distillation":
+    config.num_steps = len(EVALUATIONS) * config.method.steps_per_stage
+    config.checkpoint_every = config.method.steps_per_stage
+    config.keep.latest = len(EVALUATIONS)
   return config
 
 
-def step_seconds(config, num=8):
-  """CPU seconds of a step, without its compilation."""
-  program = programs.build(resolve(config))
+def step_seconds(run, pairs, num=8):
+  """CPU seconds of a step of a resolved run, without its compilation."""
+  program = programs.build(run, pairs)
   state = program.init({})
   batches = [program.batch(n) for n in range(num)]
   state = jax.block_until_ready(program.step(state, batches[0]))
@@ -93,87 +105,115 @@ def step_seconds(config, num=8):
   return (time.process_time() - start) / (num - 1)
 
 
-def trained(folder, name, config, seconds):
-  """The run of a config that trained for so long, and its number of steps."""
-  pairs = config.get("method", {}).get("pairs", 0)
-  if pairs:  # the same step, but for its input
-    config.method.pairs = 0
-  cost = step_seconds(config)
-  if pairs:
-    config.method.pairs = pairs
-  config = scaled(config, max(8, int(seconds / cost)))
+def trained(folder, name, config, seconds, init_from=None):
+  """The workdir of a config that trained for so long, its number of steps."""
   workdir = str(pathlib.Path(folder) / name.replace(" ", "_"))
-  train(config, workdir)
-  return dfj.load(workdir), config.num_steps
+  run = resolve(config)
+  pairs = few_step.pairs(run)
+  if pairs is not None:  # which `train` finds made
+    start = time.process_time()
+    pairs.make(workdir)
+    seconds -= time.process_time() - start
+  num_steps = max(8, int(seconds / step_seconds(run, pairs)))
+  train(
+    scaled(config, num_steps),
+    workdir,
+    init_from=init_from,
+    init_from_skip=("*destination*",) if init_from else (),
+  )
+  return workdir, num_steps
 
 
 def judge_points(run, **how):
   """Sliced Wasserstein distance to exact samples, over that of two sets."""
-  ring = data.ring()
-  exact = [ring.batch(seed, 0, NUM_POINTS)["x"] for seed in (10**6, 10**6 + 1)]
-  theta = sliced.directions(256, 2)
-  ordered = lambda x: np.sort(np.asarray(x) @ theta, axis=0)
-  distance = lambda x: np.sqrt(np.mean((ordered(x) - ordered(exact[0])) ** 2))
-  samples = run.sample(NUM_POINTS, seed=1, batch_size=NUM_POINTS, **how)
-  return distance(samples) / distance(exact[1]), None
+  shape = 2, NUM_SETS, NUM_POINTS, 2
+  exact = data.ring().batch(10**6, 0, math.prod(shape[:3]))["x"].reshape(shape)
+  theta = sliced.directions(64, 2)
+  ordered = lambda x: np.sort(np.asarray(x) @ theta, axis=1)
+
+  def distance(one, two):
+    square = (ordered(one) - ordered(two)) ** 2
+    return np.sqrt(square.mean(axis=(1, 2))).mean()
+
+  samples = run.sample(exact[0].size // 2, seed=1, batch_size=8192, **how)
+  floor = distance(*exact)
+  return distance(samples.reshape(exact[0].shape), exact[0]) / floor, None
 
 
-def judge_digits(run, **how):
-  """(Fréchet distance in pixels, share read as its label)."""
-  import digits_quality
+def judge_images(run, folder):
+  """A judge by a classifier: (Fréchet distance, share read as its label)."""
+  features = classifier(folder)
+  dataset = datasets.of(run.config)[0]
+  batch = dataset.batch(0, 0, min(NUM_REAL, len(dataset)))
+  reference = features(np.asarray(dataset.to_float(batch["x"])))
 
-  found = digits_quality.judge(
-    run.sample(NUM_DIGITS, seed=1, **how), run.labels(NUM_DIGITS)
-  )
-  ratio = found["Frechet distance, ratio to two halves"]
-  return ratio, found["samples that it reads as their label"]
+  def judge(run, **how):
+    found = features(run.sample(NUM_IMAGES, seed=1, **how))
+    read = features.logits(found).argmax(axis=1)
+    distance = evaluation.frechet_distance(found, reference)
+    return distance, np.mean(read == np.asarray(run.labels(NUM_IMAGES)))
+
+  return judge
+
+
+def judged(judge, name, workdir, num_steps):
+  """{evaluations: (distance, share)} of a student."""
+  if name == "progressive":
+    stages = len(EVALUATIONS)
+    return {
+      n: judge(dfj.load(workdir, step=num_steps * i // stages), num_steps=n)
+      for i, n in enumerate(reversed(EVALUATIONS), start=1)
+    }
+  run = dfj.load(workdir)
+  counts = EVALUATIONS[:1] if name.startswith("Luhman") else EVALUATIONS
+  return {n: judge(run, num_steps=n) for n in counts}
+
+
+def teacher_of(task, seconds, folder):
+  """(its run, its steps, the judge of samples)."""
+  if task != "points":
+    path, _, features = task.partition(",")
+    run = dfj.load(path)
+    return run, run.step, judge_images(run, features)
+  config = config_files.load(f"{HERE.parent}/configs/toy2d.py")
+  config.dataset, config.held_out = dict(name="ring"), dict(num=512)
+  workdir, steps = trained(folder, "teacher", config, seconds)
+  return dfj.load(workdir), steps, judge_points
 
 
 def rows_of(task, seconds, folder):
-  """[(name, steps, {evaluations: (distance, share)})] of a task."""
-  toy = task == "points"
-  judge = judge_points if toy else judge_digits
-  file = "toy2d" if toy else "digits"
-  config = config_files.load(f"{HERE.parent}/configs/{file}.py")
-  if toy:
-    config.dataset, config.held_out = dict(name="ring"), dict(num=512)
-  teacher, steps = trained(folder, "teacher", config, seconds)
-  runs = {"teacher": teacher}
-  best = judge(teacher)  # as its config has it: 20 evaluations
-  solver, grid = HAND_MADE
+  """(name, steps, {evaluations: (distance, share)}) of a task, one by one."""
+  teacher, steps, judge = teacher_of(task, seconds, folder)
+  workdirs, (solver, grid) = {"teacher": teacher.path}, HAND_MADE
   found = {
     n: judge(teacher, solver=solver, grid=grid, num_steps=n)
     for n in EVALUATIONS
   }
-  rows = [(f"teacher, {solver}", steps, found | {20: best})]
-  yield rows[-1]
+  found[20] = judge(teacher)  # as its config has it: 20 evaluations
+  yield f"teacher, {solver}", steps, found
   for name, (spec, source) in METHODS.items():
-    source = source and runs[source].path
-    config = config_of(spec, toy, source)
-    runs[name], steps = trained(folder, name, config, seconds)
-    one_step = name.startswith("Luhman")
-    found = {
-      n: judge(runs[name], num_steps=n)
-      for n in (EVALUATIONS[:1] if one_step else EVALUATIONS)
-    }
-    yield name, steps, found
+    source = source and workdirs[source]
+    config = config_of(spec, task == "points", source, teacher.path)
+    start = None if source else teacher.path
+    workdirs[name], steps = trained(folder, name, config, seconds, start)
+    yield name, steps, judged(judge, name, workdirs[name], steps)
 
 
 def cell(entry, best):
-  """A cell of the table: the ratio, and the share where there is one."""
+  """A cell of the table: the distance, or its ratio to the best and a share."""
   if entry is None:
     return ""
   distance, share = entry
   if share is None:
-    return f"{distance:.3g}"
-  return f"{distance / best:.2f}, {share:.3f}"
+    return f"{distance:.2f}"
+  return f"{distance / best:.2f}, {100 * share:.1f} %"
 
 
-def table(task, rows):
+def table(title, rows):
   """Lines of Markdown."""
   best = rows[0][2][20][0]
   columns = (*EVALUATIONS, 20)
-  yield f"| {task} | steps | " + " | ".join(map(str, columns)) + " |"
+  yield f"| {title} | steps | " + " | ".join(map(str, columns)) + " |"
   yield "|---" * (len(columns) + 2) + "|"
   for name, steps, found in rows:
     cells = (cell(found.get(n), best) for n in columns)
@@ -182,27 +222,28 @@ def table(task, rows):
 
 def picture(path, tasks):
   """Distance by evaluations, a curve for each method."""
-  import matplotlib.pyplot as plt
+  from diffflow_jax.plots.figures import subplots
 
-  _, axes = plt.subplots(1, len(tasks), figsize=(7 * len(tasks), 5))
-  for axis, (task, rows) in zip(
+  fig, axes = subplots(1, len(tasks), figsize=(6.4 * len(tasks), 5))
+  for axis, (title, rows) in zip(
     np.atleast_1d(axes), tasks.items(), strict=True
   ):
-    for name, _, found in rows:
+    for i, (name, _, found) in enumerate(rows):
       at = [n for n in EVALUATIONS if n in found]
-      style = "k--" if name.startswith("teacher") else "o-"
-      axis.loglog(at, [found[n][0] for n in at], style, label=name)
+      style = "k--" if i == 0 else "o-" if i < 8 else "s:"
+      axis.loglog(at, [found[n][0] for n in at], style, label=name, ms=4)
+    axis.axhline(rows[0][2][20][0], color="0.7", label="teacher, 20")
     axis.set_xticks(EVALUATIONS, EVALUATIONS)
     axis.set_xlabel("evaluations")
-    axis.set_title(task)
-    axis.legend(fontsize=7)
-  plt.tight_layout()
-  plt.savefig(path, dpi=80)
+    axis.set_title(title)
+  np.atleast_1d(axes)[0].legend(fontsize=7)
+  fig.tight_layout()
+  fig.savefig(path, dpi=80)
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("tasks", nargs="+", choices=("points", "digits"))
+  parser.add_argument("tasks", nargs="+")
   parser.add_argument("--seconds", type=float, default=240.0)
   parser.add_argument("--write", action="store_true")
   asked = parser.parse_args()
@@ -213,8 +254,10 @@ def main():
       for row in rows_of(task, asked.seconds, folder):
         rows.append(row)
         print(*row, flush=True)
-    tasks[task] = rows
-    lines += [*table(task, rows), ""]
+    path = task.partition(",")[0]
+    title = path if path == "points" else dfj.load(path).config.dataset.name
+    tasks[title] = rows
+    lines += [*table(title, rows), ""]
   text = "\n".join(lines)
   print(text)
   if asked.write:

@@ -1,9 +1,24 @@
 """Shared settings and fixtures of the tests."""
 
+import pathlib
+
 import jax
 import pytest
 
 from tests import commands
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+  """Lets go of compiled programs before a process has no room for more.
+
+  XLA maps every kernel into memory of its own, and Linux gives a process 65,530
+  mappings; where they end, a worker that ran many files dies in LLVM.
+  """
+  yield
+  maps = pathlib.Path("/proc/self/maps")
+  if maps.exists() and maps.read_text().count("\n") > 20_000:
+    jax.clear_caches()
 
 
 @pytest.fixture

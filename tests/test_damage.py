@@ -223,9 +223,12 @@ def _outcome(caplog, work):
 def test_every_file_of_a_run_may_be_damaged(run, tmp_path, caplog, damage):
   names = _files(run)
   assert len(names) > 120
-  for name in names:
-    workdir = _damaged(run, tmp_path, name, damage)
+  turn = list(DAMAGES).index(damage)
+  for i, name in enumerate(names):
     within = name.startswith(("checkpoints", "snapshots"))
+    if within and (i + turn) % 3:
+      continue  # many are of one kind: each has two of the six
+    workdir = _damaged(run, tmp_path, name, damage)
     sample = run.read if within else run.sample
     step, warned = _outcome(caplog, lambda: sample(workdir))  # noqa: B023
     assert len(warned) <= 1, (name, warned)

@@ -17,7 +17,7 @@ EIGHT = (
 
 @pytest.mark.slow
 def test_every_topology_takes_the_same_steps():
-  """Five ways to use 8 devices, each with accumulation and recomputed blocks.
+  """Five ways to use 8 devices; also with accumulation and recomputed blocks.
 
   Data parallel, FSDP and both by the compiler; the gradient by `shard_map` and,
   while JAX has it, `pmap`.
@@ -32,7 +32,7 @@ def test_every_topology_takes_the_same_steps():
   )
   assert done.returncode == 0, done.stderr[-2000:]
   result = json.loads(done.stdout.splitlines()[-1])
-  assert len(result) == 4 * (4 + hasattr(jax, "pmap"))
+  assert len(result) == 2 * (4 + hasattr(jax, "pmap"))
   for name, r in result.items():
     assert r["losses"] < 5e-6 and r["params"] < 5e-6 and r["ema"] < 5e-6, name
   state = {name: r["bytes"] for name, r in result.items()}
@@ -44,4 +44,4 @@ def test_every_topology_takes_the_same_steps():
   saved = whole - state["fsdp8 x1"]
   assert peak["fsdp8 x1"] < peak["data8 x1"] - 0.9 * saved, (peak, saved)
   for name in ("data8 x1", "fsdp8 x1", "mixed x1"):
-    assert peak[f"{name} remat"] < peak[name], peak
+    assert result[name]["remat"] < peak[name], result[name]

@@ -105,12 +105,9 @@ def test_a_student_is_a_run_like_any_other(progressive, taught, tmp_path):
   run.export(tmp_path / "shared")
   again = loading.load(tmp_path / "shared").sample(8, num_steps=1)
   assert np.array_equal(one, again)
-  pictures = {p.name for p in (progressive / "samples").iterdir()}
-  assert pictures == {
-    "step_00000006.png",  # in one step, the config's own
-    "step_00000006_in_2.png",
-    "step_00000006_in_4.png",
-  }
+  # in one step, the config's own, and in no other number of steps
+  pictures = [p.name for p in (progressive / "samples").iterdir()]
+  assert pictures == ["step_00000006.png"]
   lines = runs.curve(progressive)
   assert lines[-1]["held_out/loss"] > 0
   # the rate begins anew with each stage: its second step, after the warm-up
@@ -131,6 +128,20 @@ def test_a_student_starts_as_its_teacher(progressive, taught):
       assert "destination" in name
   new = [first[n] for n in names if "destination" in n]
   assert [leaf.any() for leaf in new].count(False) == 1, "the last of them"
+
+
+def test_a_student_is_sampled_in_the_steps_of_its_stage(progressive):
+  for step, taught in ((1, 4), (2, 4), (3, 2), (4, 2), (5, 1), (6, 1)):
+    run = loading.load(progressive, step=step)
+    assert np.isfinite(run.sample(2, num_steps=taught)).all()
+    words = f"taught the {taught} steps of the grid uniform_cosine alone"
+    with pytest.raises(cli.Refusal, match=words):
+      run.sample(2, num_steps=8)
+  with pytest.raises(cli.Refusal, match="taught the 1 steps of"):
+    run.sample(2, num_steps=4)
+  run, words = loading.load(progressive, step=2), "taught the 4 steps of"
+  with pytest.raises(cli.Refusal, match=words):
+    run.sample(2, num_steps=4, grid="uniform_flow")
 
 
 def test_each_stage_is_taught_by_the_average_of_the_one_before(progressive):
@@ -214,18 +225,30 @@ def test_pairs_are_made_to_the_same_bytes(reflowed, taught, tmp_path):
   _assert_same(reflowed, cut)
 
 
-def test_a_run_with_a_jvp_is_resumed_to_the_same_bits(tmp_path):
+@pytest.mark.slow
+def test_kill_9_of_a_run_with_a_jvp_changes_no_bit(tmp_path):
   flags = (
     "--config=configs/few_step.py:meanflow,toy,smoke",
-    "--config.network.depth=1",
-    "--config.accumulation=2",
-  )
-  whole = tmp_path / "whole"
+    "--config.network.depth=1", "--config.accumulation=2",
+    "--config.num_steps=120", "--config.checkpoint_every=10",
+    "--config.log_every=10", "--config.sample_every=120",
+  )  # fmt: skip
+  whole, cut = tmp_path / "whole", tmp_path / "cut"
   train.main(["train", *flags, f"--workdir={whole}"])
-  cut = _cut(whole, tmp_path / "cut", 6)
+  _kill(cut, lambda: any(step > 20 for step in runs.steps(cut)), *flags)
   train.main(["train", *flags, f"--workdir={cut}"])
-  _assert_same(whole, cut)
+  _assert_same(whole, cut, 120)
   assert runs.curve(whole)[-1]["held_out/loss"] > 0
+
+
+def _kill(workdir, seen, *flags, command="train"):
+  """kill -9 of a run as soon as something is seen of it."""
+  process = commands.start(command, *flags, f"--workdir={workdir}")
+  while not seen() and process.poll() is None:
+    time.sleep(0.01)
+  assert process.poll() is None, process.communicate()
+  os.kill(process.pid, signal.SIGKILL)
+  process.communicate()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,6 +343,11 @@ REFUSED = {
     "progressive",
     dict(teacher__grid="uniform_logsnr"),
     "is not every other level",
+  ),
+  "other steps": (
+    "progressive",
+    dict(sampler__num_steps=2),
+    "was taught the 1 steps",
   ),
   "guided": ("reflow", dict(teacher__guidance=2.0), "trained without classes"),
   "sampled guided": ("reflow", dict(sampler__guidance=2.0), "must be 1 with"),
@@ -495,12 +523,7 @@ def test_kill_9_changes_no_bit(name, taught, tmp_path):
     if name == "reflow"
     else lambda: any(70 < step < 115 for step in runs.steps(cut))
   )
-  process = commands.start("distill", *flags, f"--workdir={cut}")
-  while not seen() and process.poll() is None:
-    time.sleep(0.01)
-  assert process.poll() is None, process.communicate()
-  os.kill(process.pid, signal.SIGKILL)
-  process.communicate()
+  _kill(cut, seen, *flags, command="distill")
   done = commands.run("distill", *flags, f"--workdir={cut}")
   assert done.returncode == 0, done.stderr
   if name == "progressive":

@@ -14,13 +14,14 @@ from tests import runs
 MAP = dict(solver="flow_map", grid="uniform_t", num_steps=2, guidance=1.0)
 
 
-def made(path, method):
+def made(path, method, **extra):
   """A run with random parameters, those of its destination too."""
   return runs.untrained(
     path,
     network=dict(name="mlp", width=8, depth=1, destination=True),
     method=method,
     sampler=dict(MAP, num_samples=6),
+    **extra,
   )
 
 
@@ -93,7 +94,13 @@ def test_refusals(mean_flow, tmp_path):
     ("consistency_distillation", "data"),
     ("progressive_distillation", "other"),
   ):
-    known = dfj.load(made(tmp_path / name, {"name": name}))
+    method = {"name": name}
+    if reaches == "other":
+      method |= {"steps_per_stage": 9, "last": 2}
+      extra = dict(teacher=dict(grid="uniform_t", num_steps=4))
+    else:
+      extra = {}
+    known = dfj.load(made(tmp_path / name, method, **extra))
     assert known.predict.reaches == reaches
     with pytest.raises(
       cli.Refusal, match="solver=ddim: .* never taught to den"

@@ -220,6 +220,15 @@ def test_said_ranges_and_fitting_recipes_are_not_warned_of():
   assert not dfj.inspect(data.Arrays(x * 2 - 1), objectives.ddpm()).warnings
 
 
+def test_data_of_little_spread_are_said_to_recipes_without_sigma_data():
+  x = np.random.default_rng(0).normal(size=(200, 4, 4, 2)).astype(np.float32)
+  for std, said in ((0.18, True), (0.25, False)):
+    found = dfj.inspect(data.Arrays(x, scale=std), objectives.flow_matching())
+    assert said == any("a scale 5.5" in word for word in found.warnings)
+  found = dfj.inspect(data.Arrays(x, scale=0.18), objectives.edm(0.18))
+  assert not found.warnings
+
+
 def test_large_data_are_looked_at_in_part_and_quickly(tmp_path):
   big = np.broadcast_to(IMAGES[:1], (10**7, 8, 8, 3))
   start = time.process_time()

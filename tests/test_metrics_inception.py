@@ -279,7 +279,7 @@ def test_other_files_are_refused(tmp_path):
   [
     (IMAGES[0], ValueError, r"must be \(num, height, width, channels\)"),
     (np.zeros((2, 8, 8, 4), np.uint8), ValueError, "of 1 or 3 channels"),
-    (np.zeros((0, 8, 8, 3), np.uint8), ValueError, "not of shape"),
+    (np.zeros((0, 8, 8, 3), np.uint8), ValueError, r"not \(0, 8, 8, 3"),
     (IMAGES.astype(int), TypeError, "must be uint8, or floats"),
     (IMAGES.astype(float), ValueError, "but go from 0 to 255"),
     (np.full((1, 8, 8, 3), np.nan), ValueError, "must be finite"),

@@ -12,6 +12,7 @@ import numpy as np
 from diffflow_jax.data import augmentation, checks, condition_findings, layout
 
 MOST_APART = 1.5  # of the data's std and a recipe's sigma_data
+NARROW = 0.2  # a standard deviation
 MOST_DUPLICATES = 0.01
 MOST_LOST = 0.35  # of the area, by cropping: 3:2 photographs lose a third
 
@@ -288,11 +289,28 @@ def empty_classes(seen):
   return f"{len(empty)} of {len(seen.counts)} classes have no example: {some}"
 
 
+def _sigma_data(objective):
+  """[what a recipe's scale or target is told of the data's spread]."""
+  parts = [getattr(objective, name, None) for name in ("scale", "target")]
+  known = [getattr(part, "sigma_data", None) for part in parts]
+  return [float(value) for value in known if value is not None]
+
+
+def narrow(seen):
+  """Floats of little spread, as latents have that were scaled twice."""
+  floats = checks.is_float(seen.raw.dtype)
+  if not (floats and 0.0 < seen.std < NARROW) or _sigma_data(seen.objective):
+    return None
+  return (
+    f"the standard deviation is {seen.std:.3g}, where recipes without "
+    f"sigma_data expect about 0.5 to 1: a scale {1 / seen.std:.3g} times as "
+    "large makes it 1"
+  )
+
+
 def another_sigma_data(seen):
   """A recipe's sigma_data, of its scale or target, beside the data's std."""
-  parts = [getattr(seen.objective, name, None) for name in ("scale", "target")]
-  known = [getattr(part, "sigma_data", None) for part in parts]
-  known = [float(value) for value in known if value is not None]
+  known = _sigma_data(seen.objective)
   if not known or not seen.std > 0.0:
     return None
   apart = max(known[0] / seen.std, seen.std / known[0])
@@ -308,5 +326,5 @@ REFUSALS = (not_finite, labels_outside, left_unscaled, a_mask, all_alike)
 WARNINGS = (
   same_batches, none_negative, far_out, channels_first, dark,
   constant_examples, many_duplicates, much_cropped, enlarged, empty_classes,
-  another_sigma_data,
+  narrow, another_sigma_data,
 )  # fmt: skip

@@ -138,17 +138,15 @@ def of(part, kind):
     start = len(several) % len(nouns)
     again = _framed(several, nouns[start : start + 2], HELD_OUT_FRAMES)
     return _framed(several, held_out, FRAMES + HELD_OUT_FRAMES) + again
-  every = 2 if kind in PAIRED else 1  # of so many pairs, half say enough
-  made = _framed(several, nouns, FRAMES, every=every)
-  made += _framed(several, requests, ASKING, every=every)
+  made = _framed(several, nouns, FRAMES) + _framed(several, requests, ASKING)
   return made + (_framed(several, nouns, FRAMES, 1) if kind == "name" else [])
 
 
-def _framed(several, wordings, frames, turn=0, every=1):
+def _framed(several, wordings, frames, turn=0):
   """Wordings of every operand, each in a frame that chance has chosen."""
   made = []
-  for row, (_, words, n) in enumerate(several):
-    for wording in wordings[row % every :: every]:
+  for _, words, n in several:
+    for wording in wordings:
       said = wording.format(*words)
       chance = zlib.crc32(said.encode()) + turn
       made.append((frames[chance % len(frames)].format(said), n))

@@ -3,11 +3,12 @@
 import numpy as np
 
 from diffflow_jax.cli import Refusal
-from diffflow_jax.process import conditions as conditions_lib, ways
+from diffflow_jax.process import conditions as conditions_lib
 from diffflow_jax.runs import (
   conditioning,
   generate,
   methods,
+  samplers,
   settings as settings_lib,
   tables,
 )
@@ -78,9 +79,8 @@ def check_way(run, how, table):
         f"{run.say('guidance')} must be 1 with {solver}, not {how.guidance:g}: "
         "a flow map is guided in its training, not where it is sampled"
       )
-  reaches = methods.reaches(run.config) or "any"
   try:
-    ways.check(reaches, levels, run.objective.schedule)
+    samplers.check_way(run.config, run.objective, run.step, levels)
   except ValueError as error:
     raise Refusal(f"{solver}: {error}") from error
 

@@ -33,3 +33,11 @@ def reaches(config):
 def strengths(config):
   """(low, high) of the strengths of guidance that it is told, or None."""
   return config.get("method", {}).get("strengths")
+
+
+def steps_of_student(config, step):
+  """How many steps the student of the stage that ends at a step, or goes on
+  there, takes: half its teacher's, and half of that with each stage."""
+  method, most = config.method, config.teacher.num_steps
+  last = (most // method.get("last", 1)).bit_length() - 2
+  return most >> (1 + min(max(step - 1, 0) // method.steps_per_stage, last))

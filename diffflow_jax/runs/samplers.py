@@ -6,8 +6,8 @@ import inspect
 import numpy as np
 
 from diffflow_jax.cli import Refusal, parse_spec, unknown
-from diffflow_jax.process import levels, ranges, schedules
-from diffflow_jax.runs import auto
+from diffflow_jax.process import levels, ranges, schedules, ways
+from diffflow_jax.runs import auto, methods
 from diffflow_jax.runs.settings import MOST_STEPS
 from diffflow_jax.sampling import compose, files, grids, solvers
 
@@ -196,3 +196,29 @@ def make_tableau(
     return compose.restart(levels(), make, *restart)
   except ValueError as error:
     raise Refusal(f"{names[2]}: {error}") from error
+
+
+def check_way(config, objective, step, levels):
+  """Refuses levels between which a network was never taught to go.
+
+  A student of progressive distillation knows the steps of its stage alone.
+
+  Args:
+    step: how far it was trained; levels: of a Tableau, or an adaptive start.
+  Raises:
+    ValueError: it says what to do instead.
+  """
+  known = methods.reaches(config)
+  ways.check(known or "any", levels, objective.schedule)
+  if known != "other":
+    return
+  num, name = methods.steps_of_student(config, step), config.teacher.grid
+  grid = call("config.teacher.grid", name, GRIDS, objective, num).logsnr
+  same = lambda one, two: (
+    np.shape(one) == np.shape(two) and np.allclose(one, two, 1e-4, 1e-4)
+  )
+  if not (same(levels.logsnr, grid[:-1]) and same(levels.to, grid[1:])):
+    raise ValueError(
+      f"this student was taught the {num} steps of the grid {name} alone: take "
+      "num_steps and grid so, or another stage's checkpoint"
+    )

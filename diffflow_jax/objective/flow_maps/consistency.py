@@ -43,7 +43,7 @@ def consistency_training(
     Terms.
   """
   x, eps, level_key = lib.begin(objective, apply, key, x)
-  s, m, t = _to_data(objective, *levels(level_key, x.shape[0]))
+  s, m, t = pairs.to_data(objective.schedule, *levels(level_key, x.shape[0]))
   return consistency_training_at(
     objective, apply, params, x, eps, s, m, t, cond, shadow=shadow
   )
@@ -56,12 +56,6 @@ def consistency_training_at(
   u_c, z, s, m, t = lib.noisy(x, eps, s, m, t)
   legs = u_c, z, s, m, t, cond, shadow
   return lib.weighted(objective, _residual(objective, apply, params, *legs), s)
-
-
-def _to_data(objective, s, m):
-  """s, m and the schedule's cleanest level, beyond which there is none."""
-  t = lib.data_end(objective)
-  return jnp.minimum(s, t), jnp.minimum(m, t), t
 
 
 def _residual(objective, apply, params, v, z, s, m, t, cond, shadow):
@@ -104,7 +98,7 @@ def consistency_distillation(
     Terms.
   """
   x, eps, level_key = lib.begin(objective, apply, key, x)
-  s, m, t = _to_data(objective, *levels(level_key, x.shape[0]))
+  s, m, t = pairs.to_data(objective.schedule, *levels(level_key, x.shape[0]))
   return consistency_distillation_at(
     objective, apply, params, x, eps, s, m, t, cond,
     teacher=teacher, shadow=shadow, order=order,
@@ -161,7 +155,7 @@ def improved_consistency(
   """
   x, eps, level_key = lib.begin(objective, apply, key, x)
   drawn = pairs.adjacent(level_key, x.shape[0], num_levels, **law)
-  s, m, t = _to_data(objective, *drawn)
+  s, m, t = pairs.to_data(objective.schedule, *drawn)
   return improved_consistency_at(
     objective, apply, params, x, eps, s, m, t, cond
   )
@@ -204,7 +198,7 @@ def easy_consistency(
   """
   x, eps, level_key = lib.begin(objective, apply, key, x)
   drawn = pairs.easy(level_key, x.shape[0], stage, **law)
-  s, m, t = _to_data(objective, *drawn)
+  s, m, t = pairs.to_data(objective.schedule, *drawn)
   return easy_consistency_at(objective, apply, params, x, eps, s, m, t, cond)
 
 

@@ -12,7 +12,6 @@ alone: Φ_none + w (Φ_cond - Φ_none) is not the guided map.
 
 from typing import Any
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 
@@ -21,14 +20,15 @@ from diffflow_jax.process.conditions import Given
 from diffflow_jax.process.levels import bcast
 
 
-@struct.dataclass
+@ranges.node
 class Guidance:
   """How a method's velocity is guided; numbers, or (batch,).
 
   Attributes:
     null: what stands for no condition, as of `dfj.Guided`. Examples that say
       just that, whose condition was dropped, are not guided.
-    omega, kappa: the weights above.
+    omega, kappa: the weights above; kappa is less than 1, where the strength
+      has no bound.
     interval: (lo, hi) logsnr; a pair is guided where its *s* is in [lo, hi), as
       of `dfj.Guided`.
   """
@@ -37,6 +37,7 @@ class Guidance:
   omega: Any = 1.0
   kappa: Any = 0.0
   interval: Any = (-jnp.inf, jnp.inf)
+  _allowed = {"kappa": "< 1"}
 
   @property
   def strength(self):

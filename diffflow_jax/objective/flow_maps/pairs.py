@@ -169,6 +169,16 @@ def dyadic(key, schedule, num, finest=128):
   return at(2 * i + 2), at(2 * i + 1), at(2 * i)
 
 
+def to_data(schedule, s, m):
+  """(s, m, t) with t a schedule's cleanest level, beyond which there is none.
+
+  A schedule that ends short of the data clips s and m to that level.
+  """
+  end = schedule.logsnr(jnp.asarray(0.0))
+  t = jnp.broadcast_to(end, s.shape).astype(s.dtype)
+  return jnp.minimum(s, t), jnp.minimum(m, t), t
+
+
 @ranges.checked(low="> 0", high="> low")
 def strengths(key, num, low=1.0, high=8.0):
   """Guidance strengths w in [low, high], density ∝ 1/w: improved MeanFlow's.

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
 from diffflow_jax.objective import densities, flow_maps
 from diffflow_jax.objective.flow_maps import pairs, stabilisers
 from diffflow_jax.process import ranges
@@ -15,9 +13,9 @@ class _Consistency(Kind):
 
   weighted = False
 
-  def _to_data(self, objective, s, m):
-    t = jnp.broadcast_to(objective.schedule.logsnr(jnp.asarray(0.0)), s.shape)
-    return jnp.minimum(s, t), jnp.minimum(m, t), t
+  def levels(self, objective, key, num, step):
+    drawn = self.adjacent(key, num, step)
+    return pairs.to_data(objective.schedule, *drawn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +30,9 @@ class Training(_Consistency):
   first: int = 10
   most: int = 1280
 
-  def levels(self, objective, key, num, step):
+  def adjacent(self, key, num, step):
     count = pairs.num_levels_at(step, self.num_steps, self.first, self.most)
-    return self._to_data(objective, *pairs.adjacent(key, num, count))
+    return pairs.adjacent(key, num, count)
 
   def terms(self, given, objective, apply, params, x, levels, eps, cond):
     loss = flow_maps.improved_consistency_at
@@ -51,9 +49,8 @@ class Easy(_Consistency):
 
   steps_per_stage: int
 
-  def levels(self, objective, key, num, step):
-    drawn = pairs.easy(key, num, step // self.steps_per_stage)
-    return self._to_data(objective, *drawn)
+  def adjacent(self, key, num, step):
+    return pairs.easy(key, num, step // self.steps_per_stage)
 
   def terms(self, given, objective, apply, params, x, levels, eps, cond):
     loss = flow_maps.easy_consistency_at
@@ -76,8 +73,8 @@ class Distillation(_Consistency):
   teacher = ASKED
   weighted = True
 
-  def levels(self, objective, key, num, step):
-    return self._to_data(objective, *pairs.adjacent(key, num, self.num_levels))
+  def adjacent(self, key, num, step):
+    return pairs.adjacent(key, num, self.num_levels)
 
   def terms(self, given, objective, apply, params, x, levels, eps, cond):
     return flow_maps.consistency_distillation_at(

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from diffflow_jax.cli import Refusal
 from diffflow_jax.objective.flow_maps import pairs
-from diffflow_jax.process import conditions, ways
-from diffflow_jax.runs import generate, methods
+from diffflow_jax.process import conditions
+from diffflow_jax.runs import generate, methods, samplers
 from diffflow_jax.sampling import noise as noise_lib
 from diffflow_jax.sampling.tableau import sample
 
@@ -179,16 +179,16 @@ def check_sampler(run):
 
 def _untaught(run, num_steps):
   """Why a network cannot be sampled so, or None."""
-  how, reaches = run.config.sampler, methods.reaches(run.config)
+  how, config = run.config.sampler, run.config
   table = generate.make_tableau(run.objective, how.solver, how.grid, num_steps)
   levels = table.levels if hasattr(table, "levels") else table.start
-  if levels.to is not None and reaches is None:
+  if levels.to is not None and methods.reaches(config) is None:
     return (
       "it is a flow map's, and the network is not told where it goes: take "
       "another solver, as ddim, or a config.method that tells it"
     )
   try:
-    ways.check(reaches or "any", levels, run.objective.schedule)
+    samplers.check_way(config, run.objective, config.num_steps, levels)
   except ValueError as error:
     return str(error)
   return None
