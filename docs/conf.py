@@ -33,6 +33,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+numfig = True  # an equation has its page's number first: 2.3
 math_number_all = False
 copybutton_prompt_text = "$ "
 suppress_warnings = ["myst.header"]
