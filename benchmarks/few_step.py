@@ -31,12 +31,13 @@ from diffflow_jax.runs import datasets
 from diffflow_jax.training import few_step, programs
 from diffflow_jax.training.few_step.distill import inherited
 from diffflow_jax.training.loop import train
+from diffflow_jax.training.meter import model_flops
 from diffflow_jax.training.resolve import resolve
 
 HERE = pathlib.Path(__file__).resolve().parent
 EVALUATIONS = (1, 2, 4, 8)
 NUM_SETS, NUM_POINTS = 8, 4096
-NUM_IMAGES, NUM_REAL = 1000, 4096
+NUM_IMAGES, NUM_REAL, NUM_PAIRS = 1000, 4096, 1024
 # forward passes: a backward pass is two, a derivative along the way one more
 COSTS = {"MeanFlow": 4, "consistency distillation": 6, "progressive": 5}
 ROUNDS = 8
@@ -62,6 +63,10 @@ SHARED = ("dataset", "held_out", "network", "batch_size")
 def config_of(spec, toy, source, teacher):
   """The config of a method: data and network are the teacher's."""
   config = config_files.load(f"{HERE.parent}/configs/{spec}{',toy' * toy}")
+  if not toy and "pairs" in config.get("method", {}):
+    config.method.pairs = (
+      NUM_PAIRS  # each costs as much as 5 examples of a step
+    )
   if source is not None:
     return inherited(config, source)
   theirs = dfj.load(teacher).config
@@ -203,10 +208,10 @@ def rows_of(task, seconds, folder, teacher, steps, judge):
 
 
 def costs(task, teacher):
-  """(name, time, FLOPs, passes) of a step, the first three over an ordinary's.
+  """(name, time, FLOPs, passes) of a step, over those of an ordinary one.
 
   The least of ROUNDS CPU times each, one after the other in turn; FLOPs are
-  those of matrix products, passes what a forward pass counts as one third.
+  those of matrix products, over three forward passes of the same network.
   """
   path, toy = teacher.path, task == "points"
   configs = {"ordinary": teacher.config}
@@ -215,9 +220,13 @@ def costs(task, teacher):
     configs[name] = config_of(spec, toy, source and path, path)
     if source:
       configs[name].teacher.guidance = 1.0
-  built = {}
+  built, flops = {}, {}
   for name, config in configs.items():
-    program = programs.build(resolve(config))
+    run = resolve(config)
+    program = programs.build(run)
+    like, size = program.like.params, run.config.batch_size
+    plain = model_flops(run.network.apply, like, run.dataset, size)
+    flops[name] = program.flops() / plain
     batch = program.batch(0)
     built[name] = program, batch, program.step(program.init({}), batch)
   states = {name: state for name, (*_, state) in built.items()}
@@ -230,10 +239,8 @@ def costs(task, teacher):
         state = program.step(state, batch)
       states[name] = jax.block_until_ready(state)
       least[name] = min(least[name], time.process_time() - start)
-  flops = {name: program.flops() for name, (program, *_) in built.items()}
   for name, passes in COSTS.items():
-    ratio = lambda of, name=name: of[name] / of["ordinary"]
-    yield name, ratio(least), ratio(flops), passes / 3
+    yield name, least[name] / least["ordinary"], flops[name], passes / 3
 
 
 def cost_lines(title, rows):

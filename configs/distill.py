@@ -6,9 +6,10 @@
       --out=digits.png
 
 Data, objective, network, optimiser and batch are the teacher's, and its
-strength of guidance. Methods: reflow, luhman, progressive, consistency, scm,
-lagrangian, eulerian, composition, guidance; about 4 minutes of CPU time each
-for the digits. `distill.py:reflow,toy` is for points in the plane, and
+strength of guidance; one that was trained with config.network.level = "angle"
+makes the better students. Methods: reflow, luhman, progressive, consistency,
+scm, lagrangian, eulerian, composition, guidance; about 4 minutes of CPU time
+each for the digits. `distill.py:reflow,toy` is for points in the plane, and
 `distill.py:reflow,smoke` the same in seconds.
 """
 
