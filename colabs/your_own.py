@@ -60,7 +60,7 @@ x = waves(direction, pitch).astype(np.uint8)[..., None]
 data = dfj.data.Arrays(
   x, direction, class_names=("across", "down"), given={"pitch": pitch[:, None]}
 )
-print(dfj.inspect(data).summary())
+print(dfj.inspect(data))
 
 # %% [markdown]
 # ## A network

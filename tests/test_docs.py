@@ -1,7 +1,9 @@
 """The site has a page for every public name."""
 
 import importlib.util
+import inspect
 import pathlib
+import re
 import sys
 
 import pytest
@@ -37,6 +39,8 @@ def test_a_docstring_becomes_its_markup():
     "",
     "    y = a_ * x",
     "",
+    "Equation (a_b) of docs/math.",
+    "",
     "Args:",
     "  key: a PRNG key; x: clean `data`.",
   ]
@@ -47,10 +51,54 @@ def test_a_docstring_becomes_its_markup():
     "",
     "    y = a_ * x",
     "",
+    "Equation :eq:`a_b`.",
+    "",
     "Args:",
     "  key: a PRNG key",
     "  x: clean ``data``.",
   ]
+
+
+# what has an "=" or an indented block, and no formula of its own
+NO_FORMULA = {
+  "make",
+  "check",
+  "compare",
+  "schedule",
+  "unit_pair",
+  "predictor_of",
+}
+
+
+def test_formulas_cite_the_equations_of_the_site():
+  pages = (commands.ROOT / "docs" / "math").glob("*.md")
+  known = set(
+    re.findall(r"\$\$ \((\w+)\)", "".join(map(pathlib.Path.read_text, pages)))
+  )
+  api = extension("api_pages")
+  homes = api.GROUPS["The process"] + api.GROUPS["The objective"]
+  public = {
+    getattr(value, "__name__", name): value
+    for module in map(dfj.__getattr__, homes)
+    for name in api.public(module)
+    if callable(value := getattr(module, name))
+  }
+  for name in dfj._FUNCTIONS:
+    public[name] = getattr(dfj, name)
+  cited, silent = set(), []
+  for name, value in public.items():
+    text = inspect.getdoc(value) or ""
+    labels = re.findall(r"Equation \((\w+)\) of docs/math", text)
+    assert set(labels) <= known, (name, labels)
+    cited |= set(labels)
+    ours = value.__module__.split(".")[1:]
+    if ours[0] not in ("process", "objective") or "flow_maps" in ours:
+      continue
+    said = re.split(r"\n(?:Args|Returns|Raises|Attributes):", text)[0]
+    if name not in NO_FORMULA and re.search(r" = |∝|\n\n    ", said):
+      silent += [] if labels else [name]
+  assert not silent, "say 'Equation (…) of docs/math' in their docstrings"
+  assert len(cited) > 15
 
 
 @pytest.mark.parametrize("name", ["CITATION.cff", "CHANGELOG.md"])

@@ -202,7 +202,11 @@ def test_grids_are_float64_on_the_host_and_traced_when_traced():
     ),
     (
       lambda: grids.uniform_logsnr(-np.inf, 8.0, 4),
-      "logsnr_start must be finite, not -inf",
+      "logsnr_start must be finite .*to_zero=True ends at data.*, not -inf",
+    ),
+    (
+      lambda: grids.uniform_logsnr(schedules.Cosine(), levels.vp, 4),
+      r"along a schedule goes uniform_t, not from Cosine\(",
     ),
     (lambda: grids.table_rows([1.0, 0.0], 2, "even"), "spacing must be one of"),
   ],

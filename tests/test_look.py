@@ -68,6 +68,8 @@ def test_the_numbers_are_those_of_what_the_network_sees():
   assert not found.refusals
   words = " ".join(found.warnings)
   assert "1 of 60 examples have one value only, the first is example 9" in words
+  assert str(found).splitlines()[0] == line
+  assert len(str(found).splitlines()) == 1 + len(found.warnings)
   assert "2% of the examples equal an earlier one" in words
 
 
@@ -170,7 +172,7 @@ def test_what_cannot_be_meant_is_refused(name):
   with pytest.raises(ValueError, match=words):
     raise ValueError(found.refusals[0])
   json.dumps(found.as_dict(), allow_nan=False)
-  assert found.summary()
+  assert f"\nrefused: {found.refusals[0]}" in str(found)
 
 
 WARNED = {

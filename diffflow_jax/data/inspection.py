@@ -1,7 +1,7 @@
 """What a data set holds, before anything trains on it.
 
     found = dfj.inspect(dataset)
-    print(found.summary(), *found.refusals, *found.warnings, sep="\\n")
+    print(found)
 
 Numbers are of what the network sees, so `std` is what a recipe's `sigma_data`
 should be. Small data are looked at whole, large ones in a sample spread evenly
@@ -58,6 +58,12 @@ class Inspection:
   made_of: str = ""
   refusals: tuple[str, ...] = ()
   warnings: tuple[str, ...] = ()
+
+  def __str__(self):
+    """The summary, and a line for each finding."""
+    odd = [f"odd: {warning}" for warning in self.warnings]
+    refused = [f"refused: {refusal}" for refusal in self.refusals]
+    return "\n".join([self.summary(), *odd, *refused])
 
   def summary(self):
     """All of it but the findings, in one line."""

@@ -19,6 +19,8 @@ from diffflow_jax.process import ranges
 class Adaptive:
   """Piecewise constant over B equal bins of [logsnr_min, logsnr_max].
 
+  Equation (adaptive) of docs/math.
+
   Attributes:
     total, weight: (B,), decayed sums; total/weight is the bin's average loss.
     decay: of the average, per draw that falls in the bin.
@@ -98,6 +100,8 @@ def adaptive(
   num_bins=100, logsnr_min=-15.0, logsnr_max=15.0, decay=0.999, floor=0.1
 ):
   """An Adaptive density that starts uniform, Kingma & Gao, arXiv:2303.00848.
+
+  Equation (adaptive) of docs/math.
 
   Raises:
     ValueError: a number outside its range.

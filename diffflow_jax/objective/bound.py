@@ -42,7 +42,10 @@ def _sum(y):
 
 
 def prior_kl(x, lv):
-  """KL(N(alpha x, sigma² I) ‖ N(0, I)) = ½ Σ (α²x² + σ² - 1 - log σ²), nats."""
+  """KL(N(alpha x, sigma² I) ‖ N(0, I)) = ½ Σ (α²x² + σ² - 1 - log σ²), nats.
+
+  Equation (bound) of docs/math.
+  """
   var = lv.sigma**2
   return _sum(0.5 * ((lv.alpha * x) ** 2 + var - 1.0 - jnp.log(var)))
 
@@ -51,6 +54,8 @@ def decoder_log_prob(x, z, lv, values):
   """log p(x | z_0), p ∝ exp(-½ SNR (z/alpha - value)²) over the values.
 
   Per dimension a discretised Gaussian: VDM, arXiv:2107.00630.
+
+  Equation (bound) of docs/math.
 
   Args:
     x, z: (batch, ...), x one of the values; values: (K,), e.g. 256 grey levels
@@ -81,6 +86,8 @@ def gaussian_decoder(eps, logsnr):
   The decoder above of values that fill the line: it falls by d/2 with λ_0,
   which the diffusion term has to pay for.
 
+  Equation (bound) of docs/math.
+
   Args:
     eps: (batch, ...), of z_0; logsnr: λ_0, ().
   Returns:
@@ -101,6 +108,8 @@ def diffusion_nats(predict, schedule, u, x, eps, cond=None, num_steps=None):
 
   In continuous time u is the schedule's own time. With num_steps it is T times
   `step_nats` of the step i = floor(u T).
+
+  Equation (bound) of docs/math.
   """
   if num_steps is None:
     density = densities.UniformTime(schedule)
@@ -120,6 +129,8 @@ def step_nats(predict, schedule, step, num_steps, x, eps, cond=None):
 
   An estimate by one eps of KL(q(z_t | z_s, x) ‖ p(z_t | z_s)); their sum over
   step = 0 … T - 1 is the diffusion term.
+
+  Equation (steps) of docs/math.
 
   Args:
     step: integers in [0, T), (batch,); x, eps: (batch, ...).
@@ -147,6 +158,8 @@ def variational_bound(
   predict, schedule, key, x, values, cond=None, num_steps=None
 ):
   """One unbiased estimate of the bound for each x, as a `Bound`.
+
+  Equation (bound) of docs/math.
 
   Args:
     predict: (z, lv, cond) -> (x̂, ε̂), a Predictor or a closed form.
@@ -184,6 +197,8 @@ def density_bits(log_prob, num_dims, num_bins=256, width=2.0):
       -log2 p(x)/d + log2(num_bins/width)
 
   width is the range of the data: 2 for [-1, 1], 1 for [0, 1].
+
+  Equation (bits) of docs/math.
   """
   offset = math.log2(num_bins / width)
   return -log_prob / (num_dims * math.log(2.0)) + offset

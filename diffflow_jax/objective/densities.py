@@ -89,7 +89,10 @@ def draw(density, key, num):
 
 @struct.dataclass
 class UniformTime:
-  """Times uniform in [0, 1] on a schedule: p(logsnr) = |dt/dlogsnr|."""
+  """Times uniform in [0, 1] on a schedule: p(logsnr) = |dt/dlogsnr|.
+
+  Equation (density) of docs/math.
+  """
 
   schedule: Any
 
@@ -114,7 +117,7 @@ class UniformTime:
 
 @ranges.node
 class Normal(Node):
-  """logsnr ~ N(mean, std²)."""
+  """logsnr ~ N(mean, std²). Equation (density) of docs/math."""
 
   mean: Any = 2.4
   std: Any = 2.4
@@ -129,7 +132,10 @@ class Normal(Node):
 
 @ranges.checked(p_std="> 0")
 def log_normal(p_mean=-1.2, p_std=1.2):
-  """EDM: ln(sigma/alpha) ~ N(p_mean, p_std²), arXiv:2206.00364 Table 1."""
+  """EDM: ln(sigma/alpha) ~ N(p_mean, p_std²), arXiv:2206.00364 Table 1.
+
+  Equation (density) of docs/math.
+  """
   return Normal(-2.0 * p_mean, 2.0 * p_std)
 
 
@@ -139,12 +145,17 @@ def logit_normal(mean=0.0, std=1.0, shift=1.0):
 
   Esser et al., arXiv:2403.03206 eq. 19 and 23; t = 1 is noise, as in theirs.
   Papers whose time runs the other way mean -mean.
+
+  Equation (density) of docs/math.
   """
   return Normal(-2.0 * mean - 2.0 * _of_number("log", shift), 2.0 * std)
 
 
 def mode(spread=1.29):
-  """SD3's mode sampling, arXiv:2403.03206 eq. 20: uniform t on `Mode`."""
+  """SD3's mode sampling, arXiv:2403.03206 eq. 20: uniform t on `Mode`.
+
+  Equation (density) of docs/math.
+  """
   return UniformTime(schedules.check(schedules.Mode(spread)))
 
 
@@ -153,6 +164,8 @@ def cosmap():
 
   On the flow schedule sigma/alpha = t/(1 - t) = tan(πu/2): it is the cosine
   schedule's own law, `sech()`.
+
+  Equation (density) of docs/math.
   """
   return sech()
 
@@ -161,6 +174,8 @@ def uniform(logsnr_min=-15.0, logsnr_max=15.0):
   """p = 1/(logsnr_max - logsnr_min) between two levels.
 
   VDM's draws, arXiv:2107.00630 with its fixed linear schedule.
+
+  Equation (density) of docs/math.
   """
   return UniformTime(
     schedules.check(schedules.LinearLogSNR(logsnr_min, logsnr_max))
@@ -173,6 +188,8 @@ def sech(mean=0.0):
 
   Nichol & Dhariwal's cosine, arXiv:2102.09672 §3.2 with no offset, moved as in
   arXiv:2301.11093 §3.1.
+
+  Equation (density) of docs/math.
   """
   return UniformTime(
     schedules.Shift(schedules.Cosine(), _of_number("exp", -0.5 * mean))

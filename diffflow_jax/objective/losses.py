@@ -50,6 +50,8 @@ def log_factor(objective, logsnr):
   of |logsnr| = 60 is taken: a float32 cannot tell it from the limit. Levels
   that are never drawn, p = 0, have factor 0. In float32 it is good to 1e-5, and
   4e-7 of |log w| + |log p| where these are far tails of a normal law.
+
+  Equation (own) of docs/math.
   """
   gain = log_gain(objective.target, objective.scale, logsnr, objective.schedule)
   return _log_factor(objective, logsnr, gain)
@@ -125,6 +127,8 @@ def weighted_mse(objective, apply, params, key, x, cond=None, couple=None):
   arXiv:2303.00848 §2, as a mean over the d dimensions. The expectation
   depends on the weighting alone: density, target and scale are free.
 
+  Equation (weighted) of docs/math.
+
   Args:
     objective: target, scale, schedule, density and weighting.
     apply: (params, z, logsnr, cond) -> ŷ; z (batch, ...), logsnr (batch,).
@@ -156,6 +160,8 @@ def terms_at(objective, apply, params, x, logsnr, eps, cond=None):
 
   In float32 or wider, whatever the type of x: a network that computes in
   bfloat16 casts what it is given.
+
+  Equation (weighted) of docs/math.
   """
   x, eps = (y.astype(wide(y.dtype)) for y in (x, eps))
   lv = levels.at_logsnr(objective.scale, logsnr, objective.schedule)
@@ -188,6 +194,8 @@ def conditional_flow_matching(
   tau uniform. It is `weighted_mse` of target u on uniform t = 1 - tau, as a
   mean over dimensions.
 
+  Equation (cfm) of docs/math.
+
   Args:
     u_theta: (x (batch, ...), tau (batch,)) -> velocity like x.
     key: PRNG key; z: (batch, ...) clean data.
@@ -207,6 +215,8 @@ def denoising_score_matching(s_theta, key, z, schedule, scale=levels.vp):
 
   Vincent 2011; the same with target score, whose weight grows like 1/sigma²:
   use a schedule with sigma > 0 at the data end. Arguments as above.
+
+  Equation (weighted) of docs/math.
   """
   apply = lambda _, x, logsnr, cond: s_theta(x, 1.0 - schedule.t(logsnr))
   objective = plain_mse(schedule, targets.score, scale)

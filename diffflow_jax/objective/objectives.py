@@ -58,6 +58,8 @@ def ddpm(num=1000, beta_start=1e-4, beta_end=0.02):
 
   Ho et al., arXiv:2006.11239 eq. 14, Table 2's last row; betas of §4. The table
   of betas is read on continuous time.
+
+  Equation (implied) of docs/math.
   """
   table = schedules.ddpm_table(num, beta_start, beta_end)
   return plain_mse(table, targets.eps, levels.vp)
@@ -68,6 +70,8 @@ def iddpm(num=4000, offset=0.008):
 
   Nichol & Dhariwal, arXiv:2102.09672 eq. 17 and Table 1, which trains T = 4000;
   the learned variances of their L_hybrid are not part of it.
+
+  Equation (implied) of docs/math.
   """
   return plain_mse(schedules.iddpm_table(num, offset), targets.eps, levels.vp)
 
@@ -78,6 +82,8 @@ def ve(sigma_min=0.01, sigma_max=50.0):
   Song & Ermon, arXiv:1907.05600 eq. 6 with lambda = sigma²; Song et al.,
   arXiv:2011.13456 Table 3 "VE" and app. C. Their output is sigma times the
   score: -eps.
+
+  Equation (implied) of docs/math.
   """
   schedule = schedules.Geometric(sigma_min, sigma_max)
   return plain_mse(schedule, targets.eps, levels.ve)
@@ -87,6 +93,8 @@ def vp_sde(beta_min=0.1, beta_max=20.0):
   """The VP SDE: sigma² times the score-MSE on linear beta(t).
 
   Song et al., arXiv:2011.13456 eq. 7 and 33, Table 3 "VP".
+
+  Equation (implied) of docs/math.
   """
   schedule = schedules.VPLinear(beta_min, beta_max)
   return plain_mse(schedule, targets.eps, levels.vp)
@@ -97,6 +105,8 @@ def vdm(logsnr_min=-5.0, logsnr_max=13.3):
 
   Kingma et al., arXiv:2107.00630 §4; a `Learned` schedule in its place
   changes the variance alone.
+
+  Equation (bound) of docs/math.
   """
   schedule = schedules.check(schedules.LinearLogSNR(logsnr_min, logsnr_max))
   return Objective(
@@ -114,6 +124,8 @@ def v_diffusion():
   Salimans & Ho, arXiv:2202.00512 §4, Table 1 and app. D, the teacher of
   progressive distillation. w = (2/π) exp(-logsnr/2), flow matching's up to the
   constant.
+
+  Equation (implied) of docs/math.
   """
   return plain_mse(schedules.Cosine(), targets.v, levels.vp)
 
@@ -123,6 +135,8 @@ def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
   """EDM: log-normal noise levels, preconditioned network, its plain MSE.
 
   Karras et al., arXiv:2206.00364 eq. 8 and Table 1.
+
+  Equation (implied) of docs/math.
   """
   return plain_mse(
     schedules.Karras(),
@@ -138,6 +152,8 @@ def flow_matching(sigma_min=0.0):
 
   Lipman et al., arXiv:2210.02747 eq. 23, Table 1 "FM w/ OT"; w =
   exp(-logsnr/2) for sigma_min = 0.
+
+  Equation (implied) of docs/math.
   """
   return plain_mse(
     schedules.Flow(sigma_min), targets.u, levels.CondOT(sigma_min)
@@ -157,6 +173,8 @@ def stochastic_interpolant():
 
   Albergo & Vanden-Eijnden, arXiv:2209.15571 §2; SiT's "GVP",
   arXiv:2401.08740 §2. w = (π/2) exp(-logsnr/2).
+
+  Equation (implied) of docs/math.
   """
   return plain_mse(schedules.Cosine(), targets.u, levels.vp)
 
@@ -167,6 +185,8 @@ def sd3(mean=0.0, std=1.0, shift=1.0):
 
   Esser et al., arXiv:2403.03206 §3.1 eq. 19, "rf/lognorm(0.00, 1.00)" of Table
   1; shift = 3 at 1024² pixels, eq. 23, in training and in sampling.
+
+  Equation (implied) of docs/math.
   """
   density = densities.logit_normal(mean, std, shift)
   schedule = schedules.Shift(schedules.Flow(), shift)
@@ -178,6 +198,8 @@ def simple_diffusion(image_size=64, base_size=64):
 
   Hoogeboom et al., arXiv:2301.11093 §3.1: logsnr in [-15, 15] before
   the shift of 2 log(base_size/image_size).
+
+  Equation (implied) of docs/math.
   """
   schedule = schedules.shifted_cosine(image_size, base_size)
   return plain_mse(schedule, targets.v, levels.vp, loss_target=targets.eps)
@@ -189,6 +211,8 @@ def sid2(image_size=512, bias=-3.0, noise_low=32, noise_high=256):
 
   Hoogeboom et al., arXiv:2410.19324 eq. 4: w = sigmoid(bias - logsnr), whatever
   the schedule; the interpolation is arXiv:2301.11093's.
+
+  Equation (weighted) of docs/math.
   """
   schedule = schedules.interpolated_cosine(image_size, noise_low, noise_high)
   return Objective(

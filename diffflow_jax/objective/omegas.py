@@ -24,6 +24,8 @@ class MinSNR(Node):
   """omega = min(1, gamma/SNR): Hang et al., arXiv:2303.09556.
 
   min(SNR, gamma) on the x-MSE, min(SNR, gamma)/(SNR + 1) on the v-MSE of vp.
+
+  Equation (implied) of docs/math.
   """
 
   gamma: Any = 5.0
@@ -35,7 +37,10 @@ class MinSNR(Node):
 
 @ranges.node
 class P2(Node):
-  """omega = (k + SNR)^-gamma on the eps-MSE: Choi et al., arXiv:2204.00227."""
+  """omega = (k + SNR)^-gamma on the eps-MSE: Choi et al., arXiv:2204.00227.
+
+  Equation (implied) of docs/math.
+  """
 
   k: Any = 1.0
   gamma: Any = 1.0
@@ -47,7 +52,10 @@ class P2(Node):
 
 @struct.dataclass
 class TruncatedSNR:
-  """omega = max(1, 1/SNR), max(SNR, 1) on x: arXiv:2202.00512 §4."""
+  """omega = max(1, 1/SNR), max(SNR, 1) on x: arXiv:2202.00512 §4.
+
+  Equation (implied) of docs/math.
+  """
 
   def __call__(self, logsnr):
     return jnp.maximum(0.0, -logsnr)
@@ -55,7 +63,10 @@ class TruncatedSNR:
 
 @struct.dataclass
 class SNRPlusOne:
-  """omega = 1 + 1/SNR, SNR + 1 on x: v-MSE on vp, arXiv:2202.00512 §4."""
+  """omega = 1 + 1/SNR, SNR + 1 on x: v-MSE on vp, arXiv:2202.00512 §4.
+
+  Equation (implied) of docs/math.
+  """
 
   def __call__(self, logsnr):
     return jnp.logaddexp(0.0, -logsnr)

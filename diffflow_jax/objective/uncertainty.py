@@ -28,6 +28,8 @@ from diffflow_jax.process.schedule import clip_far
 class Uncertainty:
   """log w = base(logsnr) - u(logsnr), with the penalty u.
 
+  Equation (uncertainty) of docs/math.
+
   Attributes:
     base: the weighting whose loss is divided.
     weights: (num_channels,), the linear layer; zeros are u = 0.

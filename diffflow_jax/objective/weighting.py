@@ -31,6 +31,8 @@ def log_gain(target, scale, logsnr, schedule=None):
 
   D = alpha b - sigma a is the target's determinant. Beyond |logsnr| = 60 it is
   that of 60: at alpha = 0 the ratio would be 0/0.
+
+  Equation (own) of docs/math.
   """
   lv = levels.at_logsnr(scale, clip_far(logsnr), schedule)
   return 2.0 * jnp.log(lv.alpha / jnp.abs(targets.determinant(target, lv)))
@@ -38,7 +40,10 @@ def log_gain(target, scale, logsnr, schedule=None):
 
 @struct.dataclass
 class ELBO:
-  """w = 1: the variational bound (arXiv:2107.00630 §4). As omega: none."""
+  """w = 1: the variational bound (arXiv:2107.00630 §4). As omega: none.
+
+  Equation (bound) of docs/math.
+  """
 
   def __call__(self, logsnr):
     return jnp.zeros_like(logsnr)
@@ -56,6 +61,8 @@ class TargetMSE:
   What a paper that writes "we regress y with t ~ p" minimises. Levels may then
   be drawn from another density, and the network may predict another target,
   without changing the expected loss.
+
+  Equation (implied) of docs/math.
   """
 
   schedule: Any
@@ -84,6 +91,8 @@ class Sigmoid(Node):
 
   On the x-MSE it is e^bias sigmoid(logsnr - bias): SiD2, arXiv:2410.19324 eq.
   4. As omega with bias = log gamma it is soft-min-SNR, gamma/(gamma + SNR).
+
+  Equation (weighted) of docs/math.
   """
 
   bias: Any = 0.0
@@ -101,6 +110,8 @@ class Monotonic:
   EDM-monotonic, Kingma & Gao, arXiv:2303.00848: non-increasing in logsnr,
   so that the loss is an average of ELBOs, if base falls after its maximum. The
   maximum is looked for in |logsnr| <= 20.
+
+  Equation (weighted) of docs/math.
   """
 
   base: Any

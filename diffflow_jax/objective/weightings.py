@@ -55,23 +55,34 @@ def mse(recipe, target=None, omega=elbo):
   from later does not change w. "own_mse" is the plain MSE of the network's
   output, as papers mean it, of a recipe that already has the density it trains
   with.
+
+  Equation (implied) of docs/math.
   """
   target = recipe.target if target is None else target
   return TargetMSE(recipe.schedule, recipe.density, target, recipe.scale, omega)
 
 
 def edm(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
-  """w = 2 N(λ; -2 P_m, 4 P_s²) (e^-λ + s_d²)/s_d², `objectives.edm`'s."""
+  """w = 2 N(λ; -2 P_m, 4 P_s²) (e^-λ + s_d²)/s_d², `objectives.edm`'s.
+
+  Equation (implied) of docs/math.
+  """
   return objectives.edm(sigma_data, p_mean, p_std).weighting
 
 
 def edm_monotonic(sigma_data=0.5, p_mean=-1.2, p_std=1.2):
-  """EDM's above its maximum, the maximum below: arXiv:2303.00848."""
+  """EDM's above its maximum, the maximum below: arXiv:2303.00848.
+
+  Equation (implied) of docs/math.
+  """
   return Monotonic(edm(sigma_data, p_mean, p_std))
 
 
 def sd3(mean=0.0, std=1.0, shift=1.0):
-  """w = 2 N(λ; -2 mean - 2 log shift, 4 std²)(1 + e^(-λ/2))², SD3's."""
+  """w = 2 N(λ; -2 mean - 2 log shift, 4 std²)(1 + e^(-λ/2))², SD3's.
+
+  Equation (implied) of docs/math.
+  """
   return objectives.sd3(mean, std, shift).weighting
 
 

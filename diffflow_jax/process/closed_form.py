@@ -29,6 +29,8 @@ _WEIGHTS = _WEIGHTS / np.sqrt(2 * np.pi)
 class Mixture:
   """Σ_k w_k N(m_k, s_k² I) in d dimensions; K = 1 is an isotropic Gaussian.
 
+  Equation (mixture) of docs/math.
+
   Attributes:
     log_weights: (K,), normalised; means: (K, d); stds: (K,), > 0.
   """
@@ -212,6 +214,8 @@ class Mixture:
 def mixture(weights, means, stds):
   """A Mixture from plain numbers: weights (K,), means (K, d), stds (K,).
 
+  Equation (mixture) of docs/math.
+
   Raises:
     ValueError: means of another shape, negative weights or stds, NaN.
   """
@@ -236,11 +240,16 @@ def dataset(points):
       x̂ = Σ r_k x_k,   r_k ∝ exp(-‖z - alpha x_k‖²/(2 sigma²))
 
   What a network that fits its training data perfectly would say.
+
+  Equation (mixture) of docs/math.
   """
   points = jnp.asarray(points, jnp.result_type(float))
   return mixture(jnp.ones(points.shape[0]), points, 0.0)
 
 
 def gaussian(mean, std):
-  """N(mean, std² I) as a Mixture of one: mean (d,), std a number."""
+  """N(mean, std² I) as a Mixture of one: mean (d,), std a number.
+
+  Equation (mixture) of docs/math.
+  """
   return mixture([1.0], jnp.asarray(mean)[None], [std])

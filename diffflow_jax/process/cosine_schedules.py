@@ -20,6 +20,8 @@ class Cosine(Schedule):
       logsnr = -2 log tan(πt/2)      t = (2/π) atan exp(-logsnr/2)
 
   Nichol & Dhariwal, arXiv:2102.09672 §3.2, with offset s = 0.
+
+  Equation (schedule) of docs/math.
   """
 
   def pair(self, t):
@@ -38,6 +40,8 @@ class TruncatedCosine(Schedule):
       phi_0 = atan e^(-logsnr_max/2),   phi_1 = atan e^(-logsnr_min/2)
 
   Hoogeboom et al., arXiv:2301.11093; Kingma & Gao, arXiv:2303.00848.
+
+  Equation (schedule) of docs/math.
   """
 
   logsnr_min: float = -15.0
@@ -70,6 +74,8 @@ class OffsetCosine(Schedule):
   cos² A - cos² B = sin(B - A) sin(B + A),
 
       alpha : sigma = cos(theta) : √(sin(theta - theta_0) sin(theta + theta_0))
+
+  Equation (schedule) of docs/math.
   """
 
   offset: float = 0.008

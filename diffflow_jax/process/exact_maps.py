@@ -49,6 +49,8 @@ def flow_map(law, num_steps=512):
   ends included. Of others the ODE is solved by num_steps of Runge-Kutta 4
   between |logsnr| = 26 and by one step beyond, in the dtype of z: use float64.
 
+  Equation (effective) of docs/math.
+
   Raises:
     TypeError: law cannot be called.
   """

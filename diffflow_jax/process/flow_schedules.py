@@ -26,6 +26,8 @@ class Flow(Schedule):
 
   Lipman et al., arXiv:2210.02747 eq. 20 (CondOT); Liu et al., arXiv:2209.03003
   eq. 1. With sigma_min > 0 the clean end keeps that much noise.
+
+  Equation (schedule) of docs/math.
   """
 
   sigma_min: float = 0.0
@@ -48,6 +50,8 @@ class Polynomial(Schedule):
       logsnr = 2 log(alpha/(1 - alpha))     1 - t = sigmoid(logsnr/2)^(1/power)
 
   The convex polynomial path of flow matching; power = 1 is `Flow`.
+
+  Equation (schedule) of docs/math.
   """
 
   power: float = 2.0
@@ -83,6 +87,8 @@ class Mode(Schedule):
 
   Esser et al., arXiv:2403.03206 eq. 20, s = spread; -1 <= s <= 2/(π - 2), and
   s = 0 is `Flow`.
+
+  Equation (schedule) of docs/math.
   """
 
   spread: float = 1.29

@@ -18,6 +18,8 @@ from diffflow_jax.process.levels import bcast
 class Gaussian:
   """N(m, C) with C = basis diag(variances) basisᵀ.
 
+  Equation (gaussian) of docs/math.
+
   Attributes:
     mean: (d,); variances: (d,), >= 0; basis: (d, d), columns orthonormal.
   """
@@ -130,13 +132,18 @@ class Gaussian:
 
 
 def isotropic(mean, std):
-  """N(mean, std² I): mean (d,), std a number."""
+  """N(mean, std² I): mean (d,), std a number.
+
+  Equation (gaussian) of docs/math.
+  """
   d = mean.shape[0]
   return Gaussian(mean, jnp.full((d,), std**2), jnp.eye(d, dtype=mean.dtype))
 
 
 def gaussian(mean, covariance):
   """N(mean, covariance) from plain numbers (d,) and (d, d).
+
+  Equation (gaussian) of docs/math.
 
   Raises:
     ValueError: not a symmetric, positive semidefinite matrix of that size.

@@ -20,6 +20,8 @@ class Learned(Schedule):
   VDM, arXiv:2107.00630 (appendix), renormalised so that the ends are exact. The
   bound depends on the ends alone; what lies between is trained to lower the
   variance of its estimate. Positive weights are softplus of the leaves.
+
+  Equation (schedule) of docs/math.
   """
 
   raw_gain: Any

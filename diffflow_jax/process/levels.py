@@ -29,6 +29,8 @@ from diffflow_jax.process.schedule import (
 class Level:
   """A noise level, or arrays of them.
 
+  Equation (level) of docs/math.
+
   Attributes:
     logsnr: log(alpha²/sigma²); +inf is data and -inf is pure noise.
     alpha, sigma: coefficients of x and eps, same shape as logsnr.
@@ -53,6 +55,8 @@ class Level:
 
 def from_pair(alpha, sigma):
   """The Level of coefficients: logsnr = 2 log(alpha/sigma), no clock.
+
+  Equation (level) of docs/math.
 
   Args:
     alpha, sigma: any shape, the same or one that broadcasts; either may be 0.
@@ -109,24 +113,36 @@ def check(lv, slack=1e-3):
 
 
 def vp(a, s):
-  """Variance preserving: alpha² + sigma² = 1 (DDPM, VDM)."""
+  """Variance preserving: alpha² + sigma² = 1 (DDPM, VDM).
+
+  Equation (scales) of docs/math.
+  """
   norm = jnp.sqrt(a * a + s * s)
   return a / norm, s / norm
 
 
 def ve(a, s):
-  """Variance exploding: alpha = 1, sigma is EDM's noise level. No alpha = 0."""
+  """Variance exploding: alpha = 1, sigma is EDM's noise level. No alpha = 0.
+
+  Equation (scales) of docs/math.
+  """
   return jnp.ones_like(a), s / a
 
 
 def linear(a, s):
-  """alpha + sigma = 1: flow matching, rectified flow."""
+  """alpha + sigma = 1: flow matching, rectified flow.
+
+  Equation (scales) of docs/math.
+  """
   norm = a + s
   return a / norm, s / norm
 
 
 def sub_vp(a, s):
-  """alpha² + sigma = 1: the sub-VP SDE (arXiv:2011.13456 eq. 29)."""
+  """alpha² + sigma = 1: the sub-VP SDE (arXiv:2011.13456 eq. 29).
+
+  Equation (scales) of docs/math.
+  """
   norm = 0.5 * (s + jnp.sqrt(s * s + 4.0 * a * a))
   return a / norm, s / norm
 
@@ -136,6 +152,8 @@ class CondOT:
   """(1 - sigma_min) alpha + sigma = 1: alpha = 1 - t on `Flow(sigma_min)`.
 
   Lipman et al., arXiv:2210.02747 eq. 20; CondOT(0) is linear.
+
+  Equation (scales) of docs/math.
   """
 
   sigma_min: Any = 1e-4
@@ -152,6 +170,8 @@ class Unit:
 
   A network on this scale sees EDM's c_in y (Karras et al., arXiv:2206.00364
   Table 1): preconditioning the input is choosing this scale. Unit(1) is vp.
+
+  Equation (scales) of docs/math.
   """
 
   sigma_data: Any = 0.5
@@ -164,6 +184,8 @@ class Unit:
 
 def level(schedule, scale, t):
   """The Level at time t: alpha, sigma and their d/dt by one jvp.
+
+  Equation (level) of docs/math.
 
   Args:
     schedule: has `pair(t)`; scale: (a, s) -> (alpha, sigma).
@@ -198,6 +220,8 @@ def at_logsnr(scale, logsnr, schedule=None):
 
   On the unit circle (a, s) = (cos phi, sin phi), so d/dt is dphi/dt (-s, a):
   the digits of both ends come from logsnr, since t near 1 has lost those of a.
+
+  Equation (level) of docs/math.
   """
   inputs.check_scale(scale)
   logsnr = jnp.asarray(logsnr, jnp.result_type(float, logsnr))
@@ -219,6 +243,8 @@ def lecture_level(schedule, scale, tau):
 
   tau = 0 is noise and tau = 1 data: Lipman et al., arXiv:2210.02747, and most
   of flow matching. Targets made at this level are theirs, sign included.
+
+  Equation (schedule) of docs/math.
   """
   lv = level(schedule, scale, 1.0 - jnp.asarray(tau))
   return lv.replace(dalpha=-lv.dalpha, dsigma=-lv.dsigma)
@@ -229,6 +255,8 @@ def rescale(source, wanted):
 
   c = alpha_w/alpha_s = sigma_w/sigma_s, taken from the norms: finite where
   alpha or sigma is 0, and sensible where the two levels differ slightly.
+
+  Equation (rescale) of docs/math.
   """
   return jnp.hypot(wanted.alpha, wanted.sigma) / jnp.hypot(
     source.alpha, source.sigma
@@ -242,7 +270,10 @@ def bcast(c, z):
 
 
 def add_noise(x, eps, lv):
-  """z = alpha x + sigma eps (Ho et al., arXiv:2006.11239 eq. 4)."""
+  """z = alpha x + sigma eps (Ho et al., arXiv:2006.11239 eq. 4).
+
+  Equation (level) of docs/math.
+  """
   return bcast(lv.alpha, x) * x + bcast(lv.sigma, x) * eps
 
 

@@ -89,6 +89,8 @@ class Predictor:
   it goes to. ŷ is its row taken at the level it leaves from, and the pair is
   that of the whole step, by the same solution (module).
 
+  Equation (solve) of docs/math.
+
   Raises:
     TypeError: apply is no function.
     ValueError: a target or a scale is a name, or reaches is unknown; when

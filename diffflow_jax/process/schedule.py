@@ -145,6 +145,8 @@ def schedule(cls):
       top: float = 10.0
       def logsnr(self, t):
         return self.top * (1 - 2 * t**2)
+
+  Equation (schedule) of docs/math.
   """
   if not hasattr(cls, "logsnr") and not hasattr(cls, "pair"):
     raise TypeError(f"schedule {cls.__name__} needs logsnr(t) or pair(t)")

@@ -22,6 +22,8 @@ class Shift(Schedule):
   k t/(1 + (k - 1) t) (Esser et al., arXiv:2403.03206 eq. 23), and the shift to
   images of side d from a base of side d_0, factor = d/d_0 (Hoogeboom et al.,
   arXiv:2301.11093 §3.1). Shifts compose by product.
+
+  Equation (schedule) of docs/math.
   """
 
   base: Any
@@ -48,6 +50,8 @@ class InterpolatedShift(Schedule):
   Hoogeboom et al., arXiv:2301.11093 ("interpolated"): for images of
   side d, d/32 at the noisy end keeps global structure and d/256 at the clean
   end keeps detail, for example.
+
+  Equation (schedule) of docs/math.
   """
 
   base: Any
@@ -73,6 +77,8 @@ class ZeroTerminal(Schedule):
 
   alpha - alpha_1 has lost its digits near t = 1, unless the base has a `fall`,
   as a `Table` has: alpha²/alpha_1² = 1 + sigma² expm1(logsnr - logsnr_1).
+
+  Equation (schedule) of docs/math.
   """
 
   base: Any

@@ -34,19 +34,25 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
 def drift_diffusion(lv):
-  """(f, g²) of eq. 1 at a Level with a clock; infinite where alpha = 0."""
+  """(f, g²) of eq. 1 at a Level with a clock; infinite where alpha = 0.
+
+  Equation (field) of docs/math.
+  """
   sigma = lifted(lv.sigma, lv.dsigma)
   delta = lv.alpha * lv.dsigma - sigma * lv.dalpha
   return lv.dalpha / lv.alpha, 2.0 * sigma * delta / lv.alpha
 
 
 def noise_rate(lv, eta):
-  """e = eta g: the diffusion coefficient of a stochasticity eta."""
+  """e = eta g: the diffusion coefficient of a stochasticity eta.
+
+  Equation (sde) of docs/math.
+  """
   return eta * jnp.sqrt(drift_diffusion(lv)[1])
 
 
 def stochasticity(lv, e):
-  """eta = e/g, the inverse of `noise_rate`."""
+  """eta = e/g, the inverse of `noise_rate`. Equation (sde) of docs/math."""
   return e / jnp.sqrt(drift_diffusion(lv)[1])
 
 
@@ -62,6 +68,8 @@ def from_sde(f, g2, t, start=0.0):
   By quadrature, exact to rounding for smooth f and g2. The two numbers are a
   pair: a schedule of any SDE is one line.
 
+  Equation (from_sde) of docs/math.
+
   Args:
     f, g2: functions of t, elementwise; t: times, any shape.
     start: sigma/alpha at t = 0.
@@ -74,6 +82,8 @@ def from_sde(f, g2, t, start=0.0):
 
 def drift(x_hat, eps_hat, lv, e=0.0, noising=False):
   """u - ½ e² s of eq. 3, u + ½ e² s of eq. 4 if noising.
+
+  Equation (sde) of docs/math.
 
   Args:
     x_hat, eps_hat: a prediction at lv, (batch, ...); e: () or (batch,).
@@ -90,6 +100,8 @@ def lecture_drift(x_hat, eps_hat, schedule, scale, tau, e=0.0):
   The SDE extension of Holderrieth & Erives, arXiv:2506.02070: -`drift` at the
   level of t = 1 - tau. e² is a variance per unit of either time.
 
+  Equation (sde) of docs/math.
+
   Args:
     x_hat, eps_hat: a prediction at that level, (batch, ...); tau, e: () or
       (batch,).
@@ -103,6 +115,8 @@ def conditional_field(z, x, lv):
 
   Lipman et al., arXiv:2210.02747 Thm 3: the velocity of the Gaussian path that
   ends in one x. Theirs runs in tau = 1 - t: pass a `levels.lecture_level`.
+
+  Equation (conditional) of docs/math.
   """
   rate = bcast(lv.dsigma / lv.sigma, z)
   return rate * (z - bcast(lv.alpha, z) * x) + bcast(lv.dalpha, z) * x

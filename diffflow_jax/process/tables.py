@@ -67,6 +67,8 @@ ROWS, BETA = "an integer >= 2", "in (0, 1)"
 def beta_table(betas):
   """The Table of any betas (T,).
 
+  Equation (schedule) of docs/math.
+
   Raises:
     ValueError: fewer than two betas, or one outside (0, 1).
   """
@@ -86,7 +88,10 @@ def beta_table(betas):
 
 @ranges.checked(num=ROWS, beta_start=BETA, beta_end=BETA)
 def ddpm_table(num=1000, beta_start=1e-4, beta_end=0.02):
-  """beta linear in k: Ho et al., arXiv:2006.11239 §4."""
+  """beta linear in k: Ho et al., arXiv:2006.11239 §4.
+
+  Equation (schedule) of docs/math.
+  """
   return beta_table(np.linspace(beta_start, beta_end, num))
 
 
@@ -101,6 +106,8 @@ def iddpm_table(num=1000, offset=0.008, max_beta=0.999):
   """OffsetCosine's betas, clipped: arXiv:2102.09672 eq. 17 and the text below.
 
   beta_k = min(1 - alpha_bar_k/alpha_bar_(k-1), max_beta).
+
+  Equation (schedule) of docs/math.
   """
   check(OffsetCosine(offset))
   theta = (np.arange(num + 1) / num + offset) / (1.0 + offset) * math.pi / 2

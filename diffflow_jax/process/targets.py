@@ -27,22 +27,24 @@ from diffflow_jax.process.names import with_numbers
 
 
 def x(lv):
-  """The data: y = x."""
+  """The data: y = x. Equation (row) of docs/math."""
   return jnp.ones_like(lv.alpha), jnp.zeros_like(lv.alpha)
 
 
 def eps(lv):
-  """The noise: y = eps."""
+  """The noise: y = eps. Equation (row) of docs/math."""
   return jnp.zeros_like(lv.alpha), jnp.ones_like(lv.alpha)
 
 
 def v(lv):
-  """y = alpha eps - sigma x."""
+  """y = alpha eps - sigma x. Equation (row) of docs/math."""
   return -lv.sigma, lv.alpha
 
 
 def u(lv):
   """The velocity y = dz/dt = dalpha x + dsigma eps; needs a level with a clock.
+
+  Equation (row) of docs/math.
 
   Raises:
     ValueError: the level carries no dalpha, dsigma.
@@ -58,12 +60,15 @@ def u(lv):
 
 
 def flow(lv):
-  """y = eps - x: u of the flow schedule in its own time, whatever the clock."""
+  """y = eps - x: u of the flow schedule in its own time, whatever the clock.
+
+  Equation (row) of docs/math.
+  """
   return -jnp.ones_like(lv.alpha), jnp.ones_like(lv.alpha)
 
 
 def score(lv):
-  """y = grad log p(z | x) = -eps/sigma."""
+  """y = grad log p(z | x) = -eps/sigma. Equation (row) of docs/math."""
   return jnp.zeros_like(lv.sigma), -1.0 / lv.sigma
 
 
@@ -73,6 +78,8 @@ class F:
 
   On any scale; EDM's coefficients are those of z/alpha, sigma/alpha. With
   sigma_data = 1 on vp, F = -v.
+
+  Equation (row) of docs/math.
   """
 
   sigma_data: Any = 0.5
@@ -84,7 +91,10 @@ class F:
 
 
 def determinant(target, lv):
-  """D = alpha b - sigma a; ‖ŷ - y‖ = |D/alpha| ‖ε̂ - ε‖ = |D/sigma| ‖x̂ - x‖."""
+  """D = alpha b - sigma a; ‖ŷ - y‖ = |D/alpha| ‖ε̂ - ε‖ = |D/sigma| ‖x̂ - x‖.
+
+  Equation (solve) of docs/math.
+  """
   a, b = target(lv)
   return lv.alpha * b - lv.sigma * a
 
@@ -97,6 +107,8 @@ def solve(target, lv):
   Eliminating with the larger of a, b keeps infinite rows (score at sigma = 0)
   exact. Where y says nothing of x (eps at alpha = 0) or of eps (x at
   sigma = 0), that one is 0, its mean for centred data.
+
+  Equation (solve) of docs/math.
   """
   a, b = target(lv)
   on_b = jnp.abs(b) >= jnp.abs(a)
@@ -121,6 +133,8 @@ def solve(target, lv):
 def to_x_eps(target, y, z, lv):
   """(x̂, ε̂) of a prediction ŷ at state z: x = (b z - σ y)/D, ε = (α y - a z)/D.
 
+  Equation (solve) of docs/math.
+
   Args:
     target: row Level -> (a, b); y, z: (batch, ...); lv: fields () or (batch,).
   """
@@ -133,6 +147,8 @@ def from_x_eps(target, x_hat, eps_hat, lv):
 
   The score's b is -inf at sigma = 0: a prediction that knows no eps there (x)
   gives score 0, not NaN.
+
+  Equation (row) of docs/math.
   """
   a, b = target(lv)
   return _times(a, x_hat) + _times(b, eps_hat)
@@ -145,7 +161,10 @@ def _times(c, y):
 
 
 def convert(y, z, lv, source, wanted):
-  """The prediction ŷ of target `source` at (z, lv), as target `wanted`."""
+  """The prediction ŷ of target `source` at (z, lv), as target `wanted`.
+
+  Equation (solve) of docs/math.
+  """
   if source is wanted:  # exact, also where the score's row is infinite
     return y
   return from_x_eps(wanted, *to_x_eps(source, y, z, lv), lv)

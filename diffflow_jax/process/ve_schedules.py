@@ -21,6 +21,8 @@ class Geometric(Schedule):
       logsnr = -2 log sigma_min - 2 r t,   r = log(sigma_max/sigma_min)
 
   The VE SDE, Song et al., arXiv:2011.13456 app. C; NCSN, arXiv:1907.05600.
+
+  Equation (schedule) of docs/math.
   """
 
   sigma_min: float = 0.01
@@ -49,6 +51,8 @@ class Karras(Schedule):
 
   Karras et al., arXiv:2206.00364 eq. 5: uniform t is their grid. Not clean at
   t = 0, where sigma/alpha = sigma_min.
+
+  Equation (schedule) of docs/math.
   """
 
   sigma_min: float = 0.002
@@ -85,6 +89,8 @@ class LogNormal(Schedule):
   Karras et al., arXiv:2206.00364 Table 1. Uniform t on it draws EDM's levels.
   Φ⁻¹ goes on as a straight line within 2^-23 of the ends (5.2 standard
   deviations), so that t = 0 and t = 1 are finite levels.
+
+  Equation (schedule) of docs/math.
   """
 
   p_mean: float = -1.2

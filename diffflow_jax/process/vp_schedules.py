@@ -40,6 +40,8 @@ class VPLinear(Schedule):
 
   Song et al., arXiv:2011.13456 eq. 33: the VP SDE with beta(t) linear. DDPM's
   own table differs from it by O(1/T): `ddpm_table`.
+
+  Equation (schedule) of docs/math.
   """
 
   beta_min: float = 0.1
@@ -62,6 +64,8 @@ class SubVP(Schedule):
 
   The sub-VP SDE's kernel, Song et al., arXiv:2011.13456 eq. 29. alpha² + sigma
   = 1 is the scale `sub_vp`; on any other scale the levels are the same.
+
+  Equation (schedule) of docs/math.
   """
 
   beta_min: float = 0.1
@@ -88,6 +92,8 @@ class Sigmoid(Schedule):
       alpha² : sigma² = sinh((1-t) w)/cosh(b/2tau) : sinh(t w)/cosh(a/2tau)
 
   with w = (b - a)/(2 tau). Not the beta table that others call sigmoid.
+
+  Equation (schedule) of docs/math.
   """
 
   start: float = -3.0
@@ -136,6 +142,8 @@ class LinearLogSNR(Schedule):
 
   VDM's fixed schedule, Kingma et al., arXiv:2107.00630: gamma = -logsnr from
   -13.3 to 5. Uniform t on it is uniform in logsnr.
+
+  Equation (schedule) of docs/math.
   """
 
   logsnr_min: float = -5.0

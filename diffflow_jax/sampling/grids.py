@@ -76,10 +76,20 @@ def uniform_logsnr(
   """num_steps equal steps in logsnr between two finite levels.
 
   With to_zero N levels between them, and then the data.
+
+  Raises:
+    ValueError: an end is a schedule, or no finite number.
   """
+  if hasattr(logsnr_start, "logsnr"):
+    raise ValueError(
+      "uniform_logsnr goes from one logsnr to another, as in uniform_logsnr("
+      "-8.0, 8.0, 20): along a schedule goes uniform_t, not from "
+      f"{logsnr_start!r:.60}"
+    )
+  finite = "finite (uniform_t starts at pure noise, to_zero=True ends at data)"
   ends = dict(logsnr_start=logsnr_start, logsnr_end=logsnr_end)
   for name, value in ends.items():
-    checks.number(name, value, "finite", np.isfinite)
+    checks.number(name, value, finite, np.isfinite)
   r = _fractions(num_steps, to_zero)
   logsnr = logsnr_start * (1.0 - r) + logsnr_end * r
   return (to_data if to_zero else from_logsnr)(logsnr, scale)

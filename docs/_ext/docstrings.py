@@ -1,7 +1,8 @@
 """Our docstrings as reStructuredText: indented blocks are formulas or code.
 
 They are written to be read in an editor: a block indented after an empty line
-is a formula, single backticks are code, and * or | mean themselves.
+is a formula, single backticks are code, and * or | mean themselves. "Equation
+(ddim) of docs/math" becomes the number of that equation, and a link to it.
 """
 
 import re
@@ -10,6 +11,7 @@ SECTION = re.compile(r"^\s*(Args|Returns|Raises|Attributes|Yields):$")
 # "key: a PRNG key; x: clean data" are two arguments
 NEXT = re.compile(r"; (?=\w+(?:, \w+)*: )")
 CODE = re.compile(r"(`+[^`]+`+)")
+EQUATION = re.compile(r"Equation \((\w+)\) of docs/math")
 SPECIAL = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 
 
@@ -25,7 +27,8 @@ def escaped(line):
       goes_on = parts[i + 1][:1].isalnum()  # as in `Estimate`s
       parts[i] = f"``{part.strip('`')}``" + ("\\ " if goes_on else "")
     else:
-      parts[i] = SPECIAL.sub(r"\\\1", part)
+      words = SPECIAL.sub(r"\\\1", part)
+      parts[i] = EQUATION.sub(r"Equation :eq:`\1`", words)
   return "".join(parts)
 
 
