@@ -123,13 +123,14 @@ def trained(folder, name, config, seconds, init_from=None):
     pairs.make(workdir)
     seconds -= time.process_time() - start
   num_steps = max(8, int(seconds / step_seconds(run, pairs)))
+  config = scaled(config, num_steps)
   train(
-    scaled(config, num_steps),
+    config,
     workdir,
     init_from=init_from,
     init_from_skip=("*destination*",) if init_from else (),
   )
-  return workdir, num_steps
+  return workdir, config.num_steps
 
 
 def judge_points(run, **how):

@@ -324,6 +324,8 @@ def test_guided_mean_flow_learns_the_map_of_the_guided_field(x64):
       if label == 1:  # not even more noise
         plain, _ = slope(loss, None, label)
         np.testing.assert_allclose(value, plain, rtol=1e-9)
+  with pytest.raises(ValueError, match="Guidance: kappa must be < 1, not 1.0"):
+    F.guidance.Guidance(1, omega, 1.0)
   # outside its interval nothing is guided, and the guided map is wrong
   away = F.guidance.Guidance(1, omega, kappa, (2.0, 9.0))
   assert np.abs(slope(F.mean_flow_at, away, 0)[1]).max() > 1e-2
