@@ -398,6 +398,14 @@ def test_samplers_and_metrics_by_name():
       "--metrics=density_coverage:k=40 --num_samples=40",
       "density_coverage:k=40 must be below the 40 of the smaller set",
     ),
+    (
+      "--metrics=mmd:bandwidth=0",
+      "mmd:bandwidth must be a number above 0, not",
+    ),
+    (
+      "--metrics=memorisation:threshold=2",
+      r"memorisation:threshold must be a number in \(0, 1\), not 2",
+    ),
     ("--metrics=bpd:num=0", "--metrics: bpd:num must be at least 1, not 0"),
     (
       "--metrics=precision_recall:k=2.5",

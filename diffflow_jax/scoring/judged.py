@@ -36,10 +36,12 @@ class Judged(types.SimpleNamespace):
 
   def gaussian(self, bandwidth=None):
     """(kernel, its bandwidth): the same kernel whenever it is asked for."""
-    wanted = bandwidth or self.bandwidth
+    wanted = self.bandwidth if bandwidth is None else bandwidth
     if wanted not in self.kernels:
-      width = wanted or evaluation.median_distance(self.reference.array())
-      if not width:
+      width = wanted
+      if width is None:
+        width = evaluation.median_distance(self.reference.array())
+      if wanted is None and width == 0:
         raise ValueError(
           "the median distance of the reference is 0, which is no bandwidth: "
           "half of its pairs are equal rows"
@@ -57,7 +59,10 @@ class Judged(types.SimpleNamespace):
     if metric not in self.made.get(num, ((), None))[0]:
       shared = {metric: wanted}
       for other in self.metrics:
-        of_other, wants = self._wanted(other.name, other.settings)
+        try:
+          of_other, wants = self._wanted(other.name, other.settings)
+        except ValueError:
+          continue  # said when that metric is asked for
         if of_other == num and wants:
           shared[other.name] = wants
       reference = self.reference.array()

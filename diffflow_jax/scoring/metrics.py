@@ -238,8 +238,13 @@ _HIGHER = ("precision", "recall", "density", "coverage", "inception_score")
 
 _LEAST = {  # of settings that count something
   "k": 1, "num": 1, "num_directions": 1, "seed": 0,
-  "num_importance": 1, "num_probes": 0, "batch_size": 1,
+  "num_importance": 1, "num_probes": 0, "batch_size": 1, "num_steps": 1,
 }  # fmt: skip
+_WITHIN = {  # and of those that are numbers: (text, whether it fits)
+  "bandwidth": ("a number above 0", lambda x: 0 < x < np.inf),
+  "threshold": ("a number in (0, 1)", lambda x: 0 < x < 1),
+  "rtol": ("a number in (0, 1)", lambda x: 0 < x < 1),
+}
 
 
 def better(number):
@@ -277,8 +282,10 @@ def metrics_of(specs, name="metrics"):
           f"{name}: {head} has no setting {key!r}; it has: "
           f"{', '.join(known) or 'none'}"
         )
+      label = f"{name}: {head}:{key}"
+      if key in _WITHIN:
+        settings_lib.number(settings[key], label, *_WITHIN[key])
       if key in _LEAST:
-        label = f"{name}: {head}:{key}"
         settings[key] = settings_lib.integer(settings[key], label, _LEAST[key])
     found[head] = dataclasses.replace(metric, settings=settings)
   return list(found.values())

@@ -63,13 +63,16 @@ def text(result):
   if result["model"]:
     lines += ["the model itself:", *_lines(result["model"])]
   lines += [one["words"] for one in result["comparisons"]]
-  notes = [
-    f"{one['sampler']}: {name}: {entry['note']}"
-    for one in result["samplers"]
-    for name, entry in one["numbers"].items()
-    if "note" in entry
+  notes = {}  # one line for all numbers that have the same
+  for one in result["samplers"]:
+    for name, entry in one["numbers"].items():
+      if "note" in entry:
+        notes.setdefault((one["sampler"], entry["note"]), []).append(name)
+  said = [
+    f"{sampler}: {', '.join(names)}: {note}"
+    for (sampler, note), names in notes.items()
   ]
-  return "\n".join([*lines, *notes[:3]])
+  return "\n".join([*lines, *said[:3]])
 
 
 def _lines(numbers):
