@@ -4,7 +4,8 @@
 
 Salimans et al., arXiv:1606.03498 §4. Blind to what is lost within a class, and
 to the reference. From n rows log IS is too small by ½ Σ_c var(p_c)/(n E p_c),
-about (C - 1)/(2n) of a sure classifier; this is added.
+about (C - 1)/(2n) of a sure classifier; this is added, so that a score near C
+may come out above it, within its error.
 """
 
 from typing import NamedTuple

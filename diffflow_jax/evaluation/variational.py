@@ -1,5 +1,6 @@
 """The variational bound of a set of images, with an error that is one."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffflow_jax.evaluation import estimates, features as sets
-from diffflow_jax.objective.bound import variational_bound
+from diffflow_jax.objective.bound import check_ends, variational_bound
 from diffflow_jax.process import ranges
 from diffflow_jax.sampling.tableau import as_pytree
 
@@ -24,9 +25,12 @@ class VariationalBits(NamedTuple):
   of: str
 
 
-@jax.jit
-def _predicted(predict, z, lv, cond):
-  return predict(z, lv, cond)
+@functools.partial(jax.jit, static_argnames="num_steps")
+def _terms(predict, schedule, key, x, values, cond, num_steps):
+  """Means of prior, diffusion and reconstruction over a batch, (3,)."""
+  bound = variational_bound(predict, schedule, key, x, values, cond, num_steps)
+  terms = bound.prior, bound.diffusion, bound.reconstruction
+  return jnp.stack([term.mean() for term in terms])
 
 
 @ranges.checked(
@@ -50,7 +54,8 @@ def variational_bits(
 
   Within a batch the levels cover their range evenly and are not independent, so
   s/√num is none. Batches, at least ten, have levels, noise and images of their
-  own; their means tell.
+  own; their means tell. Means of few images are skewed: intervals of batches of
+  16 held in 90 % of 400 cases, of 80 in 92 to 98 %.
 
   Args:
     predict, schedule, values, num_steps: as of `variational_bound`.
@@ -66,8 +71,8 @@ def variational_bits(
       f"x must have at least {2 * num_parts} images for {num_parts} batches, "
       f"not {len(x)}"
     )
+  check_ends(schedule)
   node = as_pytree(predict)
-  fast = lambda z, lv, cond: _predicted(node, z, lv, cond)
   place, found = sets.part_of(len(x), num_parts), []
   for part in range(num_parts):
     here = place == part
@@ -75,11 +80,8 @@ def variational_bits(
     draws = []
     for r in range(num_draws):
       one = jax.random.fold_in(jax.random.fold_in(key, part), r)
-      bound = variational_bound(
-        fast, schedule, one, jnp.asarray(x[here]), values, given, num_steps
-      )
-      terms = bound.prior, bound.diffusion, bound.reconstruction
-      draws.append([float(jnp.mean(term)) for term in terms])
+      terms = _terms(node, schedule, one, x[here], values, given, num_steps)
+      draws.append(np.asarray(terms, np.float64))
     found.append(np.mean(draws, axis=0))
   found = np.array(found)
   return VariationalBits(

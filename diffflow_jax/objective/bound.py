@@ -141,7 +141,8 @@ def step_nats(predict, schedule, step, num_steps, x, eps, cond=None):
   return weight * _eps_error(predict, x, eps, logsnr, cond)
 
 
-def _check_ends(schedule):
+def check_ends(schedule):
+  """Refuses a schedule with an infinite end, which has no bound."""
   if not concrete(schedule):
     return
   with jax.ensure_compile_time_eval():
@@ -173,7 +174,7 @@ def variational_bound(
   Raises:
     ValueError: a schedule with an infinite end.
   """
-  _check_ends(schedule)
+  check_ends(schedule)
   level_key, noise_key, end_key = jax.random.split(key, 3)
   eps = noise_like(noise_key, x)
   u = densities.uniforms(level_key, x.shape[0])
