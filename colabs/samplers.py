@@ -117,7 +117,6 @@ for ax, eta in zip(axes, (0.0, 0.5, 1.0), strict=True):
   ax.set_title(f"eta = {eta}")
 plt.show()
 dfj.plots.churn(uniform(20))  # who makes the sample, for three etas
-plt.show()
 
 # %% [markdown]
 # ## Guidance, in an interval

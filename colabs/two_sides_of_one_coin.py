@@ -275,7 +275,6 @@ print(
 )
 assert middle(noisy) > middle(calm) + 3
 dfj.plots.churn(levels)
-plt.show()
 
 # %% [markdown]
 # ## 9. From SDE to schedule and back
