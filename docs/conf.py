@@ -4,6 +4,7 @@ Sphinx, since jax, flax and optax have it and it is maintained; MyST, since
 pages and notebooks are Markdown.
 """
 
+import importlib.util
 import pathlib
 import sys
 
@@ -21,6 +22,8 @@ extensions = [
   "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton",
   "docstrings", "api_pages", "copies",
 ]  # fmt: skip
+if importlib.util.find_spec("sphinx-mathjax-offline"):  # else from the network
+  extensions.append("sphinx-mathjax-offline")
 exclude_patterns = ["_ext", "_build"]
 html_theme = "furo"
 html_title = "diffflow_jax"

@@ -43,16 +43,13 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     return _runs_alone(source)
   wide = jax.config.jax_enable_x64
   try:
-    # compiling is what a smoke run costs
-    jax.config.update("jax_disable_most_optimizations", True)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pages.compiled_plainly():
       warnings.simplefilter("error")
       # Agg has no window to show
       warnings.filterwarnings("ignore", message=".*non-interactive")
       exec(compile(source, str(path), "exec"), {"__name__": "__main__"})
   finally:
     jax.config.update("jax_enable_x64", wide)
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _runs_alone(source):

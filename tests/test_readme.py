@@ -69,12 +69,15 @@ def test_a_dataset_and_a_network_of_ones_own_train_and_sample(tmp_path):
   assert np.load(out)["samples"].shape == (100, 8, 8, 1)
 
 
-@pytest.mark.parametrize("page", ["samplers", "evaluation"])
+@pytest.mark.parametrize(
+  "page", ["samplers", "evaluation", "how_to", "coming_from"]
+)
 def test_the_code_of_a_guide_runs(page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   scope = {}
-  for block in pages.blocks(f"docs/guides/{page}.md"):
-    exec(block, scope)
+  with pages.compiled_plainly():
+    for block in pages.blocks(f"docs/guides/{page}.md"):
+      exec(block, scope)
   assert np.isfinite(scope["x"]).all() and scope["x"].shape == (1000, 2)
 
 
