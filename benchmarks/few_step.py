@@ -31,12 +31,16 @@ from diffflow_jax.runs import datasets
 from diffflow_jax.training import few_step, programs
 from diffflow_jax.training.few_step.distill import inherited
 from diffflow_jax.training.loop import train
+from diffflow_jax.training.meter import model_flops
 from diffflow_jax.training.resolve import resolve
 
 HERE = pathlib.Path(__file__).resolve().parent
 EVALUATIONS = (1, 2, 4, 8)
 NUM_SETS, NUM_POINTS = 8, 4096
-NUM_IMAGES, NUM_REAL = 1000, 4096
+NUM_IMAGES, NUM_REAL, NUM_PAIRS = 1000, 4096, 1024
+# forward passes: a backward pass is two, a derivative along the way one more
+COSTS = {"MeanFlow": 4, "consistency distillation": 6, "progressive": 5}
+ROUNDS = 8
 # name: (config, its teacher); without one it learns from the data
 METHODS = {
   "reflow": ("distill.py:reflow", "teacher"),
@@ -59,6 +63,10 @@ SHARED = ("dataset", "held_out", "network", "batch_size")
 def config_of(spec, toy, source, teacher):
   """The config of a method: data and network are the teacher's."""
   config = config_files.load(f"{HERE.parent}/configs/{spec}{',toy' * toy}")
+  if not toy and "pairs" in config.get("method", {}):
+    config.method.pairs = (
+      NUM_PAIRS  # each costs as much as 5 examples of a step
+    )
   if source is not None:
     return inherited(config, source)
   theirs = dfj.load(teacher).config
@@ -177,13 +185,13 @@ def teacher_of(task, seconds, folder):
     return run, run.step, judge_images(run, features)
   config = config_files.load(f"{HERE.parent}/configs/toy2d.py")
   config.dataset, config.held_out = dict(name="ring"), dict(num=512)
+  config.network.level = "angle"  # as configs/few_step.py has it
   workdir, steps = trained(folder, "teacher", config, seconds)
   return dfj.load(workdir), steps, judge_points
 
 
-def rows_of(task, seconds, folder):
+def rows_of(task, seconds, folder, teacher, steps, judge):
   """(name, steps, {evaluations: (distance, share)}) of a task, one by one."""
-  teacher, steps, judge = teacher_of(task, seconds, folder)
   workdirs, (solver, grid) = {"teacher": teacher.path}, HAND_MADE
   found = {
     n: judge(teacher, solver=solver, grid=grid, num_steps=n)
@@ -197,6 +205,50 @@ def rows_of(task, seconds, folder):
     start = None if source else teacher.path
     workdirs[name], steps = trained(folder, name, config, seconds, start)
     yield name, steps, judged(judge, name, workdirs[name], steps)
+
+
+def costs(task, teacher):
+  """(name, time, FLOPs, passes) of a step, over those of an ordinary one.
+
+  The least of ROUNDS CPU times each, one after the other in turn; FLOPs are
+  those of matrix products, over three forward passes of the same network.
+  """
+  path, toy = teacher.path, task == "points"
+  configs = {"ordinary": teacher.config}
+  for name in COSTS:
+    spec, source = METHODS[name]
+    configs[name] = config_of(spec, toy, source and path, path)
+    if source:
+      configs[name].teacher.guidance = 1.0
+  built, flops = {}, {}
+  for name, config in configs.items():
+    run = resolve(config)
+    program = programs.build(run)
+    like, size = program.like.params, run.config.batch_size
+    plain = model_flops(run.network.apply, like, run.dataset, size)
+    flops[name] = program.flops() / plain
+    batch = program.batch(0)
+    built[name] = program, batch, program.step(program.init({}), batch)
+  states = {name: state for name, (*_, state) in built.items()}
+  least = dict.fromkeys(built, math.inf)
+  for _ in range(ROUNDS):
+    for name, (program, batch, _) in built.items():
+      state = jax.block_until_ready(states[name])
+      start = time.process_time()
+      for _ in range(3):
+        state = program.step(state, batch)
+      states[name] = jax.block_until_ready(state)
+      least[name] = min(least[name], time.process_time() - start)
+  for name, passes in COSTS.items():
+    yield name, least[name] / least["ordinary"], flops[name], passes / 3
+
+
+def cost_lines(title, rows):
+  """Lines of Markdown."""
+  yield f"| a step on {title}, over an ordinary one | time | FLOPs | passes |"
+  yield "|---|---|---|---|"
+  for name, *ratios in rows:
+    yield f"| {name} | " + " | ".join(f"{one:.2f}" for one in ratios) + " |"
 
 
 def cell(entry, best):
@@ -247,22 +299,23 @@ def main():
   parser.add_argument("--seconds", type=float, default=240.0)
   parser.add_argument("--write", action="store_true")
   asked = parser.parse_args()
-  tasks, lines = {}, []
+  tasks, lines = {}, [f"# Few steps, {asked.seconds:g} s of training each", ""]
   for task in asked.tasks:
     with tempfile.TemporaryDirectory() as folder:
+      found = teacher, _, _ = teacher_of(task, asked.seconds, folder)
+      title = "points" if task == "points" else teacher.config.dataset.name
+      cost = list(cost_lines(title, costs(task, teacher)))
+      print(*cost, sep="\n", flush=True)
       rows = []
-      for row in rows_of(task, asked.seconds, folder):
+      for row in rows_of(task, asked.seconds, folder, *found):
         rows.append(row)
         print(*row, flush=True)
-    path = task.partition(",")[0]
-    title = path if path == "points" else dfj.load(path).config.dataset.name
     tasks[title] = rows
-    lines += [*table(title, rows), ""]
+    lines += [*table(title, rows), "", *cost, ""]
   text = "\n".join(lines)
   print(text)
   if asked.write:
-    head = f"# Few steps, {asked.seconds:g} s of training each\n\n"
-    (HERE / "results" / "few_step.md").write_text(head + text)
+    (HERE / "results" / "few_step.md").write_text(text)
     picture(HERE / "results" / "few_step.png", tasks)
 
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from diffflow_jax import evaluation
-from diffflow_jax.evaluation import kernels
+from diffflow_jax.evaluation.pairwise import kernels
 
 
 def features(num, dims, seed, mix, shift=0.0):

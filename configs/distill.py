@@ -6,9 +6,10 @@
       --out=digits.png
 
 Data, objective, network, optimiser and batch are the teacher's, and its
-strength of guidance. Methods: reflow, luhman, progressive, consistency, scm,
-lagrangian, eulerian, composition, guidance; about 4 minutes of CPU time each
-for the digits. `distill.py:reflow,toy` is for points in the plane, and
+strength of guidance; one that was trained with config.network.level = "angle"
+makes the better students. Methods: reflow, luhman, progressive, consistency,
+scm, lagrangian, eulerian, composition, guidance; about 4 minutes of CPU time
+each for the digits. `distill.py:reflow,toy` is for points in the plane, and
 `distill.py:reflow,smoke` the same in seconds.
 """
 
@@ -87,11 +88,13 @@ def get_config(size="reflow"):
     config.method.steps_per_stage = config.num_steps // stages
     length = config.method.get_ref("steps_per_stage")  # each has its own rate
   elif name == "scm":
-    config.method.warmup = config.num_steps // 3
+    config.method.warmup = config.num_steps // 10
+    if toy:
+      config.method.sigma_data = 1.0
   config.learning_rate = dict(
     name="warmup_cosine_decay_schedule",
     init_value=0.0,
-    peak_value=1e-3,
+    peak_value=2e-3,
     warmup_steps=1 if smoke else 20,
     decay_steps=length,
   )

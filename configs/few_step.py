@@ -14,7 +14,7 @@ plane, `few_step.py:meanflow,smoke` the same in seconds.
 import ml_collections
 
 METHODS = {
-  "meanflow": dict(name="mean_flow", share=0.25, power=0.0, guidance=1.0),
+  "meanflow": dict(name="mean_flow", share=0.75, power=0.0, guidance=1.0),
   "imf": dict(name="improved_mean_flow", share=0.5, power=0.0, guidance=1.0),
   "shortcut": dict(name="shortcut", share=0.25, finest=128),
   "split": dict(name="split_mean_flow", share=0.5),
@@ -47,6 +47,7 @@ def get_config(size="meanflow"):
     config.dataset = dict(name="digits", split="train")
     config.held_out = dict(num=320, split="test")
     config.network = dict(name="unet", channels=(32, 64), num_blocks=1)
+  config.network.level = "angle"  # derivatives of logsnr would be noise
   config.objective = dict(name="flow_matching")
   config.method = METHODS[name]
   config.optimizer = dict(name="adam", b2=0.99)
@@ -83,9 +84,8 @@ def get_config(size="meanflow"):
   elif name == "easy":
     config.method.steps_per_stage = config.num_steps // 4
   elif name == "scm":
-    config.objective.density = "log_normal:p_mean=-1.0,p_std=1.4"
     config.method.sigma_data = 1.0 if toy else 0.75
-    config.method.warmup = config.num_steps // 3
+    config.method.warmup = config.num_steps // 10
 
   if "smoke" in sizes:
     config.num_steps = 6

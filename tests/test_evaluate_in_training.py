@@ -28,7 +28,7 @@ FLAGS = (
   "--config.evaluate.num_samples=300",
   "--config.keep.latest=1",
   "--config.keep.best=1",
-  "--config.keep.by=eval/fd_pixels",
+  "--config.keep.by=eval/fd_coordinates",
 )
 
 
@@ -57,17 +57,17 @@ def test_the_line_has_what_samples_of_that_step_give(whole):
   samples = run.sample(300, seed=0)
   moons = resolve(run.config).dataset
   real = moons.to_float(moons.batch(123, 0, 20_000)["x"])
-  ours = lines[20]["eval/fd_pixels"]
+  ours = lines[20]["eval/fd_coordinates"]
   # the reference is 10,000 other draws
   np.testing.assert_allclose(frechet(samples, real), ours, rtol=0.05)
-  assert 0.0 < lines[20]["eval/fd_pixels_error"] < ours
+  assert 0.0 < lines[20]["eval/fd_coordinates_error"] < ours
   seconds = {line["eval/seconds"] for line in metrics.read(whole)}
   assert len(seconds) == 4 and min(seconds) > 0.0
   assert all(0.0 < line["eval/share"] < 1.0 for line in metrics.read(whole))
 
 
 def test_the_best_checkpoint_by_it_stays(whole):
-  numbers = {l["step"]: l["eval/fd_pixels"] for l in runs.curve(whole)}
+  numbers = {l["step"]: l["eval/fd_coordinates"] for l in runs.curve(whole)}
   best = min(numbers, key=numbers.get)
   assert best != 20 and runs.steps(whole) == [best, 20]
 
@@ -121,9 +121,9 @@ def test_which_way_is_better_and_what_else_the_best_goes_by():
     config = ml_collections.ConfigDict({"keep": {"by": by} if by else {}})
     return evaluating.loss_of(config, line, held_out)
 
-  line = {"eval/fd_pixels": 2.0, "eval/recall": 0.25}
+  line = {"eval/fd_coordinates": 2.0, "eval/recall": 0.25}
   assert loss(None, line, 0.5) == 0.5
-  assert loss("eval/fd_pixels", line, 0.5) == 2.0
+  assert loss("eval/fd_coordinates", line, 0.5) == 2.0
   assert loss("eval/recall", line, 0.5) == -0.25
   assert loss("eval/kid", line, 0.5) is None
 
@@ -166,15 +166,23 @@ def refused(**changes):
     ({"evaluate__solver": "heum"}, "config.evaluate.solver"),
     ({"evaluate__num_steps": 0}, "config.evaluate.num_steps must be"),
     ({"evaluate__guidance": np.inf}, "config.evaluate.guidance must be"),
-    ({"keep__by": "fd_pixels"}, "config.keep.by must be a number of"),
+    ({"keep__by": "fd_coordinates"}, "config.keep.by must be a number of"),
     ({"keep__by": "eval/log_likelihood"}, "config.keep.by must be a number"),
-    ({"keep__by": "eval/fd_pixels"}, "needs config.keep.best above 0"),
+    ({"keep__by": "eval/fd_coordinates"}, "needs config.keep.best above 0"),
     (
-      {"keep__by": "eval/fd_pixels", "keep__best": 1, "evaluate__every": 15},
+      {
+        "keep__by": "eval/fd_coordinates",
+        "keep__best": 1,
+        "evaluate__every": 15,
+      },
       "so config.evaluate.every = 15 must be a multiple of",
     ),
     (
-      {"keep__by": "eval/fd_pixels", "keep__best": 1, "evaluate__every": 0},
+      {
+        "keep__by": "eval/fd_coordinates",
+        "keep__best": 1,
+        "evaluate__every": 0,
+      },
       "needs config.evaluate.every above 0",
     ),
   ],
@@ -210,5 +218,7 @@ def test_a_best_that_no_metric_gives_is_refused_before_a_step(whole):
   with pytest.raises(cli.Refusal, match="must be a number of"):
     resolve(config)
   config.keep.by = "eval/recall"
-  with pytest.raises(cli.Refusal, match="no number of .*known: eval/fd_pixels"):
+  with pytest.raises(
+    cli.Refusal, match="no number of .*known: eval/fd_coordinates"
+  ):
     evaluating.of(resolve(config), whole, known.params)

@@ -258,6 +258,7 @@ def test_pixels_are_the_numbers_themselves():
   got = features(u)
   assert got.dtype == np.float32
   np.testing.assert_allclose(got, u.reshape(300, 60) / 127.5 - 1, atol=1e-6)
+  assert evaluation.features_of("pixels", card(2)).metric == "fd_coordinates"
   points = rng.standard_normal((7, 2)).astype(np.float32)
   np.testing.assert_array_equal(
     evaluation.features_of("pixels", card(2))(points), points

@@ -111,7 +111,7 @@ def test_a_student_is_a_run_like_any_other(progressive, taught, tmp_path):
   lines = runs.curve(progressive)
   assert lines[-1]["held_out/loss"] > 0
   # the rate begins anew with each stage: its second step, after the warm-up
-  np.testing.assert_allclose(lines[-1]["learning_rate"], 1e-3, rtol=1e-5)
+  np.testing.assert_allclose(lines[-1]["learning_rate"], 2e-3, rtol=1e-5)
 
 
 def test_a_student_starts_as_its_teacher(progressive, taught):

@@ -57,6 +57,8 @@ def test_every_folder_has_its_floor():
 @pytest.mark.parametrize(
   "folder, most",
   [
+    ("evaluation", 15),
+    ("evaluation/pairwise", 15),
     ("scoring", 15),
     ("training", 15),
     ("sampling", 15),  # what runs, composes and learns tables

@@ -4,6 +4,7 @@ import math
 
 import jax
 import numpy as np
+import pytest
 from scipy import integrate, stats
 
 import diffflow_jax as dfj
@@ -107,6 +108,7 @@ def test_a_classifier_finds_a_shift_and_nothing_where_there_is_none():
   assert 0.01 < equal.p_value < 0.99
 
 
+@pytest.mark.filterwarnings("ignore:samples and reference are the same")
 def test_a_classifier_that_cannot_decide_is_right_in_half():
   x = np.random.default_rng(4).standard_normal((40, 2))
   got = evaluation.classifier_two_sample(

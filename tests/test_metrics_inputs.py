@@ -1,12 +1,14 @@
 """What the metrics refuse: one sentence that names what is wrong."""
 
 import types
+import warnings
 
 import numpy as np
 import pytest
 
 from diffflow_jax import evaluation
-from diffflow_jax.evaluation import kernels
+from diffflow_jax.evaluation import estimates
+from diffflow_jax.evaluation.pairwise import kernels
 
 rng = np.random.default_rng(0)
 A, B = rng.standard_normal((2, 200, 4))
@@ -74,6 +76,40 @@ def test_entries_whose_squares_overflow(metric):
     metric((1e16 * A).astype(np.float32), B.astype(np.float32))
 
 
+def test_sets_in_which_there_is_nothing_to_see(metric):
+  """Said once, of whichever set it is; neighbours are true of any set."""
+  same, one = np.full((200, 4), 0.1), np.array([[3, 1.0, 0.1, -7]])
+  if metric in (TWO_SETS[n] for n in ("nearest", "train", "ratio")):
+    return
+  if metric is evaluation.authenticity:
+    return
+  for pair, name in (((same, B), "samples"), ((B, one + 0 * B), "reference")):
+    with pytest.warns(
+      UserWarning, match=f"200 rows of {name} are all the same"
+    ):
+      metric(*pair)
+  if metric is not evaluation.frechet:  # of moments alone
+    with pytest.warns(UserWarning, match="are the same 200 rows, which no"):
+      metric(A, A.copy())
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    metric(A * [1, 1, 1, 0], B * [1, 1, 1, 0])  # a pixel at the border
+
+
+def test_probabilities_that_are_all_the_same():
+  with pytest.warns(UserWarning, match="9 rows of probabilities are all the s"):
+    score = evaluation.inception_score(np.full((9, 3), 1 / 3)).value
+  np.testing.assert_allclose(score, 1.0)
+
+
+def test_shares_stay_within_their_intervals():
+  """Also those at an end, where rounding went beyond it."""
+  for num in range(1, 300):
+    for hits in (0, 1, num - 1, num):
+      value, _, low, high = estimates.wilson(hits, num)
+      assert 0.0 <= low <= value <= high <= 1.0
+
+
 @pytest.mark.parametrize(
   "call, said",
   [
@@ -118,11 +154,7 @@ def test_entries_whose_squares_overflow(metric):
       r"k must be <= 200 points, not 201",
     ),
     (lambda: evaluation.authenticity(A, B[:1]), r"k must be < 1"),
-    (lambda: evaluation.kid(A[:39], B), r"at least 40 rows for 20.*, not 39"),
-    (
-      lambda: evaluation.mmd(A, B, kernels.cubic, num_parts=1),
-      r"num_parts must be an integer >= 2, not 1",
-    ),
+    (lambda: evaluation.kid(A[:3], B), r"array of at least 4 rows, not of sh"),
     (lambda: evaluation.frechet(A[:19], B), r"at least 20 rows for 10.*not 19"),
     (lambda: evaluation.moments(iter([A, B[:, :2]])), r"have 2 dim.* has 4"),
     (lambda: evaluation.inception_score(A), r">= 0 and sum to 1"),

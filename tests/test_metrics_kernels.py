@@ -6,7 +6,8 @@ from scipy import integrate, special, stats
 from sklearn.metrics import pairwise
 
 from diffflow_jax import evaluation
-from diffflow_jax.evaluation import kernels, sliced
+from diffflow_jax.evaluation import sliced
+from diffflow_jax.evaluation.pairwise import kernels, sums, tables
 
 
 def by_hand(x, y, table):
@@ -20,49 +21,83 @@ def by_hand(x, y, table):
   return off(x) + off(y) - 2 * table(x, y).mean()
 
 
-@pytest.mark.parametrize(
-  "kernel, table",
-  [
-    (
-      kernels.cubic,
-      lambda a, b: pairwise.polynomial_kernel(a, b, degree=3, coef0=1.0),
-    ),
-    (
-      kernels.gaussian(0.8),
-      lambda a, b: pairwise.rbf_kernel(a, b, gamma=1 / (2 * 0.8**2)),
-    ),
-    (
-      kernels.negative_distance,
-      lambda a, b: -pairwise.euclidean_distances(a, b),
-    ),
-  ],
-  ids=["kid", "gaussian", "energy"],
-)
-def test_one_part_is_brute_force(kernel, table):
+TABLES = {
+  "kid": (
+    kernels.cubic,
+    lambda a, b: pairwise.polynomial_kernel(a, b, degree=3, coef0=1.0),
+  ),
+  "gaussian": (
+    kernels.gaussian(0.8),
+    lambda a, b: pairwise.rbf_kernel(a, b, gamma=1 / (2 * 0.8**2)),
+  ),
+  "energy": (
+    kernels.negative_distance,
+    lambda a, b: -pairwise.euclidean_distances(a, b),
+  ),
+}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+  """Many blocks and strips, of which none is whole."""
+  monkeypatch.setattr(tables, "_ROWS", 11)
+  monkeypatch.setattr(tables, "_COLUMNS", 7)
+  monkeypatch.setattr(sums, "_STRIP", 3)
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("rtol", [1e-9, 2e-4], ids=["float64", "float32"])
+def test_mmd_is_brute_force(name, rtol, small_blocks):
+  kernel, table = TABLES[name]
   rng = np.random.default_rng(0)
-  x, y = rng.standard_normal((30, 4)), rng.standard_normal((25, 4)) + 0.5
-  got = kernels.unbiased(x, y, kernel)
-  np.testing.assert_allclose(got, by_hand(x, y, table), rtol=1e-9)
+  dtype = np.float64 if rtol < 1e-6 else np.float32
+  x = rng.standard_normal((30, 4)).astype(dtype)
+  y = (rng.standard_normal((25, 4)) + 0.5).astype(dtype)
+  want = by_hand(x.astype(float), y.astype(float), table)
+  np.testing.assert_allclose(evaluation.mmd(x, y, kernel).value, want, rtol)
+  # anyone's function is a kernel
+  own = evaluation.mmd(x, y, lambda a, b: table(a, b))
+  np.testing.assert_allclose(own.value, want, 1e-9)
+  together = evaluation.Pairs(x, y, kernels=[kernels.cubic, kernel], k=(2, 3))
+  shared = evaluation.mmd(x, y, kernel, pairs=together)
+  assert shared == evaluation.mmd(x, y, kernel)
+  balls = evaluation.prdc(x, y, k_precision=2, k_density=3, pairs=together)
+  alone = evaluation.prdc(x, y, k_precision=2, k_density=3)
+  assert [b.value for b in balls] == [b.value for b in alone]
 
 
-def test_mmd_is_the_mean_over_disjoint_parts():
-  from diffflow_jax.evaluation.features import part_of
-
+@pytest.mark.parametrize("shift", [0.0, 0.15, 1.0])
+def test_the_error_of_mmd_is_its_spread(shift):
+  """Eq. (2), from laws that are equal to laws far apart."""
   rng = np.random.default_rng(1)
-  x, y = rng.standard_normal((300, 4)), rng.standard_normal((250, 4)) + 0.5
-  got = evaluation.kid(y.astype(np.float32), x, num_parts=5)
-  parts = [
-    kernels.unbiased(
-      y.astype(np.float32).astype(float)[part_of(250, 5) == i],
-      x[part_of(300, 5) == i],
-      kernels.cubic,
-    )
-    for i in range(5)
-  ]
-  np.testing.assert_allclose(got.value, np.mean(parts), rtol=1e-12)
-  np.testing.assert_allclose(got.standard_error, stats.sem(parts), rtol=1e-10)
-  low, high = stats.t.interval(0.95, 4, np.mean(parts), stats.sem(parts))
-  np.testing.assert_allclose([got.low, got.high], [low, high], rtol=1e-9)
+  draws = np.array(
+    [
+      evaluation.energy_distance(
+        rng.standard_normal((60, 2)) + [shift, 0], rng.standard_normal((90, 2))
+      )[:2]
+      for _ in range(500)
+    ]
+  )
+  ratio = (draws[:, 1] ** 2).mean() ** 0.5 / draws[:, 0].std()
+  # too large rather than too small where the second order is all there is
+  assert 0.85 < ratio < (1.5 if shift == 0 else 1.2)
+
+
+def test_pairs_have_what_was_asked_of_them():
+  x = np.random.default_rng(8).standard_normal((40, 2))
+  pairs = evaluation.Pairs(x, x[::-1], kernels=[kernels.cubic], across=1)
+  for call, said in (
+    (lambda: evaluation.energy_distance(x, x[::-1], pairs=pairs), "negative_d"),
+    (lambda: evaluation.prdc(x, x[::-1], pairs=pairs), r"k=\(3, 5\), not None"),
+    (
+      lambda: evaluation.distance_ratio(x, x, pairs=pairs),
+      "across >= 2, not 1",
+    ),
+    (lambda: evaluation.authenticity(x, x, pairs=pairs), "own >= 1, not 0"),
+    (lambda: evaluation.Pairs(x, x, k=(3, 40)), "k_density must be at most 39"),
+  ):
+    with pytest.raises(ValueError, match=said):
+      call()
 
 
 def mean_is(draws, want, extra=0.0):
@@ -71,32 +106,27 @@ def mean_is(draws, want, extra=0.0):
 
 
 def test_means_are_those_of_the_closed_forms():
-  """EVAL E13 (two), E14, E21; parts of few rows are unbiased too."""
+  """EVAL E13, E14, E21."""
   rng = np.random.default_rng(2)
   normal = lambda mean, std=1.0: (
-    np.array(mean) + std * rng.standard_normal((20000, len(mean)))
+    np.array(mean) + std * rng.standard_normal((1000, len(mean)))
   )
   at_zero = lambda d: normal([0.0] * d)
-  one = evaluation.kid(normal([0.5]), at_zero(1), num_parts=500)
-  three = evaluation.kid(
-    normal([0.4, -0.2, 0.1], 1.2), at_zero(3), num_parts=500
-  )
+  one = evaluation.kid(normal([0.25], 0.5), 0.5 * at_zero(1))
+  three = evaluation.kid(normal([0.4, -0.2, 0.1], 1.2), at_zero(3))
   gauss = evaluation.mmd(
-    normal([0.5, 0, -0.3], 0.7),
-    at_zero(3),
-    kernels.gaussian(0.8),
-    num_parts=500,
+    normal([0.5, 0, -0.3], 0.7), at_zero(3), kernels.gaussian(0.8)
   )
   energy = evaluation.energy_distance(normal([1.0], 2.0), at_zero(1))
-  null = evaluation.kid(at_zero(3), at_zero(3), num_parts=500)
+  null = evaluation.kid(at_zero(3), at_zero(3))
   for got, want in (
-    (one, 3.578125),
+    (one, 0.3666992),
     (three, 0.736275),
     (gauss, 0.063537),
     (energy, 0.534105),
     (null, 0.0),
   ):
-    assert abs(got.value - want) < 4.5 * got.standard_error < 1.0
+    assert abs(got.value - want) < 4.5 * got.standard_error < 1.0, got
   # 2 ∫ (F - G)² is the same number
   gap = lambda x: (special.ndtr(x) - special.ndtr((x - 1) / 2)) ** 2
   want = 2 * integrate.quad(gap, -30, 30, limit=300)[0]
@@ -107,9 +137,9 @@ def test_kid_sees_three_moments_alone():
   """EVAL E13: atoms with the normal's first three moments have KID 0."""
   rng = np.random.default_rng(3)
   atoms = rng.choice(
-    [-np.sqrt(3.0), 0.0, np.sqrt(3.0)], 6000, p=[1 / 6, 4 / 6, 1 / 6]
+    [-np.sqrt(3.0), 0.0, np.sqrt(3.0)], 2000, p=[1 / 6, 4 / 6, 1 / 6]
   )
-  normal = rng.standard_normal(6000)
+  normal = rng.standard_normal(2000)
   got = evaluation.kid(atoms[:, None], normal[:, None])
   assert got.low < 0.0 < got.high
   apart = evaluation.energy_distance(atoms[:, None], normal[:, None])
@@ -119,7 +149,7 @@ def test_kid_sees_three_moments_alone():
 def test_energy_distance_is_scipys_without_the_pairs_of_one_row():
   rng = np.random.default_rng(4)
   x, y = rng.standard_normal(60), 1 + 2 * rng.standard_normal(50)
-  got = kernels.unbiased(x[:, None], y[:, None], kernels.negative_distance)
+  got = evaluation.energy_distance(x[:, None], y[:, None]).value
   own = lambda a: np.abs(a[:, None] - a).sum() / len(a) ** 2 / (len(a) - 1)
   want = stats.energy_distance(x, y) ** 2 - own(x) - own(y)
   np.testing.assert_allclose(got, want, rtol=1e-9)
@@ -175,6 +205,7 @@ def test_sliced_wasserstein_of_known_laws():
   mean_is(draws, 1 / 153)
 
 
+@pytest.mark.filterwarnings("ignore:samples and reference are the same")
 def test_a_set_against_itself_is_at_distance_zero():
   x = np.random.default_rng(9).standard_normal((300, 5))
   theta = sliced.directions(16, 5)

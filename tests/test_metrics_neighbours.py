@@ -6,7 +6,7 @@ from scipy import spatial
 from sklearn.neighbors import NearestNeighbors
 
 from diffflow_jax import evaluation
-from diffflow_jax.evaluation import coverage, neighbours
+from diffflow_jax.evaluation.pairwise import coverage, tables
 
 
 def by_hand(x, y, k):
@@ -30,9 +30,9 @@ def values(got):
 @pytest.fixture
 def small_blocks(monkeypatch):
   """Many blocks, of which none is whole."""
-  monkeypatch.setattr(neighbours, "_ROWS", 37)
-  monkeypatch.setattr(neighbours, "_COLUMNS", 23)
-  monkeypatch.setattr(neighbours, "_GATHER", 100)
+  monkeypatch.setattr(tables, "_ROWS", 37)
+  monkeypatch.setattr(tables, "_COLUMNS", 23)
+  monkeypatch.setattr(tables, "_GATHER", 100)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -75,14 +75,14 @@ def test_neighbours_that_float32_cannot_order():
 def test_one_set_takes_half_of_the_blocks(small_blocks, monkeypatch, num):
   """And finds what two sets of the same rows find, ties among them."""
   points = np.random.default_rng(8).integers(0, 4, (num, 3)).astype(float)
-  plain, seen = neighbours._Search.blocks, []
+  plain, seen = tables.Search.blocks, []
 
   def blocks(*args):
-    for columns, squares in plain(*args):
-      seen.append(squares.size)
-      yield columns, squares
+    for block in plain(*args):
+      seen.append(block.squares.size)
+      yield block
 
-  monkeypatch.setattr(neighbours._Search, "blocks", blocks)
+  monkeypatch.setattr(tables.Search, "blocks", blocks)
   got = evaluation.nearest(points, points, 29)
   tiles = [37, 37, 26] if num == 100 else [num]
   whole = sum(tiles) ** 2
@@ -123,6 +123,7 @@ def test_balls_are_closed_where_distances_tie(small_blocks, dtype):
   np.testing.assert_allclose(values(got), want, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:samples and reference are the same")
 def test_a_set_against_itself_is_covered():
   x = np.random.default_rng(3).standard_normal((200, 16)).astype(np.float32)
   got = evaluation.prdc(x, x)
@@ -137,6 +138,10 @@ def test_a_set_against_itself_is_covered():
   )
 
 
+def shares(samples, reference, *k):
+  return coverage._shares(evaluation.Pairs(samples, reference, k=k))
+
+
 def mean_and_error(draws):
   draws = np.array(draws)
   return draws.mean(0), draws.std(0) / np.sqrt(len(draws))
@@ -145,7 +150,7 @@ def mean_and_error(draws):
 def test_density_and_coverage_of_equal_laws():
   """EVAL E17: 1 exactly, and the lemma, for any law and numbers."""
   rng = np.random.default_rng(4)
-  draw = lambda: coverage._shares(
+  draw = lambda: shares(
     rng.standard_normal((30, 2)), rng.standard_normal((40, 2)), 5, 5
   )[2:]
   mean, error = mean_and_error([draw() for _ in range(1000)])
@@ -160,7 +165,7 @@ def test_two_squares_of_which_half_is_shared():
   """EVAL E18."""
   rng = np.random.default_rng(5)
   square = lambda: rng.random((1000, 2))
-  draw = lambda: coverage._shares(square() + [0.5, 0.0], square(), 3, 5)
+  draw = lambda: shares(square() + [0.5, 0.0], square(), 3, 5)
   mean, error = mean_and_error([draw() for _ in range(15)])
   want = [0.515, 0.515, 0.517, 0.506]
   assert (np.abs(mean - want) < 4.5 * error + 5e-4).all()

@@ -15,7 +15,6 @@ from diffflow_jax.evaluation.classes import (
   label_agreement,
   label_reliability,
 )
-from diffflow_jax.evaluation.coverage import expected_coverage, prdc
 from diffflow_jax.evaluation.distances import (
   frechet_distance,
   nearest_distances,
@@ -33,24 +32,26 @@ from diffflow_jax.evaluation.fid import (
   frechet_of_gaussians,
 )
 from diffflow_jax.evaluation.held_out import eps_mse_by_logsnr
-from diffflow_jax.evaluation.kernels import (
-  energy_distance,
-  kid,
-  median_distance,
-  mmd,
-)
 from diffflow_jax.evaluation.known import (
   gaussian_kl,
   kl,
   log_likelihood,
   mode_shares,
 )
-from diffflow_jax.evaluation.memorisation import (
+from diffflow_jax.evaluation.pairwise.coverage import expected_coverage, prdc
+from diffflow_jax.evaluation.pairwise.kernels import (
+  energy_distance,
+  kid,
+  median_distance,
+  mmd,
+)
+from diffflow_jax.evaluation.pairwise.memorisation import (
   authenticity,
   distance_ratio,
   nearer_to_train,
 )
-from diffflow_jax.evaluation.neighbours import nearest
+from diffflow_jax.evaluation.pairwise.neighbours import nearest
+from diffflow_jax.evaluation.pairwise.pairs import Pairs
 from diffflow_jax.evaluation.reference import (
   dataset_statistics,
   feature_chunks,
@@ -69,6 +70,7 @@ __all__ = [
   "Estimate",
   "Features",
   "Moments",
+  "Pairs",
   "Reference",
   "are_images",
   "authenticity",

@@ -11,7 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffflow_jax.evaluation import estimates, streaming as mm
+from diffflow_jax.evaluation import (
+  estimates,
+  features as sets,
+  streaming as mm,
+)
 from diffflow_jax.process import ranges
 
 
@@ -44,12 +48,16 @@ def inception_score(probabilities):
       one at a time is in memory (C² is).
   Raises:
     ValueError: rows that are no probabilities.
+  Warns:
+    Rows that are all the same, of which the score is 1 and its error 0.
   """
   whole = hasattr(probabilities, "shape") or isinstance(probabilities, list)
   pieces = [probabilities] if whole else probabilities
   num, mean, scatter = mm.moments(_with_entropy(p) for p in pieces)
   if num < 2:
     raise ValueError(f"probabilities must have at least 2 rows, not {num}")
+  if mm.vary_nowhere(mm.Moments(num, mean, scatter)):
+    sets.nothing_varies("probabilities", num)
   covariance = scatter / (num - 1)
   marginal, log_p = mean[:-1], np.log(np.where(mean[:-1] > 0, mean[:-1], 1.0))
   weights = np.append(-log_p, 1.0)  # KL of a row is linear in what was averaged

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from diffflow_jax.evaluation import neighbours
 from diffflow_jax.evaluation.fid import frechet
+from diffflow_jax.evaluation.pairwise import neighbours
 
 
 def _flat(x):

@@ -109,6 +109,8 @@ def wilson(hits, num):
   error = np.sqrt(share * (1 - share) / num)
   middle = (share + z**2 / (2 * num)) / (1 + z**2 / num)
   half = z * np.sqrt(error**2 + (z / (2 * num)) ** 2) / (1 + z**2 / num)
+  # no hits and all hits are ends of their intervals, but for rounding
+  low, high = min(middle - half, share), max(middle + half, share)
   return Estimate(
-    float(share), float(error), float(middle - half), float(middle + half)
+    float(share), float(error), max(float(low), 0.0), min(float(high), 1.0)
   )

@@ -4,6 +4,8 @@ A set is an array (num, ...) whose rows are flattened; float32 stays float32,
 and an array on disk (np.memmap) is read in slices.
 """
 
+import warnings
+
 import numpy as np
 
 _CHUNK = 4096  # rows that are looked at together
@@ -81,6 +83,40 @@ def pair(samples, reference, least=1):
   same_width(samples.shape, reference.shape)
   wide = np.promote_types(samples.dtype, reference.dtype)
   return samples.astype(wide, copy=False), reference.astype(wide, copy=False)
+
+
+def compared(samples, reference, least=1):
+  """A `pair` of what is to be told apart.
+
+  Warns:
+    One of the two, or both, in which there is nothing to be seen.
+  """
+  samples, reference = pair(samples, reference, least)
+  for name, x in (("samples", samples), ("reference", reference)):
+    if len(x) > 1 and _same(x, x[:1]):
+      nothing_varies(name, len(x))
+  if samples.shape == reference.shape and _same(samples, reference):
+    warnings.warn(
+      f"samples and reference are the same {len(samples)} rows, which no "
+      "metric can tell apart",
+      stacklevel=4,
+    )
+  return samples, reference
+
+
+def nothing_varies(name, num):
+  """Warns of a set whose rows are all alike."""
+  warnings.warn(
+    f"the {num} rows of {name} are all the same, so errors and distances that "
+    "are 0 here say nothing",
+    stacklevel=5,
+  )
+
+
+def _same(x, y):
+  """Whether all rows are those of y, or its only one; mostly seen at once."""
+  pieces = slices(len(x), _CHUNK)
+  return all((x[s] == (y if len(y) == 1 else y[s])).all() for s in pieces)
 
 
 def _mixed(index):

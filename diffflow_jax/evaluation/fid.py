@@ -160,7 +160,8 @@ def frechet(samples, reference, *, num_parts=10):
   Raises:
     ValueError: other dimensions than the reference's, NaN, too few rows.
   Warns:
-    As many samples as dimensions or fewer: the covariance has lost rank.
+    As many samples as dimensions or fewer: the covariance has lost rank; rows
+    that are all the same.
   """
   samples, reference = _parts(samples, num_parts), _parts(reference, 1)
   sets.same_width(samples[0].mean.shape, reference[0].mean.shape)
@@ -170,6 +171,9 @@ def frechet(samples, reference, *, num_parts=10):
       "samples and reference must have at least 2 rows each, not "
       f"{whole.num} and {stays.num}"
     )
+  for name, moments in (("samples", whole), ("reference", stays)):
+    if mm.vary_nowhere(moments):
+      sets.nothing_varies(name, moments.num)
   if whole.num <= len(whole.mean):
     floor = frechet_floor(stays.covariance, whole.num)
     warnings.warn(

@@ -69,7 +69,7 @@ def sliced_wasserstein(
   Raises:
     ValueError: fewer than two rows a part, other dimensions, NaN.
   """
-  samples, reference = sets.pair(samples, reference, least=2 * num_parts)
+  samples, reference = sets.compared(samples, reference, least=2 * num_parts)
   theta = directions(num_directions, samples.shape[1], seed)
   mine = sets.part_of(len(samples), num_parts)
   theirs = sets.part_of(len(reference), num_parts)

@@ -30,6 +30,12 @@ class Moments(NamedTuple):
     return self.scatter / (self.num - 1)
 
 
+def vary_nowhere(moments):
+  """Whether all rows are the same, but for the rounding of their mean."""
+  noise = moments.num * (1e-12 * moments.mean) ** 2
+  return bool((np.diag(moments.scatter) <= noise).all())
+
+
 def merge(a, b):
   """The Moments of two disjoint sets together, eq. (1)."""
   num, delta = a.num + b.num, b.mean - a.mean

@@ -59,7 +59,7 @@ def classifier_two_sample(samples, reference, fit=logistic):
   Raises:
     ValueError: fewer than four rows, other dimensions, NaN.
   """
-  samples, reference = sets.pair(samples, reference, least=4)
+  samples, reference = sets.compared(samples, reference, least=4)
   mine, theirs = (sets.part_of(len(x), 2) for x in (samples, reference))
   x = np.concatenate([samples[mine == 0], reference[theirs == 0]])
   y = np.arange(len(x)) < np.count_nonzero(mine == 0)

@@ -6,9 +6,10 @@ the same reference, so much of what is chance in one number is in the other too:
     var(A - B) = s_A² + s_B² - 2 ρ s_A s_B                                 (1)
 
 The error of a difference is therefore that of differences: of leaving out one
-part of both sets of samples together (Fréchet, whose 1/n bias goes as well), or
-of disjoint parts of both and of the reference (all else; a bootstrap is wrong
-for nearest neighbours). Where it tells nothing, about
+part of both sets of samples together (Fréchet, whose 1/n bias goes as well), of
+what each row adds to a mean over pairs (kernels), or of disjoint parts of both
+and of the reference (all else; a bootstrap is wrong for nearest neighbours).
+Where it tells nothing, about
 
     n' = n 7.849 (s/(A - B))²,     7.849 = (z_.975 + z_.8)²                (2)
 
@@ -19,14 +20,16 @@ import math
 
 import numpy as np
 
-from diffflow_jax import evaluation
 from diffflow_jax.evaluation import estimates, fid, streaming
 from diffflow_jax.evaluation.estimates import Estimate
-from diffflow_jax.scoring.metrics import Judged, better
+from diffflow_jax.evaluation.pairwise import kernels
+from diffflow_jax.scoring.judged import Judged
+from diffflow_jax.scoring.metrics import better
 from diffflow_jax.scoring.plain import as_plain
 from diffflow_jax.scoring.sides import PARTS
 
 POWER = 7.849  # of eq. (2)
+KERNELS = ("kid", "energy", "mmd")
 
 
 def differences(metric, one, other):
@@ -38,19 +41,18 @@ def differences(metric, one, other):
   if metric.name == "fid":
     name = one.features.metric
     return {name: _frechet(one, other)}
+  if metric.name in KERNELS:
+    return {metric.name: _kernel(metric, one, other)}
   if one.samples.num < PARTS * metric.least:
     raise ValueError(
       f"{one.samples.num} samples are too few for {PARTS} parts of "
       f"{metric.least}, which tell its error"
     )
-  bandwidth = None
-  if metric.name == "mmd":  # one for all parts
-    bandwidth = evaluation.median_distance(one.reference.array())
   value = lambda judged: {k: v["value"] for k, v in metric(judged).items()}
   whole = _minus(value(one), value(other))
   found = []
   for i in range(PARTS):
-    pair = [_part(metric, judged, i, bandwidth) for judged in (one, other)]
+    pair = [_part(metric, judged, i) for judged in (one, other)]
     found.append(_minus(*map(value, pair)))
   return {
     name: estimates.spread(whole[name], [part[name] for part in found])
@@ -62,7 +64,7 @@ def _minus(a, b):
   return {name: a[name] - b[name] for name in a}
 
 
-def _part(metric, judged, i, bandwidth):
+def _part(metric, judged, i):
   """A part of the samples, and of the reference where one compares with it."""
   reference = judged.reference
   if metric.floor == "halves":
@@ -72,9 +74,29 @@ def _part(metric, judged, i, bandwidth):
       **vars(judged),
       "samples": judged.samples.part(i),
       "reference": reference,
-      "bandwidth": bandwidth,
+      "metrics": [metric],
     }
   )
+
+
+def _kernel(metric, one, other):
+  """From differences of what rows add to the two, `kernels` eq. (2)."""
+  name, settings = metric.name, metric.settings
+  kernel = {
+    "kid": lambda judged: kernels.cubic,
+    "energy": lambda judged: kernels.negative_distance,
+    "mmd": lambda judged: judged.gaussian(**settings)[0],
+  }[name]
+  found = [
+    kernels.influences(judged.pairs(name, **settings).sums(kernel(judged)))
+    for judged in (one, other)
+  ]
+  value, a, b = (
+    np.subtract(*pair) for pair in list(zip(*found, strict=True))[:3]
+  )
+  variance = 4.0 * (a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+  dof = min(len(a), len(b)) - 1
+  return estimates.student(value, np.sqrt(variance), dof)
 
 
 def _frechet(one, other):

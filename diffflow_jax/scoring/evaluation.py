@@ -204,7 +204,7 @@ def _one(subject, metrics, how, own):
     )
   except Failure as error:
     return {**about, "failed": str(error)}
-  judged = scores.judge(side, compared, own)
+  judged = scores.judge(side, compared, metrics, own)
   for metric in metrics:
     about["numbers"] |= scores.numbers(metric, judged)
   about["evaluations"] = round(float(side.array("evaluations").mean()), 3)

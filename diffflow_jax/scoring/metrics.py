@@ -7,7 +7,6 @@ Each one is a function of what it judges and of settings, as
 from collections.abc import Callable
 import dataclasses
 import inspect
-import types
 import warnings
 
 import numpy as np
@@ -16,6 +15,7 @@ from diffflow_jax import evaluation
 from diffflow_jax.cli import Refusal, parse_spec, unknown
 from diffflow_jax.runs import settings as settings_lib
 from diffflow_jax.scoring import laws, likelihood
+from diffflow_jax.scoring.judged import K_DENSITY, K_PRECISION
 from diffflow_jax.scoring.plain import as_plain
 from diffflow_jax.scoring.sides import PARTS
 
@@ -65,25 +65,6 @@ class Metric:
     return plain
 
 
-K_PRECISION, K_DENSITY = 3, 5  # nearest neighbours, as in the papers
-
-
-class Judged(types.SimpleNamespace):
-  """samples, reference (Sides), features, law, train, held_out; num_samples."""
-
-  def __init__(self, **given):
-    super().__init__(**{"bandwidth": None, **given, "balls": {}})
-
-  @property
-  def num_samples(self):
-    return self.samples.num
-
-  @property
-  def pair(self):
-    """The features of both, as arrays."""
-    return self.samples.array(), self.reference.array()
-
-
 def _frechet(judged):
   """`evaluation.frechet`, streamed: as papers print it, and unbiased."""
   reference = judged.reference
@@ -94,25 +75,22 @@ def _frechet(judged):
   return {name: found.plain, f"{name}_unbiased": found.unbiased}
 
 
-def _kid(judged, num_parts=None):
-  return {"kid": evaluation.kid(*judged.pair, num_parts=num_parts)}
+def _kid(judged):
+  shared = judged.pairs("kid")
+  return {"kid": evaluation.kid(*judged.pair, pairs=shared)}
 
 
-def _energy(judged, num_parts=None):
-  found = evaluation.energy_distance(*judged.pair, num_parts=num_parts)
-  return {"energy": found}
+def _energy(judged):
+  shared = judged.pairs("energy")
+  return {"energy": evaluation.energy_distance(*judged.pair, pairs=shared)}
 
 
-def _mmd(judged, bandwidth=None, num_parts=None):
+def _mmd(judged, bandwidth=None):
   """The Gaussian MMD; its bandwidth is the reference's median distance."""
-  samples, reference = judged.pair
-  if bandwidth is None:
-    bandwidth = judged.bandwidth or evaluation.median_distance(reference)
-  kernel = evaluation.kernels.gaussian(bandwidth)
-  found = as_plain(
-    evaluation.mmd(samples, reference, kernel, num_parts=num_parts)
-  )
-  return {"mmd": {**found, "bandwidth": float(bandwidth)}}
+  kernel, width = judged.gaussian(bandwidth)
+  shared = judged.pairs("mmd", bandwidth=bandwidth)
+  found = as_plain(evaluation.mmd(*judged.pair, kernel, pairs=shared))
+  return {"mmd": {**found, "bandwidth": width}}
 
 
 def _sliced(judged, num_directions=256, seed=0):
@@ -123,24 +101,26 @@ def _sliced(judged, num_directions=256, seed=0):
 
 
 def _precision_recall(judged, k=K_PRECISION, num=None):
-  num, found = _balls(judged, num, k, K_DENSITY)
+  num, found = _balls(judged, "precision_recall", k, num)
   return _of_fewer(num, precision=found.precision, recall=found.recall)
 
 
 def _density_coverage(judged, k=K_DENSITY, num=None):
-  num, found = _balls(judged, num, K_PRECISION, k)
+  num, found = _balls(judged, "density_coverage", k, num)
   return _of_fewer(num, density=found.density, coverage=found.coverage)
 
 
-def _balls(judged, num, *k):
+def _balls(judged, name, k, num):
   """(how many samples, `evaluation.prdc`), worked out once for both metrics."""
-  num = min(num or judged.num_samples, judged.num_samples)
-  if (num, *k) not in judged.balls:
-    samples, reference = judged.samples.first(num), judged.reference
-    judged.balls[num, *k] = evaluation.prdc(
-      samples.array(), reference.array(), k_precision=k[0], k_density=k[1]
-    )
-  return num, judged.balls[num, *k]
+  shared = judged.pairs(name, k=k, num=num)
+  key = "prdc", id(shared)
+  if key not in judged.made:
+    k_precision, k_density = shared.k
+    judged.made[key] = evaluation.prdc(
+      shared.samples, shared.reference,
+      k_precision=k_precision, k_density=k_density, pairs=shared,
+    )  # fmt: skip
+  return len(shared.samples), judged.made[key]
 
 
 def _of_fewer(num, **found):
@@ -187,12 +167,19 @@ def _label_agreement(judged):
 def _memorisation(judged, threshold=1.0 / 3.0):
   """Against the run's training examples and its held-out ones."""
   samples, train = judged.samples.array(), judged.train.array()
-  found = evaluation.nearer_to_train(samples, train, judged.held_out.array())
+  shared = None
+  if judged.train is judged.reference:
+    shared = judged.pairs("memorisation")
+  found = evaluation.nearer_to_train(
+    samples, train, judged.held_out.array(), pairs=shared
+  )
   share = {**as_plain(found.share), "expected": found.expected}
   return {
     "nearer_to_train": share,
-    "distance_ratio": evaluation.distance_ratio(samples, train, threshold),
-    "authenticity": evaluation.authenticity(samples, train),
+    "distance_ratio": evaluation.distance_ratio(
+      samples, train, threshold, pairs=shared
+    ),
+    "authenticity": evaluation.authenticity(samples, train, pairs=shared),
   }
 
 
@@ -204,12 +191,12 @@ def _metric(name, function, least=2, numbers=None, **about):
 METRICS = dict(
   (
     _metric("fid", _frechet, 2 * PARTS, needs=("moments",)),
-    _metric("kid", _kid, 40),
+    _metric("kid", _kid, 20),
     _metric("precision_recall", _precision_recall, 6, "precision recall"),
     _metric("density_coverage", _density_coverage, 6, "density coverage"),
     _metric("sliced_wasserstein", _sliced, 2 * PARTS),
-    _metric("energy", _energy, 40),
-    _metric("mmd", _mmd, 40),
+    _metric("energy", _energy, 20),
+    _metric("mmd", _mmd, 20),
     _metric("two_sample", _two_sample, 8, "two_sample jensen_shannon"),
     _metric(
       "memorisation",
@@ -250,7 +237,7 @@ _HIGHER = ("precision", "recall", "density", "coverage", "inception_score")
 
 
 _LEAST = {  # of settings that count something
-  "k": 1, "num": 1, "num_parts": 2, "num_directions": 1, "seed": 0,
+  "k": 1, "num": 1, "num_directions": 1, "seed": 0,
   "num_importance": 1, "num_probes": 0, "batch_size": 1,
 }  # fmt: skip
 

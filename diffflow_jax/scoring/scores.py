@@ -10,7 +10,7 @@ from diffflow_jax.cli import Refusal
 from diffflow_jax.runs import settings as settings_lib
 from diffflow_jax.scoring import likelihood
 from diffflow_jax.scoring.chunks import Rows
-from diffflow_jax.scoring.metrics import Judged
+from diffflow_jax.scoring.judged import Judged
 from diffflow_jax.scoring.plain import as_plain
 from diffflow_jax.scoring.sides import Side
 from diffflow_jax.store import paths
@@ -52,7 +52,7 @@ def score(
       side = samples(
         subject, num_samples, reference, seed, batch_size, cache, drawn
       )
-      judged = judge(side, reference, own)
+      judged = judge(side, reference, metrics, own)
     found |= numbers(metric, judged)
   return found
 
@@ -80,14 +80,15 @@ def samples(subject, num, reference, seed, batch_size, cache, drawn):
   return Side.of_rows(rows)
 
 
-def judge(side, reference, own=None):
-  """What a metric is given: samples and what they are compared with."""
+def judge(side, reference, metrics, own=None):
+  """What the metrics are given: samples and what they are compared with."""
   train, held_out = own or (None, None)
   return Judged(
     samples=side,
     reference=reference.side or reference,
     features=reference.features,
     law=reference.law,
+    metrics=[m for m in metrics if m.of == "samples"],
     train=train and train.side,
     held_out=held_out and held_out.side,
   )
@@ -122,7 +123,15 @@ def floors(metrics, reference):
   """
   if reference.side is None:
     return {}
-  halves = functools.cache(reference.halves)
+
+  @functools.cache
+  def halves():
+    one, other = reference.halves()
+    compares = [m for m in metrics if m.floor == "halves"]
+    judged = judge(one, reference, [m for m in compares if one.num >= m.least])
+    judged.reference = other
+    return judged
+
   found = {}
   for metric in metrics:
     if metric.floor is None or metric.of == "run":
@@ -132,13 +141,11 @@ def floors(metrics, reference):
         found[metric.name] = as_plain(accuracy)
       continue
     if metric.floor == "reference":
-      judged = judge(reference.side, reference)
+      judged = judge(reference.side, reference, [metric])
     else:
-      one, other = halves()
-      if one.num < metric.least:
+      judged = halves()
+      if metric not in judged.metrics:  # too few for it
         continue
-      judged = judge(one, reference)
-      judged.reference = other
     found |= numbers(metric, judged)
   return found
 

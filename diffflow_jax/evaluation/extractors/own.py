@@ -18,7 +18,8 @@ def pixels(shape):
   """The numbers of an example as they are; bytes k as k/127.5 - 1.
 
   Args:
-    shape: of one example, whatever it is: pictures, points, series.
+    shape: of one example, whatever it is: pictures, points, series. What are
+      no pictures have coordinates, and are called so.
   """
   size = math.prod(shape)
 
@@ -34,8 +35,9 @@ def pixels(shape):
       x = x / np.float32(127.5) - np.float32(1.0)
     return sets.rows("examples", x)
 
-  name = f"pixels {'x'.join(map(str, shape))}"
-  return Features("fd_pixels", name, name, size, _BATCH, of)
+  kind = "pixels" if are_images(shape) else "coordinates"
+  name = f"{kind} {'x'.join(map(str, shape))}"
+  return Features(f"fd_{kind}", name, name, size, _BATCH, of)
 
 
 def imported(spec, shape):

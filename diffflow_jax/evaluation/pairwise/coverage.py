@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffflow_jax.evaluation import estimates, features as sets, neighbours
+from diffflow_jax.evaluation import estimates, features as sets
+from diffflow_jax.evaluation.pairwise.pairs import Pairs
 from diffflow_jax.process import ranges
 
 
@@ -33,24 +34,16 @@ class PRDC(NamedTuple):
   coverage: estimates.Estimate
 
 
-def _shares(samples, reference, k_precision, k_density):
-  """The four numbers of two sets of `rows`."""
-  top = max(k_precision, k_density)
-  both = neighbours.nearest(reference, reference, top + 1)[0]
-  narrow, wide = both[None, :, k_precision], both[None, :, k_density]
-  own = neighbours.radii(samples, k_precision)[:, None]
-  precise = np.zeros(len(samples), bool)
-  recalled, covered = np.zeros((2, len(reference)), bool)
-  count = 0
-  for rows, columns, (in_narrow, in_own, in_wide) in neighbours.in_balls(
-    samples, reference, narrow, own, wide
-  ):
-    precise[rows] |= in_narrow.any(1)
-    recalled[columns] |= in_own.any(0)
-    covered[columns] |= in_wide.any(0)
-    count += np.count_nonzero(in_wide)
-  density = count / (k_density * len(samples))
-  return precise.mean(), recalled.mean(), density, covered.mean()
+def _shares(pairs):
+  """The four numbers of `Pairs`."""
+  balls = pairs.balls
+  density = balls.count / (pairs.k[1] * len(balls.precise))
+  return (
+    balls.precise.mean(),
+    balls.recalled.mean(),
+    density,
+    balls.covered.mean(),
+  )
 
 
 @ranges.checked(
@@ -58,7 +51,9 @@ def _shares(samples, reference, k_precision, k_density):
   k_density="an integer >= 1",
   num_parts="an integer >= 2",
 )
-def prdc(samples, reference, *, k_precision=3, k_density=5, num_parts=10):
+def prdc(
+  samples, reference, *, k_precision=3, k_density=5, num_parts=10, pairs=None
+):
   """Precision, recall, density and coverage of samples, with their errors.
 
   The errors are those of disjoint parts of both sets (`estimates.spread`; the
@@ -67,26 +62,28 @@ def prdc(samples, reference, *, k_precision=3, k_density=5, num_parts=10):
 
   Args:
     samples: (m, ...) features; reference: (n, ...).
+    pairs: the `Pairs` of both with k, where other metrics share it.
   Raises:
     ValueError: k of rows or more, other dimensions, NaN.
   """
-  samples, reference = sets.pair(samples, reference)
-  fewest, top = min(len(samples), len(reference)), max(k_precision, k_density)
-  for name, k in (("k_precision", k_precision), ("k_density", k_density)):
-    if k >= fewest:
+  samples, reference = sets.compared(samples, reference)
+  fewest, k = min(len(samples), len(reference)), (k_precision, k_density)
+  for name, num in zip(("k_precision", "k_density"), k, strict=True):
+    if num >= fewest:
       raise ValueError(
         f"{name} must be < {fewest}, the rows of the smaller set, to have a "
-        f"k-th nearest other row, not {k}"
+        f"k-th nearest other row, not {num}"
       )
-  whole = _shares(samples, reference, k_precision, k_density)
-  of_parts = []
-  if fewest // num_parts > top:
+  if pairs is None:
+    pairs = Pairs(samples, reference, k=k)
+  elif pairs.k != k:
+    raise ValueError(f"pairs must have k={k}, not {pairs.k}")
+  whole, of_parts = _shares(pairs), []
+  if fewest // num_parts > max(k):
     mine = sets.part_of(len(samples), num_parts)
     theirs = sets.part_of(len(reference), num_parts)
     of_parts = [
-      _shares(
-        samples[mine == i], reference[theirs == i], k_precision, k_density
-      )
+      _shares(Pairs(samples[mine == i], reference[theirs == i], k=k))
       for i in range(num_parts)
     ]
   values = np.reshape(of_parts, (-1, 4)).T

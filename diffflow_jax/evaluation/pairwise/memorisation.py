@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffflow_jax.evaluation import estimates, features as sets, neighbours
+from diffflow_jax.evaluation import estimates, features as sets
+from diffflow_jax.evaluation.pairwise import neighbours
 from diffflow_jax.process import ranges
 
 
@@ -25,7 +26,7 @@ class Memorisation(NamedTuple):
   expected: float
 
 
-def nearer_to_train(samples, train, held_out):
+def nearer_to_train(samples, train, held_out, *, pairs=None):
   """Share of samples whose nearest row is a training one, ties half.
 
   The error is that of relabelling the N rows, which were train or held out by
@@ -36,11 +37,12 @@ def nearer_to_train(samples, train, held_out):
   Args:
     samples: (m, ...) features; train: (n_t, ...); held_out: (n_h, ...), split
       from the same data, without rows of train.
+    pairs: the `Pairs` of samples and train with across, where others share it.
   Raises:
     ValueError: other dimensions, NaN, fewer than 2 held-out rows.
   """
   held_out = sets.rows("held_out", held_out, least=2)
-  to_train, i = neighbours.nearest(samples, train, 1)
+  to_train, i = _nearest(samples, train, 1, pairs)
   to_held_out, j = neighbours.nearest(samples, held_out, 1)
   to_train, to_held_out = to_train[:, 0], to_held_out[:, 0]
   hits = 0.5 * (1.0 + np.sign(to_held_out - to_train))  # ½ where equal
@@ -58,24 +60,33 @@ def nearer_to_train(samples, train, held_out):
   return Memorisation(share, num_train / num)
 
 
+def _nearest(samples, train, k, pairs):
+  """The k nearest training rows, of a pass that is shared or of one's own."""
+  if pairs is None:
+    return neighbours.nearest(samples, train, k)
+  return pairs.across(k)
+
+
 @ranges.checked(threshold="in (0, 1)")
-def distance_ratio(samples, train, threshold=1.0 / 3.0):
+def distance_ratio(samples, train, threshold=1.0 / 3.0, *, pairs=None):
   """Share of samples with d_1/d_2 < threshold, an Estimate.
 
-  A copy has d_1 = 0. Rows that are twice in the training set have d_1 = d_2 and
-  hide their copies: take duplicates out first.
+  The interval is for new samples beside this training set. A copy has d_1 = 0;
+  rows that are twice in the training set have d_1 = d_2 and hide their copies:
+  take duplicates out first.
   """
-  distances, _ = neighbours.nearest(samples, train, 2)
+  distances, _ = _nearest(samples, train, 2, pairs)
   close = distances[:, 0] < threshold * distances[:, 1]
   return estimates.wilson(int(close.sum()), len(close))
 
 
-def authenticity(samples, train):
+def authenticity(samples, train, *, pairs=None):
   """Share of samples with d(y, x*) > d(x*, its nearest other), an Estimate.
 
-  x* is the nearest training row. Near 0 for copies.
+  x* is the nearest training row. Near 0 for copies. The interval is for new
+  samples beside this training set.
   """
-  distances, index = neighbours.nearest(samples, train, 1)
-  own = neighbours.radii(train, 1)
+  distances, index = _nearest(samples, train, 1, pairs)
+  own = neighbours.radii(train, 1) if pairs is None else pairs.own(1)
   away = distances[:, 0] > own[index[:, 0]]
   return estimates.wilson(int(away.sum()), len(away))

@@ -1,0 +1,1 @@
+"""Metrics of all pairs of rows, which share one pass over their distances."""
