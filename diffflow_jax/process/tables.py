@@ -31,6 +31,9 @@ class Table(Schedule):
   rows: Any
   steps: Any
 
+  def __repr__(self):
+    return f"Table of {jnp.shape(self.rows)[0]} rows"
+
   def logsnr(self, t):
     rows, t = jnp.asarray(self.rows), jnp.asarray(t)
     last = rows.shape[0] - 1
