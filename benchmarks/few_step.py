@@ -37,7 +37,7 @@ from diffflow_jax.training.resolve import resolve
 HERE = pathlib.Path(__file__).resolve().parent
 EVALUATIONS = (1, 2, 4, 8)
 NUM_SETS, NUM_POINTS = 8, 4096
-NUM_IMAGES, NUM_REAL, NUM_PAIRS = 1000, 4096, 1024
+NUM_IMAGES, NUM_REAL, NUM_PAIRS = 1000, 4096, 768
 # forward passes: a backward pass is two, a derivative along the way one more
 COSTS = {"MeanFlow": 4, "consistency distillation": 6, "progressive": 5}
 ROUNDS = 8
