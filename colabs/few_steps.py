@@ -20,7 +20,11 @@ REPOSITORY = "https://github.com/diffflow-jax/diffflow_jax"
 try:
   import diffflow_jax as dfj
 except ImportError:
-  # %pip install -q "diffflow_jax[ode] @ git+{REPOSITORY}"
+  import subprocess
+  import sys
+
+  pip = [sys.executable, "-m", "pip", "install", "-q"]
+  subprocess.run([*pip, f"diffflow_jax[ode] @ git+{REPOSITORY}"], check=True)
   import diffflow_jax as dfj
 
 # %%

@@ -19,7 +19,11 @@ REPOSITORY = "https://github.com/diffflow-jax/diffflow_jax"
 try:
   import diffflow_jax as dfj
 except ImportError:
-  # %pip install -q "diffflow_jax[ode] @ git+{REPOSITORY}"
+  import subprocess
+  import sys
+
+  pip = [sys.executable, "-m", "pip", "install", "-q"]
+  subprocess.run([*pip, f"diffflow_jax[ode] @ git+{REPOSITORY}"], check=True)
   import diffflow_jax as dfj
 
 # %%
@@ -117,7 +121,6 @@ for ax, eta in zip(axes, (0.0, 0.5, 1.0), strict=True):
   ax.set_title(f"eta = {eta}")
 plt.show()
 dfj.plots.churn(uniform(20))  # who makes the sample, for three etas
-plt.show()
 
 # %% [markdown]
 # ## Guidance, in an interval

@@ -19,17 +19,24 @@ REPOSITORY = "https://github.com/diffflow-jax/diffflow_jax"
 try:
   import diffflow_jax as dfj
 except ImportError:
-  # %pip install -q "diffflow_jax[ode] @ git+{REPOSITORY}"
+  import subprocess
+  import sys
+
+  pip = [sys.executable, "-m", "pip", "install", "-q"]
+  subprocess.run([*pip, f"diffflow_jax[ode] @ git+{REPOSITORY}"], check=True)
   import diffflow_jax as dfj
 
 # %% [markdown]
 # JAX reads these two when it starts, so they come first: restart the kernel if it has.
-# With real devices leave both out; all that follows stays as it is.
+# With real devices leave both out; all that follows stays as it is. (The second flag
+# leaves each pretended device one thread: they would wait for each other's.)
 
 # %%
 import os
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+  "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import pathlib
@@ -57,10 +64,10 @@ assert num == 8, "restart the kernel, and run the cells from the first"
 
 # %%
 settings = {
-  "mesh.data": 1, "mesh.fsdp": 8, "network.width": 64 if SMOKE else 256,
+  "mesh.data": 1, "mesh.fsdp": 8, "network.width": 64 if SMOKE else 128,
   "network.depth": 1 if SMOKE else 3,
-  "num_steps": 60 if SMOKE else 1000, "checkpoint_every": 20 if SMOKE else 200,
-  "sample_every": 60 if SMOKE else 1000, "learning_rate.warmup_steps": 10,
+  "num_steps": 60 if SMOKE else 600, "checkpoint_every": 20 if SMOKE else 200,
+  "sample_every": 60 if SMOKE else 600, "learning_rate.warmup_steps": 10,
 }  # fmt: skip
 NAME = "diffflow_jax/toy2d" + (":smoke" if SMOKE else "")
 config = dfj.config(NAME)

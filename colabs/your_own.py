@@ -19,7 +19,11 @@ REPOSITORY = "https://github.com/diffflow-jax/diffflow_jax"
 try:
   import diffflow_jax as dfj
 except ImportError:
-  # %pip install -q "diffflow_jax[ode] @ git+{REPOSITORY}"
+  import subprocess
+  import sys
+
+  pip = [sys.executable, "-m", "pip", "install", "-q"]
+  subprocess.run([*pip, f"diffflow_jax[ode] @ git+{REPOSITORY}"], check=True)
   import diffflow_jax as dfj
 
 # %%
@@ -122,8 +126,9 @@ networks = {
 # %% [markdown]
 # ## A schedule
 #
-# `logsnr(t)`, or any pair proportional to (alpha, sigma), with t = 0 at the data. The
-# inverse and the derivatives follow, and `check` says what is wrong with it.
+# A class with `logsnr(t)`, or with `pair(t)`, two numbers proportional to (alpha,
+# sigma), and t = 0 at the data. The inverse and the derivatives follow, and `check`
+# says what is wrong with it.
 
 
 # %%
@@ -326,7 +331,8 @@ assert SMOKE or (right > 0.95 and miss < 0.15)  # by chance 50 % and 0.6
 #
 # - `Quadratic`, `midtones`, `Laplace`, `lopsided`, `extrapolated`: each alone.
 # - guide by one condition: `dfj.Guided(predict, null={"label": 2}, strength=2.0)`.
-# - a run by the commands: put `waves` and `Mixer` into `mine.py` (the network gets
-#   `num_classes` and `conditions`, the data set takes no argument), and
+# - a run by the commands: put them into `mine.py`, with `def dataset(): return data`
+#   and two more fields of `Mixer`, `num_classes: int = 0` and `conditions: tuple = ()`,
+#   which a run fills, and
 #   `python -m diffflow_jax.train --config=diffflow_jax/digits --workdir=runs/mine
-#   --config.dataset.name=mine:data --config.network.name=mine:Mixer`.
+#   --config.dataset.name=mine:dataset --config.network.name=mine:Mixer`.

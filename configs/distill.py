@@ -86,6 +86,9 @@ def get_config(size="reflow"):
       config.teacher.num_steps = 8
     stages = config.teacher.num_steps.bit_length() - 1
     config.method.steps_per_stage = config.num_steps // stages
+    # the students of more steps, too, are kept
+    config.checkpoint_every = config.num_steps // stages
+    config.keep.latest = stages
     length = config.method.get_ref("steps_per_stage")  # each has its own rate
   elif name == "scm":
     config.method.warmup = config.num_steps // 10

@@ -54,7 +54,9 @@ def called(text, flag, function):
   if os.path.isdir(path):
     raise Refusal(f"--{flag}: {path!r} is a directory, not a file")
   if not os.path.isfile(path):
-    raise Refusal(f"--{flag}: there is no file {path!r}")
+    named = function == "get_config" and not path.endswith(".py")
+    ours = f"; ours are {OURS}digits and the like" if named else ""
+    raise Refusal(f"--{flag}: there is no file {path!r}{ours}")
   made = getattr(_run(path, flag), function, None)
   if not callable(made):
     raise Refusal(f"--{flag}: {path} has no {function}()")

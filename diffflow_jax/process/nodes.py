@@ -20,6 +20,9 @@ class Opaque:
   def __call__(self, *args):
     return self.held(*args)
 
+  def __repr__(self):
+    return getattr(self.held, "__name__", repr(self.held))
+
   def __getattr__(self, name):
     if name == "held":  # while copied or unpickled
       raise AttributeError(name)

@@ -1,17 +1,17 @@
 """The SDE and ODE view: (f, g, eta) <-> (alpha, sigma, e).
 
     dz = f z dt + g dw            the forward process of a path on its scale
-    f = dalpha/alpha,   g² = 2 sigma (alpha dsigma - sigma dalpha)/alpha    (1)
-    alpha = exp ∫f,     sigma = alpha √(sigma_0²/alpha_0² + ∫ g²/alpha²)    (2)
+    f = dalpha/alpha,   g² = 2 sigma (alpha dsigma - sigma dalpha)/alpha
+    alpha = exp ∫f,     sigma = alpha √(sigma_0²/alpha_0² + ∫ g²/alpha²)
 
 Every diffusion coefficient e >= 0 keeps the marginals, e = eta g:
 
-    generation, t falling:   dz = (u - ½ e² s) dt + e dw                    (3)
-    noising, t rising:       dz = (u + ½ e² s) dt + e dw                    (4)
+    generation, t falling:   dz = (u - ½ e² s) dt + e dw
+    noising, t rising:       dz = (u + ½ e² s) dt + e dw
 
-and in the lecture's time tau = 1 - t, from noise to data, eq. 3 reads
+and in the lecture's time tau = 1 - t, from noise to data, generation reads
 
-    dX = (u_lec + ½ e² s) dtau + e dw,      u_lec = -u                      (5)
+    dX = (u_lec + ½ e² s) dtau + e dw,      u_lec = -u
 
 with u the flow velocity and s the score (Song et al., arXiv:2011.13456 eq. 6
 and 13; Albergo et al., arXiv:2303.08797). eta = 0 is the probability-flow ODE
@@ -34,7 +34,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
 def drift_diffusion(lv):
-  """(f, g²) of eq. 1 at a Level with a clock; infinite where alpha = 0.
+  """(f, g²) at a Level with a clock; infinite where alpha = 0.
 
   Equation (field) of docs/math.
   """
@@ -63,7 +63,7 @@ def _mean_over(fn, t):
 
 
 def from_sde(f, g2, t, start=0.0):
-  """(alpha, sigma) at times t of dz = f z dt + √g2 dw, eq. 2.
+  """(alpha, sigma) at times t of dz = f z dt + √g2 dw.
 
   By quadrature, exact to rounding for smooth f and g2. The two numbers are a
   pair: a schedule of any SDE is one line.
@@ -81,7 +81,7 @@ def from_sde(f, g2, t, start=0.0):
 
 
 def drift(x_hat, eps_hat, lv, e=0.0, noising=False):
-  """u - ½ e² s of eq. 3, u + ½ e² s of eq. 4 if noising.
+  """u - ½ e² s of generation, u + ½ e² s if noising.
 
   Equation (sde) of docs/math.
 
@@ -95,7 +95,7 @@ def drift(x_hat, eps_hat, lv, e=0.0, noising=False):
 
 
 def lecture_drift(x_hat, eps_hat, schedule, scale, tau, e=0.0):
-  """u_lec + ½ e² s of eq. 5: what generation follows as tau rises from 0 to 1.
+  """u_lec + ½ e² s: what generation follows as tau rises from 0 to 1.
 
   The SDE extension of Holderrieth & Erives, arXiv:2506.02070: -`drift` at the
   level of t = 1 - tau. e² is a variance per unit of either time.

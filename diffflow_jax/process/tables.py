@@ -31,6 +31,9 @@ class Table(Schedule):
   rows: Any
   steps: Any
 
+  def __repr__(self):
+    return f"Table of {jnp.shape(self.rows)[0]} rows"
+
   def logsnr(self, t):
     rows, t = jnp.asarray(self.rows), jnp.asarray(t)
     last = rows.shape[0] - 1
@@ -97,7 +100,10 @@ def ddpm_table(num=1000, beta_start=1e-4, beta_end=0.02):
 
 @ranges.checked(num=ROWS, beta_start=BETA, beta_end=BETA)
 def scaled_linear_table(num=1000, beta_start=0.00085, beta_end=0.012):
-  """√beta linear in k: Stable Diffusion, arXiv:2112.10752."""
+  """√beta linear in k: Stable Diffusion, arXiv:2112.10752.
+
+  Equation (schedule) of docs/math.
+  """
   return beta_table(np.linspace(beta_start**0.5, beta_end**0.5, num) ** 2)
 
 

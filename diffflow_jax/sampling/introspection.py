@@ -46,6 +46,8 @@ def contributions(tableau, target=targets.x, coordinate=None):
 
       sample = start z_0 + Σ_i kept_i y_i + Σ_i noise_i xi_i
 
+  Equation (contributions) of docs/math.
+
   Args:
     target: what y is, as `targets.x` or `targets.v`: all of them say the same
       in other weights. None is what the tableau itself keeps.

@@ -32,6 +32,8 @@ __all__ = ["ANCHOR", "H", "Tableau", "Z", "check", "sample"]
 class Tableau:
   """A sampler with N network evaluations that keeps K predictions.
 
+  Equation (tableau) of docs/math.
+
   Attributes:
     mix: (N+1, 2, K+3), row i gives (anchor, z) from (anchor, z, h…, noise).
     target: (N, 2), the (a, b) of what is kept: h = a x̂ + b ε̂.

@@ -35,6 +35,8 @@ def mean_flow(
   Geng et al., arXiv:2505.13447 §4.1, under the objective's weighting.
   The loss at the solution is not 0, its gradient is.
 
+  Equation (meanflow) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ; its jvp in z and logsnr is taken.
     key: PRNG key; x: (batch, ...) clean data; cond: passed on as it is.

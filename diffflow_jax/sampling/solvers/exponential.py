@@ -89,6 +89,8 @@ def dpmpp_2s(levels, r=0.5):
 
   A step from alpha = 0 or to sigma = 0 is DDIM's, with one evaluation.
 
+  Equation (exponential) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     r: where the second evaluation is, in (0, 1].
@@ -154,6 +156,8 @@ def dpmpp_3s(levels, r1=1 / 3, r2=2 / 3):
       z_t = DDIM + alpha_t m_1(h) (x̂_2 - x̂_s)/r2,   m_1(h) = 1 - (1-e^-h)/h
 
   A step from alpha = 0 or to sigma = 0 is DDIM's, with one evaluation.
+
+  Equation (exponential) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).

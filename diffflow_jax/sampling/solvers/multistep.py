@@ -125,6 +125,8 @@ def dpmpp_2m(
   The first step, the step after alpha = 0 and a step to sigma = 0 are DDIM's.
   Equal to UniP-2 with B = expm1(-h).
 
+  Equation (exponential) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     two_stage_start: one more evaluation, inside a finite first step.

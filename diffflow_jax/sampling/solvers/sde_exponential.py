@@ -53,6 +53,8 @@ def sde_dpmpp_1(levels, eta=1.0):
   Exact if x̂ is constant; eta = 1 is the paper's, 0 is DDIM. k-diffusion's `eta`
   here is our eta².
 
+  Equation (renoise) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
     eta: share of the reverse SDE's noise, >= 0; one number, one for each step,

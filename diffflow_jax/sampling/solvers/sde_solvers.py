@@ -80,6 +80,8 @@ def ddim(levels, eta=0.0):
   DPM-Solver++(1), and Euler's step on the flow schedule; with eta > 0 it is
   Euler's ancestral sampler.
 
+  Equation (ddim) of docs/math. Equation (renoise) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); alpha[0] and sigma[-1] may be 0.
     eta: 0 deterministic; up to 1/√(1 - e^-2h) for the largest step. One number,
@@ -120,6 +122,8 @@ def ddpm(levels, variance=0.0):
   small (v = 0) is exact for one data point, large (v = 1) for data N(0, I); on
   vp large is beta. The step to sigma = 0 draws no noise.
 
+  Equation (renoise) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     variance: v in [0, 1]; may differ by step, as eta of `ddim`.
@@ -152,6 +156,8 @@ def consistency(levels):
 
   arXiv:2303.01469 Alg. 1, for models whose x̂ is the end of the flow; kappa is
   infinite. Samples of the right law only from such a model.
+
+  Equation (renoise) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); alpha[0] and sigma[-1] may be 0.
