@@ -209,7 +209,7 @@ WARNED = {
     "all examples are of one class, cat",
   ),
   "outlier": (
-    lambda: data.Arrays(_float(lambda x: _with(x, (7, 1, 1, 1), 1e4))),
+    lambda: data.Arrays(_with(np.float32(IMAGES / 99 - 1), (7, 1, 1, 1), 1e4)),
     "example 7 holds values beyond ±20 .* to 1e.04 in all",
   ),
   "video": (
