@@ -59,6 +59,8 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
   source = path.read_text()
+  if "XLA_FLAGS" in source:
+    return _runs_alone(source)
   wide = jax.config.jax_enable_x64
   try:
     with warnings.catch_warnings(), pages.compiled_plainly():
@@ -68,3 +70,18 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
       exec(compile(source, str(path), "exec"), {"__name__": "__main__"})
   finally:
     jax.config.update("jax_enable_x64", wide)
+
+
+def _runs_alone(source):
+  """In a process of its own: it says what JAX reads when it starts."""
+  done = subprocess.run(
+    [sys.executable, "-c", source],
+    env=commands.environment(
+      PYTHONPATH=str(commands.ROOT), JAX_DISABLE_MOST_OPTIMIZATIONS="1"
+    ),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "Warning" not in done.stderr, done.stderr
