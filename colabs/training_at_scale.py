@@ -27,17 +27,17 @@ except ImportError:
   import diffflow_jax as dfj
 
 # %% [markdown]
-# JAX reads these two when it starts, so they come first: restart the kernel if it has.
-# With real devices leave both out; all that follows stays as it is. (The second flag
-# leaves each pretended device one thread: they would wait for each other's.)
+# JAX reads these when it starts, so they come first: restart the kernel if it has. With
+# real devices leave them out; all that follows stays as it is. (`NPROC` is how many
+# threads there are: pretended devices wait for each other in a collective, and with few
+# threads on few cores they wait for ever.)
 
 # %%
 import os
 
-os.environ["XLA_FLAGS"] = (
-  "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
-)
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["NPROC"] = "32"
 
 import pathlib
 import signal
@@ -184,7 +184,7 @@ plt.show()
 #
 # | | |
 # |---|---|
-# | GPUs of one machine | nothing: leave out the two lines at the top |
+# | GPUs of one machine | nothing: leave out the three lines at the top |
 # | SLURM | `srun python -m diffflow_jax.train …`, one process a GPU; they find each other |
 # | a TPU pod | the same command on every host (`gcloud … ssh --worker=all`) |
 # | other clusters | `--coordinator=HOST:PORT --num_processes=N --process_id=I` |

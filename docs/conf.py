@@ -5,6 +5,7 @@ pages and notebooks are Markdown.
 """
 
 import importlib.util
+import os
 import pathlib
 import sys
 
@@ -31,7 +32,10 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"
+# with NOTEBOOKS=auto they are run, for minutes each, and have their figures
+nb_execution_mode = os.environ.get("NOTEBOOKS", "off")
+nb_execution_timeout = 3600
+nb_execution_raise_on_error = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False

@@ -84,6 +84,22 @@ def test_channels_are_last_or_said_where_they_are():
     assert Arrays(np.zeros(fine, np.float32)).shape == fine[1:]
 
 
+def test_channels_of_videos_are_last_or_said_where_they_are():
+  video = files.RNG().integers(0, 256, (2, 5, 16, 12, 3), dtype=np.uint8)
+  assert Arrays(video).shape == (5, 16, 12, 3)
+  for layout, axes in (("NCTHW", (0, 4, 1, 2, 3)), ("NTCHW", (0, 1, 4, 2, 3))):
+    first = video.transpose(axes)
+    refused(lambda x=first: Arrays(x), 'first: say layout="NCTHW" or "NTCHW"')
+    d = Arrays(first, layout=layout)
+    assert np.array_equal(d.x, video)
+    assert np.array_equal(dataclasses.replace(d, max_value=255).x, video)
+    assert Arrays(first, layout="NTHWC").shape == first.shape[1:]
+  cubes = np.zeros((2, 1, 16, 16, 16), bool)
+  refused(lambda: Arrays(cubes), "looks as if channels came first")
+  for fine in ((4, 8, 8, 1), (2, 8, 8, 16), (16, 8, 8, 8), (2, 2, 2, 16)):
+    assert Arrays(np.zeros((2, *fine), np.float32)).shape == fine
+
+
 def test_images_without_a_channel_get_one_and_series_are_asked_for():
   grey = IMAGES[..., 0]
   assert Arrays(grey).shape == (8, 8, 1)
@@ -121,6 +137,32 @@ def test_images_without_a_channel_get_one_and_series_are_asked_for():
 def test_labels_that_cannot_be_meant_are_refused_with_the_remedy(labels, words):
   refused(lambda: Arrays(IMAGES, labels), words)
   refused(lambda: Arrays(IMAGES, labels, 3), "label")
+
+
+@pytest.mark.parametrize(
+  "settings,words",
+  [
+    (dict(max_value="255"), "max_value must be above 0, not '255'"),
+    (dict(max_value=True), "max_value must be above 0, not True"),
+    (dict(range=3), r"range must be \(low, high\), not 3"),
+    (dict(range=("0", "1")), r"range must be \(low, high\), not \('0', '1'\)"),
+    (dict(scale="a"), "scale must be finite and not 0, not 'a'"),
+    (dict(num_classes=3.0), "num_classes must be an integer, not 3.0"),
+    (dict(num_classes="3"), "num_classes must be an integer, not '3'"),
+    (dict(num_classes=True), "num_classes must be an integer, not True"),
+  ],
+)
+def test_settings_of_another_type_are_refused(settings, words):
+  is_float = settings.keys() & {"range", "scale"}
+  x = FLOATS if is_float else IMAGES
+  refused(lambda: Arrays(x, LABELS, **settings), words)
+  assert Arrays(FLOATS, scale=np.float32(2.0)).scale == 2.0
+  assert Arrays(IMAGES, LABELS, np.int64(3)).num_classes == 3
+
+
+def test_an_array_is_shown_without_its_numbers():
+  d = Arrays(IMAGES, LABELS, given={"v": FLOATS[:, 0, 0]})
+  assert len(repr(d)) < 200 and "num_classes=3" in repr(d)
 
 
 def test_classes_are_counted_or_checked():

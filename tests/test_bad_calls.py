@@ -91,6 +91,11 @@ def test_a_start_that_is_none_is_refused(z, message):
     tableau.sample(MODEL, TABLE, KEY, (2, 1), z=z)
 
 
+def test_a_start_in_the_place_of_a_shape_is_named():
+  with pytest.raises(ValueError, match=r"an array of shape \(4, 2\): give z="):
+    tableau.sample(MODEL, TABLE, KEY, jnp.ones((4, 2)))
+
+
 def test_a_start_may_be_a_list_and_brings_the_shape():
   """Without noise no key is needed either, in a padded tableau too."""
   want = tableau.sample(MODEL, TABLE, KEY, (2, 1), z=jnp.array([[0.0], [1.0]]))

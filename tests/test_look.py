@@ -125,6 +125,16 @@ REFUSED = {
     lambda: Own(IMAGES, scaled=1),
     "the network would see 0 to 255: uint8 is spread over",
   ),
+  "beyond max_value": (
+    lambda: data.Arrays(_with(IMAGES, 0, 7).astype(np.uint16), max_value=100),
+    r"example 1 holds \d+, but integers must be 0 to max_value = 100",
+  ),
+  "wrapped": (
+    lambda: data.Arrays(
+      _with(IMAGES // 2, 0, 200).view(np.int8), max_value=127
+    ),
+    "example 0 holds -56, but integers must be 0 to max_value = 127",
+  ),
   "labels from 1": (
     lambda: Own(IMAGES, num_classes=3, labels=LABELS + 1),
     "has label 3; labels must be 0 to 2",
@@ -193,6 +203,20 @@ WARNED = {
   "same": (lambda: Own(IMAGES, same=True), "batches 0 and 1 are the same"),
   "empty class": (
     lambda: data.Arrays(IMAGES, LABELS, 6), "3 of 6 classes have no example: 3"
+  ),
+  "one class": (
+    lambda: data.Arrays(IMAGES, 0 * LABELS, class_names=("cat",)),
+    "all examples are of one class, cat",
+  ),
+  "outlier": (
+    lambda: data.Arrays(_with(np.float32(IMAGES / 99 - 1), (7, 1, 1, 1), 1e4)),
+    "example 7 holds values beyond ±20 .* to 1e.04 in all",
+  ),
+  "video": (
+    lambda: Own(
+      np.repeat(IMAGES[:, None], 5, 1).transpose(0, 1, 4, 2, 3), (5, 3, 8, 8)
+    ),
+    "look as if channels",
   ),
   "sigma_data": (
     lambda: data.Arrays(_float(lambda x: x)),

@@ -20,6 +20,7 @@ of processes, reads the same global batches.
 
 import dataclasses
 import functools
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,8 @@ class Arrays:
       high) that become -1 and 1. Floats beyond ±4 need one of the two.
     flip: whether `augment` flips images left to right.
     layout: the axes of x, where its shape does not say them: "NCHW" is turned
-      into (num, h, w, c), "NHW" gets its channel, "NLC" is a series.
+      into (num, h, w, c), "NCTHW" and "NTCHW" into (num, t, h, w, c), "NHW"
+      gets its channel, "NLC" is a series.
     class_names: of the labels, or () where nobody knows them.
     given: {name: array, or (array, mask)}, further conditions, as `data.given`
       has them; kinds: {name: kind} of those whose shape may be two things.
@@ -102,8 +104,8 @@ class Arrays:
       the remedy.
   """
 
-  x: np.ndarray
-  labels: np.ndarray | None = None
+  x: np.ndarray = dataclasses.field(repr=False)
+  labels: np.ndarray | None = dataclasses.field(default=None, repr=False)
   num_classes: int | None = None
   max_value: int | None = None
   scale: float | None = None
@@ -111,7 +113,7 @@ class Arrays:
   range: tuple[float, float] | None = None
   layout: str | None = None
   class_names: tuple[str, ...] = ()
-  given: dict = dataclasses.field(default_factory=dict)
+  given: dict = dataclasses.field(default_factory=dict, repr=False)
   kinds: dict = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
@@ -186,6 +188,9 @@ class Arrays:
 
 def _checked_labels(labels, num_classes, num):
   """{labels, num_classes} of an Arrays, where they fit together."""
+  is_count = isinstance(num_classes, numbers.Integral | None)
+  if not is_count or isinstance(num_classes, bool):
+    raise ValueError(f"num_classes must be an integer, not {num_classes!r}")
   if labels is None:
     if num_classes:
       raise ValueError(f"num_classes = {num_classes}, but labels are not given")
@@ -194,5 +199,6 @@ def _checked_labels(labels, num_classes, num):
     num_classes = checks.count_classes(labels, num, "labels")
   if not num_classes:
     raise ValueError("labels are given, but num_classes = 0: leave one out")
+  num_classes = int(num_classes)
   labels = checks.check_labels(labels, num, num_classes, "labels")
   return {"labels": labels, "num_classes": num_classes}

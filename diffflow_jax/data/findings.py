@@ -14,6 +14,7 @@ from diffflow_jax.data import augmentation, checks, condition_findings, layout
 MOST_APART = 1.5  # of the data's std and a recipe's sigma_data
 NARROW = 0.2  # a standard deviation
 MOST_DUPLICATES = 0.01
+OUTLIER = 20.0  # as far as no value comes of data of a spread about 1
 MOST_LOST = 0.35  # of the area, by cropping: 3:2 photographs lose a third
 
 
@@ -144,10 +145,27 @@ def labels_outside(seen):
   return f"{_where(seen, bad)} has label {first}; labels must be 0 to {num - 1}"
 
 
+def outside_max_value(seen):
+  """Integers that are not among 0 … max_value."""
+  most = getattr(seen.dataset, "max_value", None)
+  if most is None or seen.raw.dtype.kind not in "iu":
+    return None
+  bad = (seen.raw < 0) | (seen.raw > most)
+  if not bad.any():
+    return None
+  which = bad.reshape(len(bad), -1).any(axis=1)
+  return (
+    f"{_where(seen, which)} holds {seen.raw[bad][0]}, but integers must be 0 "
+    f"to max_value = {most}: give another, or floats and range=(low, high)"
+  )
+
+
 def left_unscaled(seen):
   """Integers that to_float leaves as large as they are."""
   if seen.raw.dtype.kind not in "biu" or not seen.high > layout.FAR:
     return None
+  if getattr(seen.dataset, "max_value", None) is not None:
+    return None  # said by `outside_max_value`
   return (
     f"the network would see {seen.low:g} to {seen.high:g}: {seen.raw.dtype} is "
     "spread over [-1, 1] by Arrays(x, max_value=255), or in your to_float"
@@ -204,18 +222,29 @@ def far_out(seen):
   good = seen.x[seen.finite]
   share = np.mean(np.abs(good) > layout.FAR) if good.size else 0.0
   if not share > layout.FEW:
-    return None
+    return _outlier(seen)
   return (
     f"{share:.1%} of the values are beyond ±{layout.FAR:g} ({seen.low:.3g} to "
     f"{seen.high:.3g}), where recipes expect about ±1"
   )
 
 
+def _outlier(seen):
+  """A value that single examples have, and no other comes near."""
+  bad = seen.finite & (np.abs(seen.x) > OUTLIER).any(axis=1)
+  if not bad.any():
+    return None
+  return (
+    f"{_where(seen, bad)} holds values beyond ±{OUTLIER:g} ({seen.low:.3g} to "
+    f"{seen.high:.3g} in all), where hardly any other is beyond ±{layout.FAR:g}"
+  )
+
+
 def channels_first(seen):
   """Images whose channels seem to come first."""
   shape = tuple(seen.dataset.shape)
-  ours = getattr(seen.dataset, "layout", None) == "NHWC"
-  if len(shape) != 3 or ours or not layout.looks_channels_first(shape):
+  ours = getattr(seen.dataset, "layout", None) in layout.PLAIN.values()
+  if len(shape) not in (3, 4) or ours or not layout.looks_channels_first(shape):
     return None
   return f"examples of shape {shape} look as if channels came first, not last"
 
@@ -289,6 +318,13 @@ def empty_classes(seen):
   return f"{len(empty)} of {len(seen.counts)} classes have no example: {some}"
 
 
+def one_class(seen):
+  """Labels that tell nothing."""
+  if seen.labels is None or len(seen.raw) < 2 or len(seen.counts) != 1:
+    return None
+  return f"all examples are of one class, {next(iter(seen.counts))}"
+
+
 def _sigma_data(objective):
   """[what a recipe's scale or target is told of the data's spread]."""
   parts = [getattr(objective, name, None) for name in ("scale", "target")]
@@ -322,9 +358,12 @@ def another_sigma_data(seen):
   )
 
 
-REFUSALS = (not_finite, labels_outside, left_unscaled, a_mask, all_alike)
+REFUSALS = (
+  not_finite, labels_outside, outside_max_value, left_unscaled, a_mask,
+  all_alike,
+)  # fmt: skip
 WARNINGS = (
   same_batches, none_negative, far_out, channels_first, dark,
   constant_examples, many_duplicates, much_cropped, enlarged, empty_classes,
-  narrow, another_sigma_data,
+  one_class, narrow, another_sigma_data,
 )  # fmt: skip

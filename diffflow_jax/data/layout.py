@@ -10,8 +10,11 @@ import numpy as np
 
 from diffflow_jax.data import checks
 
-LAYOUTS = ("NHWC", "NCHW", "NHW", "NC", "NLC", "NCL")
-PLAIN = {2: "NC", 3: "NLC", 4: "NHWC"}  # what `as_examples` gives
+LAYOUTS = (
+  "NHWC", "NCHW", "NHW", "NC", "NLC", "NCL", "NTHWC", "NCTHW", "NTCHW",
+)  # fmt: skip
+# what `as_examples` gives
+PLAIN = {2: "NC", 3: "NLC", 4: "NHWC", 5: "NTHWC"}
 MOST_CHANNELS = 4  # an axis no longer than that is one of channels
 MOST_LOOKED_AT = 256
 FAR = 4.0  # numbers that a recipe expects are mostly within ±1, never beyond
@@ -62,7 +65,7 @@ def as_examples(x, layout=None):
     raise ValueError(f"layout {layout!r} does not fit x of shape {x.shape}")
   if layout == "NHW":
     return x[..., None]
-  return np.moveaxis(x, 1, -1) if layout in ("NCHW", "NCL") else x
+  return np.moveaxis(x, layout.index("C"), -1)
 
 
 def _by_shape(x):
@@ -74,16 +77,25 @@ def _by_shape(x):
       f'x of shape {x.shape} may be images or series: say layout="NHW" '
       '(images of one channel), "NLC" or "NCL" (series)'
     )
-  if x.ndim == 4 and looks_channels_first(x.shape[1:]):
+  if x.ndim in (4, 5) and looks_channels_first(x.shape[1:]):
+    first = '"NCHW"' if x.ndim == 4 else '"NCTHW" or "NTCHW"'
     raise ValueError(
       f"x of shape {x.shape} looks as if channels came first: say "
-      'layout="NCHW", or "NHWC" if they do come last'
+      f'layout={first}, or "{PLAIN[x.ndim]}" if they do come last'
     )
   return x
 
 
 def looks_channels_first(shape):
-  """Whether (a, b, c) is rather (channels, h, w) than (h, w, channels)."""
+  """Whether a shape is rather (channels, h, w) than (h, w, channels).
+
+  Of four axes, rather (channels, t, h, w) or (t, channels, h, w) than
+  (t, h, w, channels), where t may be a depth.
+  """
+  if len(shape) == 4:
+    t, a, b, c = shape
+    cube = t <= MOST_CHANNELS and a == b == c
+    return c > MOST_CHANNELS and (cube or min(t, a) <= MOST_CHANNELS < b != a)
   a, b, c = shape
   few = a <= MOST_CHANNELS < min(b, c)
   return few or (b == c > a and c > MOST_CHANNELS)
@@ -112,8 +124,8 @@ def largest_integer(dtype, max_value):
       f"x holds {dtype}: say max_value, the integer that means white, or give "
       "floats"
     )
-  if not (math.isfinite(max_value) and max_value > 0):
-    raise ValueError(f"max_value must be above 0, not {max_value}")
+  if not (_is_number(max_value) and max_value > 0):
+    raise ValueError(f"max_value must be above 0, not {max_value!r}")
   return max_value
 
 
@@ -143,15 +155,23 @@ def check_scaling(dtype, scale, range):
     ValueError: as that.
   """
   if range is not None:
-    low_high = tuple(range)
-    if len(low_high) != 2 or not all(map(math.isfinite, low_high)):
+    low_high = tuple(range) if np.iterable(range) else ()
+    if len(low_high) != 2 or not all(map(_is_number, low_high)):
       raise ValueError(f"range must be (low, high), not {range!r}")
     if not low_high[0] < low_high[1]:
       raise ValueError(f"range must be (low, high), low < high, not {range!r}")
     if scale is not None:
       raise ValueError("give scale or range, not both")
-  if scale is not None and (not math.isfinite(scale) or scale == 0.0):
-    raise ValueError(f"scale must be finite and not 0, not {scale}")
+  if scale is not None and (not _is_number(scale) or scale == 0.0):
+    raise ValueError(f"scale must be finite and not 0, not {scale!r}")
   if not checks.is_float(dtype) and (scale, range) != (None, None):
     name = "range" if scale is None else "scale"
     raise ValueError(f"{name} is for floats; {dtype} has max_value")
+
+
+def _is_number(value):
+  """Whether it is a finite number, and no bool."""
+  try:
+    return not isinstance(value, bool) and math.isfinite(value)
+  except TypeError:  # a text, a list
+    return False

@@ -155,6 +155,10 @@ def shape_of(shape):
 def start(table, shape, z):
   """(z or None, the samples' shape), each from the other where it can be."""
   if z is None:
+    if getattr(shape, "ndim", 0):
+      raise ValueError(
+        f"shape is an array of shape {shape.shape}: give z=, to start from it"
+      )
     if not isinstance(shape, tuple | list) or not shape:
       raise ValueError(
         "shape must be (num_samples, ...), or z given to start from, "
