@@ -15,7 +15,13 @@ import time
 import jax
 import numpy as np
 
-from diffflow_jax.data import augmentation, checks, condition_findings, findings
+from diffflow_jax.data import (
+  augmentation,
+  checks,
+  condition_findings,
+  findings,
+  oddities,
+)
 from diffflow_jax.data.layout import spread_rows
 from diffflow_jax.process import conditions
 
@@ -173,7 +179,7 @@ def inspect(dataset, objective=None):
       *condition_findings.refusals(told, index),
     ),
     warnings=(
-      *findings.all_of(findings.WARNINGS, seen),
+      *findings.all_of(oddities.WARNINGS, seen),
       *condition_findings.warnings(told, batch),
     ),
   )
