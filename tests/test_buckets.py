@@ -260,14 +260,14 @@ def test_a_scheme_that_is_not_known_is_refused():
       paths.use(url)
 
 
-def test_a_missing_package_names_our_extra(monkeypatch):
+def test_a_missing_package_is_named(monkeypatch):
   import fsspec
 
   def missing(scheme):
     raise ImportError(scheme)
 
   monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
-  with pytest.raises(cli.Refusal, match=r"pip install 'diffflow_jax\[gcs\]'"):
+  with pytest.raises(cli.Refusal, match="gs:// needs gcsfs: pip install gcsfs"):
     paths.use("gs://bucket/run")
 
 

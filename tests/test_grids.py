@@ -134,6 +134,11 @@ def test_rows_of_a_table(spacing, rows):
   steps = np.diff(grids.table_rows(table, 7, spacing).logsnr[:-1])
   np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
   assert len(grids.table_rows(table, 7, spacing, to_zero=False).logsnr) == 7
+  made = schedules.ddpm_table()  # a schedule says its rows
+  grid = grids.table_rows(made, 10, spacing)
+  np.testing.assert_allclose(
+    grid.logsnr[:-1], np.interp(rows, np.arange(1000), made.rows), rtol=1e-6
+  )
 
 
 def test_reverse():

@@ -204,9 +204,10 @@ def table_rows(
   row's own level: the N numbers then make N - 1 steps.
 
   Args:
-    logsnr: (T,) of the table, row 0 the cleanest, decreasing.
+    logsnr: (T,) of the table, row 0 the cleanest, decreasing; or the schedule
+      that it made.
   """
-  logsnr = np.asarray(logsnr, np.float64)
+  logsnr = np.asarray(getattr(logsnr, "rows", logsnr), np.float64)
   rows = spaced_rows(len(logsnr), num_steps, spacing)
   levels = np.interp(rows, np.arange(len(logsnr)), logsnr)
   return (to_data if to_zero else from_logsnr)(levels, scale)

@@ -21,9 +21,7 @@ def _diffrax():
   try:
     import diffrax
   except ImportError as e:
-    raise ImportError(
-      "adaptive steps need diffrax: pip install 'diffflow_jax[ode]'"
-    ) from e
+    raise ImportError("adaptive steps need diffrax: pip install diffrax") from e
   return diffrax
 
 

@@ -17,7 +17,7 @@ from diffflow_jax.cli import Refusal
 log = logging.getLogger("diffflow_jax")
 
 # the package that knows a scheme, and our extra that installs it
-SCHEMES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
+SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}
 
 
 def is_remote(path):
@@ -213,7 +213,7 @@ def use(url):
   if scheme not in SCHEMES or not rest.strip("/"):
     known = " or ".join(f"{name}://BUCKET/…" for name in SCHEMES)
     raise Refusal(f"{url!r} must be a path or {known}")
-  package, extra = SCHEMES[scheme]
+  package = SCHEMES[scheme]
   # they log, with a traceback, what they then raise
   for name in (package, "aiobotocore"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -223,7 +223,7 @@ def use(url):
     kind = fsspec.get_filesystem_class(scheme)
   except ImportError as error:
     raise Refusal(
-      f"{scheme}:// needs {package}: pip install 'diffflow_jax[{extra}]'"
+      f"{scheme}:// needs {package}: pip install {package}"
     ) from error
   # what others write must be seen: no listing is remembered
   protocols = kind.protocol
