@@ -34,7 +34,7 @@ def number(entry):
   """ "2.14 ± 0.37", or nothing."""
   if entry is None:
     return ""
-  error = entry["error"]
+  error = entry["standard_error"]
   text = f"{entry['value']:.3g}"
   return text if error is None else f"{text} ± {error:.2g}"
 

@@ -1,7 +1,8 @@
 """Few-step methods at equal training time, in 1, 2, 4 and 8 evaluations.
 
     python benchmarks/few_step.py points --seconds=20   # a 2-D mixture
-    python benchmarks/few_step.py RUN,FEATURES --seconds=240 [--write]
+    python benchmarks/few_step.py RUN,FEATURES --seconds=200 --out=FOLDER
+    python benchmarks/few_step.py FOLDER/*.json --write
 
 Every method goes on from one teacher, on its network, for the same number of
 seconds of CPU time, the making of pairs included, its steps counted by what one
@@ -10,11 +11,14 @@ its earlier stages. Of points the teacher is trained as long; they are judged by
 the sliced Wasserstein distance to exact samples over that of two exact sets,
 the floor. Of images it is RUN, and FEATURES the folder of a classifier that
 `train_features` left: the Fréchet distance is in its features, and the share is
-of samples that it reads as their label. Several tasks make one page; --write
-keeps it, few_step.md and .png, in benchmarks/results.
+of samples that it reads as their label. Each task leaves its numbers in
+FOLDER/NAME.json, which is a task that takes no time. Several make one page;
+--write keeps its tables and picture, few_step.md and .png, in
+benchmarks/results.
 """
 
 import argparse
+import json
 import math
 import pathlib
 import tempfile
@@ -30,6 +34,7 @@ from diffflow_jax.evaluation.extractors.classifier import classifier
 from diffflow_jax.runs import datasets
 from diffflow_jax.training import few_step, programs
 from diffflow_jax.training.few_step.distill import inherited
+from diffflow_jax.training.few_step.pairs import CHUNK
 from diffflow_jax.training.loop import train
 from diffflow_jax.training.meter import model_flops
 from diffflow_jax.training.resolve import resolve
@@ -37,7 +42,8 @@ from diffflow_jax.training.resolve import resolve
 HERE = pathlib.Path(__file__).resolve().parent
 EVALUATIONS = (1, 2, 4, 8)
 NUM_SETS, NUM_POINTS = 8, 4096
-NUM_IMAGES, NUM_REAL, NUM_PAIRS = 1000, 4096, 768
+NUM_IMAGES, NUM_REAL = 1000, 4096
+PAIRS_TIME = 0.35  # of a method's time, at most, goes into its pairs
 # forward passes: a backward pass is two, a derivative along the way one more
 COSTS = {"MeanFlow": 4, "consistency distillation": 6, "progressive": 5}
 ROUNDS = 8
@@ -69,10 +75,6 @@ SHARED = ("dataset", "held_out", "network", "batch_size")
 def config_of(spec, toy, source, teacher):
   """The config of a method: data and network are the teacher's."""
   config = config_files.load(f"{HERE.parent}/configs/{spec}{',toy' * toy}")
-  if not toy and "pairs" in config.get("method", {}):
-    config.method.pairs = (
-      NUM_PAIRS  # each costs as much as 5 examples of a step
-    )
   if source is not None:
     return inherited(config, source)
   theirs = dfj.load(teacher).config
@@ -117,9 +119,23 @@ def step_seconds(run, pairs, num=10):
   return min(spent[1:])
 
 
+def affordable(config, seconds):
+  """How many pairs PAIRS_TIME of the seconds is enough for, in whole files."""
+  one = config.copy_and_resolve_references()
+  one.method.pairs = CHUNK
+  with tempfile.TemporaryDirectory() as folder:
+    start = time.process_time()
+    few_step.pairs(resolve(one)).make(folder)
+    spent = time.process_time() - start
+  return CHUNK * max(1, int(PAIRS_TIME * seconds / spent))
+
+
 def trained(folder, name, config, seconds, init_from=None):
   """The workdir of a config that trained for so long, its number of steps."""
   workdir = str(pathlib.Path(folder) / name.replace(" ", "_"))
+  if "pairs" in config.get("method", {}):
+    most = affordable(config, seconds)
+    config.method.pairs = min(config.method.pairs, most)
   run = resolve(config)
   pairs = few_step.pairs(run)
   if pairs is not None:  # which `train` finds made
@@ -303,31 +319,61 @@ def picture(path, tasks):
   fig.savefig(path, dpi=80)
 
 
+def measured(task, seconds):
+  """What a task leaves: its title, seconds, costs of steps and rows."""
+  with tempfile.TemporaryDirectory() as folder:
+    found = teacher, _, _ = teacher_of(task, seconds, folder)
+    title = "points" if task == "points" else teacher.config.dataset.name
+    cost = list(costs(task, teacher))
+    print(*cost_lines(title, cost), sep="\n", flush=True)
+    rows = []
+    for row in rows_of(task, seconds, folder, *found):
+      rows.append(row)
+      print(*row, flush=True)
+  return dict(title=title, seconds=seconds, costs=cost, rows=rows)
+
+
+def read(path):
+  """What `measured` left there; JSON has no numbers as keys."""
+  one = json.loads(pathlib.Path(path).read_text())
+  one["rows"] = [
+    (name, steps, {int(n): entry for n, entry in found.items()})
+    for name, steps, found in one["rows"]
+  ]
+  return one
+
+
+def page(tasks):
+  """Lines of Markdown of all tasks."""
+  yield from ("# Few steps at equal training time", "", *ABOUT, "")
+  for one in tasks:
+    title = f"{one['title']}, {one['seconds']:g} s each"
+    yield from (*table(title, one["rows"]), "")
+    yield from (*cost_lines(one["title"], one["costs"]), "")
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("tasks", nargs="+")
-  parser.add_argument("--seconds", type=float, default=240.0)
+  parser.add_argument("--seconds", type=float, default=200.0)
+  parser.add_argument("--out", default=tempfile.gettempdir())
   parser.add_argument("--write", action="store_true")
   asked = parser.parse_args()
-  tasks, lines = {}, [f"# Few steps, {asked.seconds:g} s of training each", ""]
-  lines += [*ABOUT, ""]
+  tasks = []
   for task in asked.tasks:
-    with tempfile.TemporaryDirectory() as folder:
-      found = teacher, _, _ = teacher_of(task, asked.seconds, folder)
-      title = "points" if task == "points" else teacher.config.dataset.name
-      cost = list(cost_lines(title, costs(task, teacher)))
-      print(*cost, sep="\n", flush=True)
-      rows = []
-      for row in rows_of(task, asked.seconds, folder, *found):
-        rows.append(row)
-        print(*row, flush=True)
-    tasks[title] = rows
-    lines += [*table(title, rows), "", *cost, ""]
-  text = "\n".join(lines)
+    if not task.endswith(".json"):
+      one = measured(task, asked.seconds)
+      task = pathlib.Path(asked.out) / f"{one['title']}.json"
+      task.write_text(json.dumps(one, default=float, indent=1))
+    tasks.append(read(task))
+  text = "\n".join(page(tasks))
   print(text)
   if asked.write:
     (HERE / "results" / "few_step.md").write_text(text)
-    picture(HERE / "results" / "few_step.png", tasks)
+    picture(
+      HERE / "results" / "few_step.png",
+      {one["title"]: one["rows"] for one in tasks},
+    )
 
 
 if __name__ == "__main__":

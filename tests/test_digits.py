@@ -39,11 +39,15 @@ def _assert_better_than_any_linear_prediction(line):
 def test_guided_samples_are_readable_new_and_spread_like_the_data(tmp_path):
   run, out = tmp_path / "run", tmp_path / "digits.npz"
   flags = ("--config=configs/digits.py", f"--workdir={run}")
-  done = commands.run("train", *flags, timeout=2400)
+  done = commands.run("train", *flags, timeout=2400, XLA_FLAGS="")
   assert done.returncode == 0, done.stderr
   _assert_better_than_any_linear_prediction(metrics.read(run)[-1])
   done = commands.run(
-    "sample", f"--workdir={run}", "--num_samples=1000", f"--out={out}"
+    "sample",
+    f"--workdir={run}",
+    "--num_samples=1000",
+    f"--out={out}",
+    XLA_FLAGS="",
   )
   assert done.returncode == 0, done.stderr
   arrays = np.load(out)

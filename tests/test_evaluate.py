@@ -114,7 +114,7 @@ def test_a_stream_is_what_one_batch_is(ours, straight):
   (got,) = (o for o in straight[1]["samplers"] if o["sampler"] == "ddim:3")
   for name, estimate in want.items():
     entry = got["numbers"][name]
-    mine = entry["value"], entry["error"], entry["low"], entry["high"]
+    mine = entry["value"], entry["standard_error"], entry["low"], entry["high"]
     np.testing.assert_allclose(mine, estimate, rtol=1e-4, atol=1e-5)
 
 
@@ -224,7 +224,10 @@ def test_the_law_of_the_data_is_a_judge(tmp_path):
   np.testing.assert_allclose(
     floor["log_likelihood"]["value"], -entropy, atol=0.06
   )
-  assert found["model"]["kl"]["value"] > 1 and found["model"]["kl"]["error"] > 0
+  assert (
+    found["model"]["kl"]["value"] > 1
+    and found["model"]["kl"]["standard_error"] > 0
+  )
 
 
 def test_images_are_bytes_and_bits_have_names(tmp_path):
@@ -266,7 +269,7 @@ def test_images_are_bytes_and_bits_have_names(tmp_path):
   assert list(bits) == [f"bpd_{n}" for n in (
     "uniform", "importance", "flow", "variational")]  # fmt: skip
   for entry in bits.values():
-    assert entry["of"].startswith("upper bound") and entry["error"] > 0
+    assert entry["of"].startswith("upper bound") and entry["standard_error"] > 0
     assert entry["images"] == "held_out" and entry["num_samples"] == 20
   # 17 values 1/8 apart: sigma/alpha is a sixth of that, or 1/2.85
   assert np.isclose(bits["bpd_flow"]["logsnr"], 2 * np.log(6 * 8))

@@ -219,7 +219,7 @@ def test_each_run_is_judged_by_evaluate_once(swept, monkeypatch, tmp_path):
   result = json.loads((new / GOOD / "eval" / "evaluation.json").read_text())
   wanted = result["samplers"][0]["numbers"]["fd_coordinates"]
   assert float(row["fd_coordinates"]) == wanted["value"] > 0.0
-  assert float(row["fd_coordinates_error"]) == wanted["error"] > 0.0
+  assert float(row["fd_coordinates_error"]) == wanted["standard_error"] > 0.0
   sweep.main(["sweep", *flags(one, new, judge, "--metric=loss")])
   assert "loss" in (new / "sweep.csv").read_text() and len(asked) == 1
   for text in ("--metrics=fid fid", "--workdir=x", "--metrics='fid"):

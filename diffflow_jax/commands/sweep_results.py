@@ -41,7 +41,7 @@ def _flat(numbers, suffix):
   found = {}
   for name, entry in numbers.items():
     found[name + suffix] = entry.get("value")
-    found[f"{name}{suffix}{ERROR}"] = entry.get("error")
+    found[f"{name}{suffix}{ERROR}"] = entry.get("standard_error")
   return found
 
 

@@ -21,7 +21,7 @@ def mode_shares(judged):
   return {
     "mode_shares": {
       "value": float(np.abs(shares - found.expected).max()),
-      "error": float(found.shares[off].standard_error),
+      "standard_error": float(found.shares[off].standard_error),
       "low": None,
       "high": None,
       "p_value": found.p_value,
@@ -46,7 +46,7 @@ def kl(judged, num=2000, rtol=1e-5):
     judged.run.predict, jnp.asarray(x), rtol=rtol, atol=rtol
   )
   found = evaluation.kl(np.asarray(exact), np.asarray(model))
-  names = ("value", "error", "low", "high")
+  names = evaluation.Estimate._fields
   return {
     "kl": {
       **dict(zip(names, map(float, found), strict=True)),

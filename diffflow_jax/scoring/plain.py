@@ -11,6 +11,6 @@ def as_plain(value):
     return value
   if not isinstance(value, Estimate):
     value = Estimate(value, np.nan, np.nan, np.nan)
-  names = ("value", "error", "low", "high")
+  names = Estimate._fields
   finite = lambda v: float(v) if np.isfinite(v) else None
   return {name: finite(v) for name, v in zip(names, value, strict=True)}

@@ -80,7 +80,7 @@ def _lines(numbers):
 
 
 def _number(entry):
-  error = entry.get("error")
+  error = entry.get("standard_error")
   text = f"{entry['value']:.4g}"
   text += "" if error is None else f" ± {error:.2g}"
   if "num_samples" in entry:

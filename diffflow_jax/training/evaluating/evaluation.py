@@ -130,7 +130,7 @@ def _say(name):
 def _plain(found):
   """Values and standard errors by name, those that are finite numbers."""
   for name, entry in found.items():
-    for key, part in ((name, "value"), (f"{name}_error", "error")):
+    for key, part in ((name, "value"), (f"{name}_error", "standard_error")):
       number = entry.get(part)
       if number is not None and math.isfinite(number):
         yield f"{PREFIX}{key}", float(number)
@@ -138,6 +138,6 @@ def _plain(found):
 
 def _words(found):
   for name, entry in found.items():
-    value, error = entry.get("value"), entry.get("error")
+    value, error = entry.get("value"), entry.get("standard_error")
     if value is not None:
       yield f"{name} {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
