@@ -554,3 +554,20 @@ def test_an_output_of_the_wrong_shape_is_refused():
       jax.random.key(0),
       jnp.zeros((4, 2)),
     )
+
+
+@pytest.mark.parametrize(
+  "part,value,message",
+  [
+    (
+      "density",
+      object(),
+      r"density must have log_prob\(logsnr\), which object",
+    ),
+    ("weighting", lambda logsnr: None, "weighting must return a number"),
+  ],
+)
+def test_a_users_density_and_weighting_say_what_they_lack(part, value, message):
+  mine = objectives.vdm().replace(**{part: value})
+  with pytest.raises(TypeError, match=message):
+    losses.log_factor(mine, jnp.zeros(3))

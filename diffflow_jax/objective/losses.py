@@ -67,11 +67,23 @@ def _log_factor(objective, logsnr, gain):
     if not _same_row(weighting, objective):
       log_factor += gain - weighting.log_gain(logsnr)
   else:
-    log_p = density.log_prob(logsnr)
+    log_p, log_w = _told(density, weighting, logsnr)
     drawn = log_p > -jnp.inf
     log_2p = jnp.log(2.0) + jnp.where(drawn, log_p, 0.0)
-    log_factor = weighting(logsnr) - log_2p + gain
+    log_factor = log_w - log_2p + gain
   return jnp.where(drawn, log_factor, -jnp.inf)
+
+
+def _told(density, weighting, logsnr):
+  """(log p, log w); one's own density and weighting may forget to say it."""
+  if not hasattr(density, "log_prob"):
+    name = type(density).__name__
+    raise TypeError(f"density must have log_prob(logsnr), which {name} has not")
+  log_p, log_w = density.log_prob(logsnr), weighting(logsnr)
+  for what, value in (("density.log_prob", log_p), ("weighting", log_w)):
+    if value is None:
+      raise TypeError(f"{what} must return a number for each logsnr, not None")
+  return log_p, log_w
 
 
 def _same_row(weighting, objective):
