@@ -71,9 +71,13 @@ def against(ax, done, number, floor=None):
     x = [one["evaluations"] * beside for one in several]
     _line(ax, x, entries, k, label)
   if floor is not None:
-    num = floor.get("num_samples")
-    real = f"real data ({num:,} of them)" if num else "real data"
-    ax.axhline(floor["value"], color="0.5", ls="--", lw=1, label=real)
+    ax.axhline(floor["value"], color="0.5", ls="--", lw=1, label="real data")
+    if num := floor.get("num_samples"):
+      ax.annotate(
+        f"{num:,} real", (1.0, floor["value"]), (-2, 2), ha="right",
+        xycoords=("axes fraction", "data"), textcoords="offset points",
+        color="0.5", fontsize=7,
+      )  # fmt: skip
   values = [
     one["numbers"][number]["value"]
     for one in done
