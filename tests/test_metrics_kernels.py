@@ -8,6 +8,9 @@ from sklearn.metrics import pairwise
 from diffflow_jax import evaluation
 from diffflow_jax.evaluation import sliced
 from diffflow_jax.evaluation.pairwise import kernels, sums, tables
+from diffflow_jax.scoring import metrics
+from diffflow_jax.scoring.judged import Judged
+from diffflow_jax.scoring.sides import Side
 
 
 def by_hand(x, y, table):
@@ -98,9 +101,45 @@ def test_pairs_have_what_was_asked_of_them():
     ),
     (lambda: evaluation.authenticity(x, x, pairs=pairs), "own >= 1, not 0"),
     (lambda: evaluation.Pairs(x, x, k=(3, 40)), "k_density must be at most 39"),
+    (
+      lambda: evaluation.Pairs(x, x, own=2, within=evaluation.Within(x)),
+      "within must have num >= 2 .* not num=0",
+    ),
+    (
+      lambda: evaluation.Pairs(x, x, within=evaluation.Within(x[:9])),
+      "within must be of the reference's 40 rows, not of 9",
+    ),
   ):
     with pytest.raises(ValueError, match=said):
       call()
+
+
+def test_samplers_share_what_the_reference_is_within_itself(monkeypatch):
+  """Five walks for two samplers in the place of six, and the same numbers."""
+  rng, walked, walk = np.random.default_rng(2), [], tables.walk
+  reference = rng.standard_normal((50, 3))
+  side = Side.of_arrays({"features": reference})
+  names = "kid", "mmd", "energy", "precision_recall", "density_coverage"
+  asked = metrics.metrics_of(",".join(names))
+  monkeypatch.setattr(
+    tables, "walk", lambda *how: walked.append(how[0]) or walk(*how)
+  )
+  for shift, new in ((0.0, 3), (0.5, 2)):
+    x = rng.standard_normal((40, 3)) + shift
+    judged = Judged(
+      samples=Side.of_arrays({"features": x}), reference=side, metrics=asked
+    )
+    walked.clear()
+    pairs = [judged.pairs(one.name, **one.settings) for one in asked]
+    assert len(set(map(id, pairs))) == 1
+    whole = evaluation.prdc(x, reference, pairs=pairs[0])
+    kernel = judged.gaussian()[0]
+    mmd = evaluation.mmd(x, reference, kernel, pairs=pairs[0])
+    assert len(walked) == new
+    assert whole[0].value == evaluation.prdc(x, reference)[0].value
+    np.testing.assert_allclose(
+      mmd, evaluation.mmd(x, reference, kernel), rtol=1e-9
+    )
 
 
 def mean_is(draws, want, extra=0.0):

@@ -52,6 +52,7 @@ from diffflow_jax.evaluation.pairwise.memorisation import (
 )
 from diffflow_jax.evaluation.pairwise.neighbours import nearest
 from diffflow_jax.evaluation.pairwise.pairs import Pairs
+from diffflow_jax.evaluation.pairwise.within import Within
 from diffflow_jax.evaluation.reference import (
   dataset_statistics,
   feature_chunks,
@@ -72,6 +73,7 @@ __all__ = [
   "Moments",
   "Pairs",
   "Reference",
+  "Within",
   "are_images",
   "authenticity",
   "classifier",

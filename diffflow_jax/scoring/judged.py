@@ -1,7 +1,8 @@
 """What a metric is given: samples, what they are compared with, and pairs.
 
 Metrics of all pairs of rows share one pass over them (`evaluation.Pairs`), so
-what is judged knows all of its metrics from the start.
+what is judged knows all of its metrics from the start. What the reference is
+within itself is the same for all samplers, and is kept with it.
 """
 
 import types
@@ -21,9 +22,7 @@ class Judged(types.SimpleNamespace):
   """
 
   def __init__(self, **given):
-    super().__init__(
-      **{"bandwidth": None, "metrics": (), **given, "made": {}, "kernels": {}}
-    )
+    super().__init__(**{"bandwidth": None, "metrics": (), **given, "made": {}})
 
   @property
   def num_samples(self):
@@ -37,7 +36,8 @@ class Judged(types.SimpleNamespace):
   def gaussian(self, bandwidth=None):
     """(kernel, its bandwidth): the same kernel whenever it is asked for."""
     wanted = self.bandwidth if bandwidth is None else bandwidth
-    if wanted not in self.kernels:
+    kept = self.reference.kept
+    if ("gaussian", wanted) not in kept:
       width = wanted
       if width is None:
         width = evaluation.median_distance(self.reference.array())
@@ -46,8 +46,8 @@ class Judged(types.SimpleNamespace):
           "the median distance of the reference is 0, which is no bandwidth: "
           "half of its pairs are equal rows"
         )
-      self.kernels[wanted] = kernels.gaussian(width), float(width)
-    return self.kernels[wanted]
+      kept["gaussian", wanted] = kernels.gaussian(width), float(width)
+    return kept["gaussian", wanted]
 
   def pairs(self, metric, **settings):
     """The `Pairs` that a metric shares with all others of as many samples.
@@ -65,12 +65,24 @@ class Judged(types.SimpleNamespace):
           continue  # said when that metric is asked for
         if of_other == num and wants:
           shared[other.name] = wants
-      reference = self.reference.array()
+      wanted = _merged(shared.values())
       pairs = evaluation.Pairs(
-        self.samples.first(num).array(), reference, **_merged(shared.values())
+        self.samples.first(num).array(),
+        self.reference.array(),
+        **wanted,
+        within=self._within(wanted["kernels"], wanted["k"], wanted["own"]),
       )
       self.made[num] = tuple(shared), pairs
     return self.made[num][1]
+
+  def _within(self, kernels, k, own):
+    """The `Within` of the reference that all samplers share."""
+    name = "within", *kernels, max(own, *(k or (0, 0)))
+    if name not in self.reference.kept:
+      self.reference.kept[name] = evaluation.Within(
+        self.reference.array(), kernels=kernels, num=name[-1]
+      )
+    return self.reference.kept[name]
 
   def _wanted(self, metric, settings):
     """(how many samples, arguments of `Pairs`), {} of what needs none."""

@@ -13,11 +13,12 @@ class Side:
   """Arrays of samples or of a reference: "features", and "labels" if any.
 
   Attributes:
-    num: of rows.
+    num: of rows; kept: what was made of it for all that it is compared with.
   """
 
   def __init__(self, num, stream, array):
     self.num, self._stream, self._array = num, stream, array
+    self.kept = {}
 
   @classmethod
   def of_rows(cls, rows):

@@ -6,7 +6,8 @@ from diffflow_jax.evaluation import features as sets
 from diffflow_jax.evaluation.pairwise import tables
 from diffflow_jax.evaluation.pairwise.balls import Balls
 from diffflow_jax.evaluation.pairwise.neighbours import Nearest
-from diffflow_jax.evaluation.pairwise.sums import Sums
+from diffflow_jax.evaluation.pairwise.sums import Sum, Sums
+from diffflow_jax.evaluation.pairwise.within import Within
 
 
 class Pairs:
@@ -25,13 +26,16 @@ class Pairs:
     k: (k_precision, k_density) of `balls`, or None.
     across: how many nearest reference rows of each sample are wanted.
     own: how many nearest other rows of each reference row.
+    within: the `Within` of the reference, where other samples share it.
   Raises:
-    ValueError: other dimensions, NaN, a k that is not below the rows.
+    ValueError: other dimensions, NaN, a k that is not below the rows, a within
+      of other rows or that lacks what is wanted.
   """
 
   def __init__(
-    self, samples, reference, *, kernels=(), k=None, across=0, own=0
-  ):
+    self, samples, reference, *, kernels=(), k=None, across=0, own=0,
+    within=None,
+  ):  # fmt: skip
     self.samples, self.reference = sets.pair(samples, reference)
     self.k, self._across, self._own = k, across, max(own, *(k or (0, 0)))
     x, y = self.samples, self.reference
@@ -43,66 +47,82 @@ class Pairs:
     ):
       if num and num > most:
         raise ValueError(f"{name} must be at most {most}, not {num}")
-    self._sums = {kernel: Sums(kernel, x, y) for kernel in kernels}
+    self._kernels = tuple(kernels)
+    self._of_reference = _checked(within, y, self._kernels, self._own)
 
   def sums(self, kernel):
     """The `Sums` of one of `kernels`."""
-    if kernel not in self._sums:
+    if kernel not in self._kernels:
       raise ValueError(
         f"pairs must have the kernel {kernel!r} in kernels, which has "
-        f"{list(self._sums)}"
+        f"{list(self._kernels)}"
       )
-    _ = self.of_samples, self.of_reference, self._crossed
-    return self._sums[kernel]
-
-  def _visited(self, search, which, *more):
-    """Walks one table, past all kernels too."""
-    seen = [sums.of(search, which) for sums in self._sums.values()]
-    tables.walk(search, *seen, *more)
-
-  def _within(self, x, which, num):
-    search = tables.Search(x)
-    nearest = [Nearest(search, num + 1)] if num else []
-    self._visited(search, which, *nearest)
-    return nearest[0].found()[0] if nearest else None
+    x, y = self._of_samples.sums[kernel], self._of_reference.sums[kernel]
+    both = self._crossed[0][kernel]
+    return Sums(
+      (len(x.rows), len(y.rows)),
+      (x.rows, y.rows),
+      (both.rows, both.columns),
+      (x.square, y.square, both.square),
+    )
 
   @functools.cached_property
-  def of_samples(self):
-    """Distances of a sample to itself and its k_precision nearest others."""
-    return self._within(self.samples, 0, self.k[0] if self.k else 0)
+  def _shifts(self):
+    """What all three tables' values of a kernel are less."""
+    return {k: sum_.shift for k, sum_ in self._of_reference.sums.items()}
 
   @functools.cached_property
-  def of_reference(self):
-    """Distances of a reference row to itself and its nearest others."""
-    return self._within(self.reference, 1, self._own)
+  def _of_samples(self):
+    num = self.k[0] if self.k else 0
+    return Within(
+      self.samples, kernels=self._kernels, num=num, shifts=self._shifts
+    )
 
   @functools.cached_property
   def _crossed(self):
     search, balls, nearest = tables.Search(self.samples, self.reference), [], []
     if self.k:
-      radii = [self.of_reference[:, k] for k in self.k]
-      own = self.of_samples[:, self.k[0]]
+      radii = [self._of_reference.distances[:, k] for k in self.k]
+      own = self._of_samples.distances[:, self.k[0]]
       balls = [Balls(search, radii[0], own, radii[1])]
     if self._across:
       nearest = [Nearest(search, self._across)]
-    self._visited(search, 2, *balls, *nearest)
-    return balls, [one.found() for one in nearest]
+    sums = {k: Sum(k, search, self._shifts[k]) for k in self._kernels}
+    tables.walk(search, *sums.values(), *balls, *nearest)
+    return sums, balls, [one.found() for one in nearest]
 
   @property
   def balls(self):
     """The `Balls` of k."""
     if not self.k:
       raise ValueError("pairs must have k=(k_precision, k_density) for this")
-    return self._crossed[0][0]
+    return self._crossed[1][0]
 
   def across(self, num):
     """(distances, indices), (m, num): each sample's nearest reference rows."""
     if num > self._across:
       raise ValueError(f"pairs must have across >= {num}, not {self._across}")
-    return tuple(found[:, :num] for found in self._crossed[1][0])
+    return tuple(found[:, :num] for found in self._crossed[2][0])
 
   def own(self, num):
     """(n,): distance of a reference row to its num-th nearest other."""
     if num > self._own:
       raise ValueError(f"pairs must have own >= {num}, not {self._own}")
-    return self.of_reference[:, num]
+    return self._of_reference.distances[:, num]
+
+
+def _checked(within, reference, kernels, num):
+  """The `Within` of a reference: one that is there, or a new one."""
+  if within is None:
+    return Within(reference, kernels=kernels, num=num)
+  if len(within.features) != len(reference):
+    raise ValueError(
+      f"within must be of the reference's {len(reference)} rows, not of "
+      f"{len(within.features)}"
+    )
+  if within.num < num or set(kernels) - set(within.kernels):
+    raise ValueError(
+      f"within must have num >= {num} and the kernels {list(kernels)}, not "
+      f"num={within.num} and {list(within.kernels)}"
+    )
+  return within
