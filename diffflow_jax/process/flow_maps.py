@@ -46,6 +46,8 @@ def gap(s, t):
   """Δ = alpha_t sigma_s - alpha_s sigma_t of two Levels, without cancellation.
 
   alpha_t sigma_s (1 - e^-h); on the linear scale it is flow time's s - t.
+
+  Equation (effective) of docs/math.
   """
   return t.alpha * s.sigma * _rise(s.logsnr, t.logsnr)
 
@@ -54,6 +56,8 @@ def effective(z, phi, s, t):
   """(X, E) of a map's value phi = Φ(z), eq. (1), where the levels differ.
 
       X = (sigma_s Φ - sigma_t z)/Δ,    E = (alpha_t z - alpha_s Φ)/Δ
+
+  Equation (effective) of docs/math.
 
   Args:
     z: (batch, ...) at Level s; phi: like z, at Level t. Each is on the scale of
@@ -69,6 +73,8 @@ def effective(z, phi, s, t):
 
 def step(target, y, z, s, t):
   """Φ of a prediction y = a X + b E, eq. (2): z itself where t is s.
+
+  Equation (map_row) of docs/math.
 
   Args:
     target: the row Level -> (a, b); y, z: (batch, ...); s, t: Levels, fields ()
@@ -111,6 +117,8 @@ def weights(s, m, t):
 
   finite at both ends: w_X = 0 if t is data, which is consistency, and w_E = 1
   if s is pure noise. Where all three are equal it is 1, of any.
+
+  Equation (semigroup) of docs/math. Equation (leg_weights) of docs/math.
   """
   whole = _rise(s, t)
   still = whole == 0.0
@@ -122,6 +130,8 @@ def weights(s, m, t):
 
 def compose(first, second, s, m, t):
   """(X, E) from s to t of two legs: `first` from s to m, then `second` to t.
+
+  Equation (semigroup) of docs/math. Equation (leg_weights) of docs/math.
 
   Args:
     first, second: pairs (X, E); s, m, t: Levels.
@@ -138,6 +148,8 @@ def mean_row(schedule, t):
 
   and u where t is s. In flow time (-1, 1); elsewhere the row u of (X, E) is not
   the mean velocity.
+
+  Equation (mean_row) of docs/math.
 
   Args:
     schedule: the clock; t: the destination, a Level.
@@ -168,12 +180,18 @@ def flow_level(logsnr):
 
 
 def lapse(s, t):
-  """s - t in flow time of two logsnr, to all its digits."""
+  """s - t in flow time of two logsnr, to all its digits.
+
+  Equation (mean_velocity) of docs/math.
+  """
   return gap(flow_level(s), flow_level(t))
 
 
 def flow_step(velocity, z, s, t):
-  """z_t = z_s - (s - t) ū on the linear scale: eq. (4)."""
+  """z_t = z_s - (s - t) ū on the linear scale: eq. (4).
+
+  Equation (mean_velocity) of docs/math.
+  """
   return z - bcast(lapse(s, t), z) * velocity
 
 
@@ -191,6 +209,8 @@ def eulerian(velocity, z, s, t, u):
   MeanFlow's identity (arXiv:2505.13447), by one jvp with the tangents
   (u, 1, 0). An infinite s is taken at |logsnr| = 60.
 
+  Equation (meanflow) of docs/math.
+
   Args:
     velocity: (z, s, t) -> ū, of logsnr (batch,); z on the linear scale.
   """
@@ -207,6 +227,8 @@ def lagrangian(velocity, z, s, t):
 
   of the point of arrival: arXiv:2406.07507, in flow time. An infinite t is
   taken at |logsnr| = 60.
+
+  Equation (lagrangian) of docs/math.
   """
   t = clip_far(t)
   one = lambda t: velocity(z, s, t)

@@ -49,6 +49,8 @@ def flow(
   From noise to data it samples, from data to noise it encodes (DDIM inversion);
   one after the other returns the data to the tolerance.
 
+  Equation (flow_time) of docs/math.
+
   Args:
     predict: (z, lv, cond) -> (x̂, ε̂), a pytree or a function.
     z: (batch, ...) on the scale of `start`; cond: None or leading axis batch.
@@ -79,6 +81,8 @@ def flow(
 
 def sample(predict, start, end, key, shape, *, cond=None, first=0, **settings):
   """Samples of the given shape by `flow`, from the noise of `tableau.sample`.
+
+  Equation (flow_time) of docs/math.
 
   Args:
     start, end: Levels with fields (); shape: (num_samples, ...).

@@ -62,6 +62,8 @@ def join(first, second):
   sampling. Where it starts at the same level, the two are one longer sampler.
   The two noises that meet in the row between are drawn as one.
 
+  Equation (restart) of docs/math.
+
   Raises:
     ValueError: second starts at a cleaner level than first ended, or one of
       them is no tableau, or padded.
@@ -141,6 +143,8 @@ def restart(levels, solver, high, low, times=1):
   Runs the grid down to level `low`, then `times` times: adds noise back up to
   level `high` and runs down again; then the rest of the grid. The forward noise
   contracts the errors that were made before it.
+
+  Equation (restart) of docs/math.
 
   Args:
     levels: concrete grid, (N+1,); solver: levels -> Tableau.

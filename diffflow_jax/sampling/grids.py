@@ -64,6 +64,8 @@ def uniform_t(
   """num_steps equal steps in the schedule's time: t_i = t_start … t_end.
 
   With to_zero N times from t_start to t_end, and then the data.
+
+  Equation (time_grid) of docs/math.
   """
   r = _fractions(num_steps, to_zero)
   t = t_start * (1.0 - r) + t_end * r
@@ -101,6 +103,8 @@ def quadratic_t(
   """Steps that shorten towards the data: t_i = t_end + (…)(1 - i/N)².
 
   arXiv:2010.02502 app. D.2, on any schedule. to_zero is as of `uniform_t`.
+
+  Equation (time_grid) of docs/math.
   """
   r = (1.0 - _fractions(num_steps, to_zero)) ** 2
   t = t_start * r + t_end * (1.0 - r)
@@ -134,6 +138,8 @@ def shifted_flow(
 
       t/(1 - t) = k (r/(1 - r))^s,   r = (1 - i/N)^p
 
+  Equation (shifted_grid) of docs/math.
+
   Raises:
     ValueError: num_steps < 1, or another is not in (0, inf).
   """
@@ -157,6 +163,8 @@ def karras(
 
   N numbers from sigma_max to sigma_min and then 0, so the last step goes from
   sigma_min to the data; with to_zero=False N + 1 numbers that end at sigma_min.
+
+  Equation (karras_grid) of docs/math.
   """
   checks.integer("num_steps", num_steps, 1)
   for name, value in (
@@ -202,6 +210,8 @@ def table_rows(
   for i = 0 … N-1 (arXiv:2305.08891 table 2, counted from row 0). Between rows
   the logsnr is interpolated. Then the data, or with to_zero=False the last
   row's own level: the N numbers then make N - 1 steps.
+
+  Equation (rows) of docs/math.
 
   Args:
     logsnr: (T,) of the table, row 0 the cleanest, decreasing; or the schedule

@@ -46,7 +46,7 @@ def contributions(tableau, target=targets.x, coordinate=None):
 
       sample = start z_0 + Σ_i kept_i y_i + Σ_i noise_i xi_i
 
-  Equation (contributions) of docs/math.
+  Equation (affine) of docs/math. Equation (contributions) of docs/math.
 
   Args:
     target: what y is, as `targets.x` or `targets.v`: all of them say the same
@@ -114,6 +114,8 @@ def gaussian_map(tableau, mean, std):
   has gain √(V_end/V_start), V = α² s² + σ². Of a flow map's table the pair is
   that of the exact map to where the network is told to go.
 
+  Equation (affine) of docs/math.
+
   Returns:
     dict with offset (), gain () and noise (N+1,), NumPy arrays.
   """
@@ -135,6 +137,8 @@ def gaussian_moments(tableau, mean, std):
   """(mean, variance) of the samples for data N(mean, std²), without sampling.
 
   The start is drawn from the exact marginal at the tableau's start.
+
+  Equation (affine) of docs/math.
   """
   out = gaussian_map(tableau, mean, std)
   start = tableau.start
@@ -170,6 +174,8 @@ def order_conditions(tableau, degree=3):
 
   for k = 0 … degree (arXiv:2211.01095 eq. 8). A method of order p has errors of
   order p in the step: the quadrature part of its order conditions.
+
+  Equation (exponential) of docs/math. Equation (moments) of docs/math.
 
   Returns:
     (degree + 1,) NumPy array. Needs finite start and end.

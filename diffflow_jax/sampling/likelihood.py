@@ -107,6 +107,8 @@ def log_likelihood(
   by `evaluation.uniform_bits`, `truncated_normal_bits` and `decoder_bits` of
   `evaluation.flow_density`, and by `evaluation.variational_bits`.
 
+  Equation (likelihood) of docs/math.
+
   Args:
     predict: (z, lv, cond) -> (x̂, ε̂).
     z: (batch, ...) on the scale of `start`, as of `flow`: clean data if None.
@@ -160,5 +162,7 @@ def bits_per_dim(log_p, size, bins_per_unit=1.0):
   """-log₂ p/d + log₂ bins_per_unit: bits a dimension of dequantised data.
 
   For 256 bins on [-1, 1] bins_per_unit is 128, so 7 bits are added.
+
+  Equation (bits) of docs/math.
   """
   return -log_p / (size * math.log(2.0)) + math.log2(bins_per_unit)

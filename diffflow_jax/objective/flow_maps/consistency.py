@@ -34,6 +34,8 @@ def consistency_training(
   Song et al., arXiv:2303.01469 eq. 10 with an l2 metric. At a finite gap the
   exact map is no fixed point: the target's mean is off by O(gap²) a step.
 
+  Equation (consistency) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ, told the data's level.
     key: PRNG key; x: (batch, ...) clean data; cond: passed on as it is.
@@ -87,6 +89,8 @@ def consistency_distillation(
   Song et al., arXiv:2303.01469 eq. 7: Heun's step, order 2, or DDIM's, order 1.
   A step of order p leaves O(gap^{p+1}) of bias a step. Heun's is taken in flow
   time, where both ends are finite.
+
+  Equation (consistency) of docs/math.
 
   Args:
     teacher: predict(z, lv, cond) -> (x̂, ε̂), guided or not; of a flow map the
@@ -147,6 +151,8 @@ def improved_consistency(
   over √d, so that c = 0.00054 for any d. Density and weighting of the objective
   do not enter, as pairs come from the paper's own law.
 
+  Equation (improved_consistency) of docs/math.
+
   Args:
     num_levels: on the grid now, `pairs.num_levels_at(step, num_steps)`.
     **law: of `pairs.adjacent`.
@@ -190,6 +196,8 @@ def easy_consistency(
   Geng et al., arXiv:2406.14548 §3.2: at σ_m = 0 the target is x itself. It is
   `improved_consistency` on other pairs, with c = 0. Density and weighting of
   the objective do not enter.
+
+  Equation (improved_consistency) of docs/math.
 
   Args:
     stage: 0, 1, …; **law: of `pairs.easy`.

@@ -36,6 +36,8 @@ def continuous_consistency(
   are a weighting that is trained, `weightings.make("uncertainty")`; the plain
   MSE of F is an objective of target F.
 
+  Equation (continuous) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ, told the data's level; its jvp in
       z and logsnr is taken.

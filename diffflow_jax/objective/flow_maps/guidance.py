@@ -24,6 +24,8 @@ from diffflow_jax.process.levels import bcast
 class Guidance:
   """How a method's velocity is guided; numbers, or (batch,).
 
+  Equation (trained_guidance) of docs/math.
+
   Attributes:
     null: what stands for no condition, as of `dfj.Guided`. Examples that say
       just that, whose condition was dropped, are not guided.
@@ -47,7 +49,10 @@ class Guidance:
 
 @ranges.checked(strength="> 0")
 def of_strength(null, strength, interval=(-jnp.inf, jnp.inf)):
-  """Improved MeanFlow's: omega = 1, kappa = 1 - 1/strength."""
+  """Improved MeanFlow's: omega = 1, kappa = 1 - 1/strength.
+
+  Equation (trained_guidance) of docs/math.
+  """
   return Guidance(null, 1.0, 1.0 - 1.0 / jnp.asarray(strength), interval)
 
 

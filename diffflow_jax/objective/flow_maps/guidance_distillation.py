@@ -16,6 +16,8 @@ def guidance_distillation(
   Meng et al., arXiv:2210.03142 §3, stage one; their w + 1 is ours. Stage two
   is `progressive_distillation` of it, with w told in every round.
 
+  Equation (guidance_distillation) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ, told to = logsnr.
     key: PRNG key; x: (batch, ...) clean data; cond: what the teacher is told.

@@ -27,6 +27,8 @@ def lagrangian(
   (Φ, t), and is weighted, and reported, at t. eps - x cannot take û's place:
   Φ(z) is not alpha x + sigma eps.
 
+  Equation (lagrangian) of docs/math. Equation (lagrangian_loss) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ; its jvp in `to` is taken.
     key: PRNG key; x: (batch, ...) clean data; cond: passed on as it is.
@@ -69,6 +71,8 @@ def eulerian(
   Boffi et al., arXiv:2406.07507, in flow time; the gradient passes
   through the derivatives. The trap: eps - x in the place of û is right under a
   stop-gradient alone, which is `mean_flow`; here it would shrink the Jacobian.
+
+  Equation (meanflow) of docs/math. Equation (eulerian_loss) of docs/math.
 
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ; its jvp in z and logsnr is taken,

@@ -35,7 +35,7 @@ def mean_flow(
   Geng et al., arXiv:2505.13447 §4.1, under the objective's weighting.
   The loss at the solution is not 0, its gradient is.
 
-  Equation (meanflow) of docs/math.
+  Equation (meanflow) of docs/math. Equation (meanflow_loss) of docs/math.
 
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ; its jvp in z and logsnr is taken.
@@ -97,6 +97,8 @@ def improved_mean_flow(
 
   Geng et al., arXiv:2512.02012: V is a function of z alone, so that this is
   flow matching of V. It rests on û being trained: keep share below 1.
+
+  Equation (improved_meanflow) of docs/math.
 
   Args:
     guidance: `guidance.of_strength(null, w)`, with w told in cond where it

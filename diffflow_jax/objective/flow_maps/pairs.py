@@ -25,6 +25,8 @@ def two_times(key, density, num, share=0.25):
   25% of the pairs have t != s on ImageNet; 75% of `logit_normal(-2, 2)` on
   CIFAR-10, and 50% in improved MeanFlow.
 
+  Equation (meanflow_loss) of docs/math.
+
   Args:
     density: of either draw; share: of the pairs, with t != s.
   """
@@ -39,6 +41,8 @@ def between(key, schedule, s, t):
   """m of s <= m <= t, uniform in the schedule's time: SplitMeanFlow's.
 
   arXiv:2507.16884 algorithm 1.
+
+  Equation (self_consistency) of docs/math.
   """
   share = densities.uniforms(key, s.shape[0])
   t_s, t_t = schedule.t(s), schedule.t(t)
@@ -51,6 +55,8 @@ def halves(key, grid, num):
 
   s, m, t = grid[2i], grid[2i+1], grid[2i+2] with i uniform: Salimans & Ho,
   arXiv:2202.00512 algorithm 2.
+
+  Equation (progressive) of docs/math.
 
   Args:
     grid: logsnr (2N+1,), increasing, of the teacher's steps.
@@ -78,7 +84,10 @@ def uniform_grid(schedule, num_steps):
 
 @ranges.checked(num="an integer >= 2")
 def karras_grid(num, sigma_min=0.002, sigma_max=80.0):
-  """logsnr (num,), increasing, of Karras et al.'s grid without its end at 0."""
+  """logsnr (num,), increasing, of Karras et al.'s grid without its end at 0.
+
+  Equation (karras_grid) of docs/math.
+  """
   return _karras(jnp.arange(num)[::-1], num, sigma_min, sigma_max)
 
 
@@ -98,6 +107,8 @@ def adjacent(
 
   Song & Dhariwal, arXiv:2310.14189 Table 1, so the pair whose interval holds a
   log-normal draw within the grid.
+
+  Equation (adjacent) of docs/math.
 
   Args:
     num_levels: on the grid, `num_levels_at`; it may be traced.
@@ -120,6 +131,8 @@ def num_levels_at(step, num_steps, first=10, last=1280):
       N(k) = min(s_0 2^⌊k/K'⌋, s_1) + 1,  K' = ⌊K/(log2⌊s_1/s_0⌋ + 1)⌋
 
   arXiv:2310.14189 §3.4: 11, 21, 41, … 1281 of K = num_steps.
+
+  Equation (curriculum) of docs/math.
   """
   each = max(int(num_steps / (math.log2(last // first) + 1)), 1)
   most = math.ceil(math.log2(last / first))  # 2^stage is not to overflow
@@ -136,6 +149,8 @@ def easy(key, num, stage, p_mean=-1.1, p_std=2.0, q=2.0, k=8.0, b=1.0):
   Geng et al., arXiv:2406.14548 §3.2, with the constants of their code. At stage
   0 most of σ_t are 0, plain denoising; t nears s from stage to stage.
 
+  Equation (easy_pairs) of docs/math.
+
   Args:
     stage: 0, 1, …, as training goes on; it may be traced.
   """
@@ -150,6 +165,8 @@ def dyadic(key, schedule, num, finest=128):
 
   s is a multiple of 2d in the schedule's time: Frans et al., arXiv:2410.12557
   §3.1.
+
+  Equation (self_consistency) of docs/math.
 
   Raises:
     ValueError: finest is no power of 2, at least 2.
@@ -184,5 +201,7 @@ def strengths(key, num, low=1.0, high=8.0):
   """Guidance strengths w in [low, high], density ∝ 1/w: improved MeanFlow's.
 
   arXiv:2512.02012; the network is told w as a condition.
+
+  Equation (strengths) of docs/math.
   """
   return low * (high / low) ** densities.uniforms(key, num)

@@ -30,7 +30,7 @@ def progressive_distillation(
   ("truncated_snr") and SNR + 1. Then N <- N/2, with the student as teacher: of
   the second round on the teacher is told m, then t.
 
-  Equation (semigroup) of docs/math.
+  Equation (progressive) of docs/math.
 
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ; one that ignores `to` will do, as

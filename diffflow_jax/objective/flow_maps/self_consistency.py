@@ -26,6 +26,8 @@ def shortcut(
   Frans et al., arXiv:2410.12557 algorithm 1; their s(x, t, d) is -ū.
   Steps are in the objective's schedule's time, w is ½ if that is flow time.
 
+  Equation (self_consistency) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ.
     key: PRNG key; x: (batch, ...) clean data; cond: passed on as it is.
@@ -51,6 +53,8 @@ def split_mean_flow(objective, apply, params, key, x, cond=None, *, share=0.5):
   Guo et al., arXiv:2507.16884 algorithm 1: s, t of the objective's density, m
   uniform between them. As m nears s, MeanFlow's.
 
+  Equation (self_consistency) of docs/math.
+
   Args:
     share: of the batch, its first examples, on self-consistency; the rest is
       flow matching. Others as of `shortcut`.
@@ -73,6 +77,8 @@ def progressive_map(
 
   Boffi et al., arXiv:2406.07507 and, without a teacher,
   arXiv:2505.18825; in flow time, as an error of ū.
+
+  Equation (progressive_map) of docs/math.
 
   Args:
     share: of the batch, its first examples, on this; the rest, with t = s, is
@@ -103,6 +109,9 @@ def self_consistency_at(
   teacher=None,
 ):
   """The Terms of all three at levels s, m, t (batch,) by logsnr, and noise.
+
+  Equation (self_consistency) of docs/math.
+  Equation (progressive_map) of docs/math.
 
   Args:
     num: how many of the first examples are compared with their two legs, all if

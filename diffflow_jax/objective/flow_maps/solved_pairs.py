@@ -24,6 +24,8 @@ def reflow(objective, apply, params, key, x, cond=None, *, eps):
   the coupling; the ends are kept. In one dimension, and for a Gaussian, one
   round makes the paths straight: one step is exact.
 
+  Equation (reflow) of docs/math.
+
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ, told to = logsnr.
     key: of the levels; x, eps: (batch, ...), a solved pair.
@@ -55,6 +57,8 @@ def knowledge_distillation(objective, apply, params, key, x, cond=None, *, eps):
 
   Luhman & Luhman, arXiv:2101.02388. Plain: there is one level, so density
   and weighting of the objective do not enter.
+
+  Equation (knowledge_distillation) of docs/math.
 
   Args:
     apply: (params, z, logsnr, cond, to) -> ŷ, told the data's level.

@@ -79,6 +79,8 @@ class Guided(Wrapper):
   The maps between targets are affine and the weights sum to 1, so this is the
   same whatever the network predicts and whatever the scale.
 
+  Equation (guidance) of docs/math. Equation (guidance_rescale) of docs/math.
+
   Attributes:
     predict: what is guided.
     null: the reference's condition, as one entry of cond or all of it, a pytree
@@ -182,6 +184,8 @@ class Clipped(Wrapper):
   """Static thresholding: x̂ clipped to [-limit, limit], ε̂ to match.
 
   arXiv:2006.11239's clip, arXiv:2205.11487 §2.3. Goes around guidance.
+
+  Equation (clipped) of docs/math.
   """
 
   predict: Any
@@ -202,6 +206,8 @@ class DynamicallyClipped(Wrapper):
   """Dynamic thresholding, arXiv:2205.11487 §2.3: x̂ <- clip(x̂, -s, s) limit/s.
 
   s is the larger of limit and a sample's percentile of |x̂|.
+
+  Equation (clipped) of docs/math.
   """
 
   predict: Any

@@ -27,6 +27,8 @@ class Replaced(Wrapper):
   The projection of arXiv:2212.00490 (DDNM) for a mask; with a stochastic solver
   the known part of the state is the known data plus fresh noise.
 
+  Equation (replaced) of docs/math.
+
   Attributes:
     predict: what is constrained; known, mask: broadcast to x̂.
   """
@@ -52,6 +54,8 @@ class Measured(Wrapper):
   the variance of x given z if Var x = data_std² (arXiv:2305.04391 §3.3, with
   their r). Exact for Gaussian data if forward forwardᵀ = I, as for a mask or an
   average in an orthonormal basis. alpha = 0 adds nothing.
+
+  Equation (measured) of docs/math.
 
   Attributes:
     predict: what is guided; y: the measurement, leading axis batch.

@@ -43,6 +43,8 @@ def with_x(x_hat_new, x_hat, eps_hat, lv):
   """(x̂', ε̂') on the same state: ε̂' = ε̂ - (alpha/sigma) (x̂' - x̂).
 
   At sigma = 0 there is no noise to predict, and ε̂ stays.
+
+  Equation (consistent) of docs/math.
   """
   noisy = lv.sigma > 0
   ratio = jnp.where(noisy, lv.alpha / jnp.where(noisy, lv.sigma, 1.0), 0.0)

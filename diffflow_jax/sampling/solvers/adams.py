@@ -63,6 +63,8 @@ def deis(
   Order 1, 2 or 3; order 3 shows with `two_stage_start` (N + 1 evaluations). The
   step from alpha = 0 keeps x̂, since ε̂ says nothing of x there.
 
+  Equation (deis) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     order: 1, 2 or 3; two_stage_start: one evaluation inside the first step.
@@ -133,6 +135,8 @@ def dpm_solver_2m(
   of order 2 in ε̂. A step from alpha = 0, which keeps x̂, or to sigma = 0 is
   DDIM's.
 
+  Equation (dpm_solver_2m) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     two_stage_start, orders, lower_order_final: as of `dpmpp_2m`.
@@ -155,6 +159,8 @@ def dpm_solver_2m_heun(
 
   which is `deis` of order 2; D as of `dpm_solver_2m`. "heun" in diffusers,
   "taylor" in the authors' code.
+
+  Equation (deis) of docs/math.
 
   Args:
     levels, two_stage_start, orders, lower_order_final: as of `dpm_solver_2m`.
@@ -183,6 +189,8 @@ def adams_bashforth(
   With coordinate "sigma" it is k-diffusion's LMS, of order 4 there, and DEIS's
   ρAB. The history counts in the path's time, so both exact ends are ordinary
   steps on "flow" and "angle".
+
+  Equation (adams_bashforth) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).

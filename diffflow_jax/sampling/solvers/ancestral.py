@@ -39,6 +39,8 @@ def dpm_2(levels):
   arXiv:2206.00364's Algorithm 2 with DPM-Solver-2 in place of Heun's method;
   for its churn see `churned`.
 
+  Equation (dpm_2) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
   Returns:
@@ -54,6 +56,8 @@ def dpm_2_ancestral(levels, eta=1.0):
       z_t = (alpha_t/alpha_s) z_s + alpha_t (r_d - r_s) ε̂_m + noise xi
 
   with alpha_t r_d = keep sigma_t and r_m = √(r_s r_d), as above.
+
+  Equation (dpm_2) of docs/math. Equation (ancestral) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); eta: 0 is `dpm_2`.
@@ -95,6 +99,8 @@ def dpmpp_2s_ancestral(levels, eta=1.0, r=0.5):
       z_t = A z_s + B [(1 - 1/2r) x̂_s + x̂_m/2r] + noise xi
       A = keep sigma_t/sigma_s,   B = alpha_t - alpha_s A,   kappa = -log keep
 
+  Equation (dpmpp_2s) of docs/math. Equation (ancestral) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); eta: 0 is `dpmpp_2s`.
     r: where the second evaluation is, in (0, 1].
@@ -124,6 +130,8 @@ def dpmpp_sde(levels, eta=1.0, r=0.5):
 
   with A, B of `dpmpp_2s_ancestral`. Both noises are those of one Brownian path
   in sigma/alpha, as there: ρ² = (r_s - r_m)/(r_s - r_t), r = sigma/alpha.
+
+  Equation (dpmpp_2s) of docs/math. Equation (two_noises) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); eta: 0 is `dpmpp_2s`.

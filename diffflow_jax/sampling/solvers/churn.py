@@ -54,6 +54,8 @@ def edm(levels, s_churn=0.0, s_min=0.0, s_max=math.inf, s_noise=1.0):
   is sigma/alpha. The step to sigma = 0 is Euler's. s_min and s_max are the
   paper's S_tmin and S_tmax. For churn before another solver see `churned`.
 
+  Equation (churn) of docs/math. Equation (runge_kutta) of docs/math.
+
   Args:
     levels: concrete grid, (N+1,), with alpha[0] > 0.
     s_churn, s_min, s_max, s_noise: as in the paper; s_churn = 0 is `heun` with
@@ -89,6 +91,8 @@ def churned(
 
   The solver starts anew where noise is added: a multistep solver has no history
   there, and takes a step of its first order.
+
+  Equation (churn) of docs/math.
 
   Args:
     levels: concrete grid, (N+1,).

@@ -89,7 +89,7 @@ def dpmpp_2s(levels, r=0.5):
 
   A step from alpha = 0 or to sigma = 0 is DDIM's, with one evaluation.
 
-  Equation (exponential) of docs/math.
+  Equation (dpmpp_2s) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).
@@ -110,6 +110,8 @@ def dpmpp_2s_heun(levels, r=0.5):
       m_1(h) = 1 - (1 - e^-h)/h
 
   As `dpmpp_2s`, whose slope has the weight ½ B instead.
+
+  Equation (dpmpp_2s) of docs/math. Equation (moments) of docs/math.
 
   Args:
     levels, r: as of `dpmpp_2s`.
@@ -157,7 +159,7 @@ def dpmpp_3s(levels, r1=1 / 3, r2=2 / 3):
 
   A step from alpha = 0 or to sigma = 0 is DDIM's, with one evaluation.
 
-  Equation (exponential) of docs/math.
+  Equation (dpmpp_3s) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).
@@ -178,6 +180,8 @@ def dpmpp_3s_heun(levels, r1=1 / 3, r2=2 / 3):
       D_1 = (r2 D_1^ - r1 D_2^)/(r2 - r1),  D_2 = 2 (D_2^ - D_1^)/(r2 - r1)
 
   with m_2(h) = 1 - 2 m_1/h; the stages are those of `dpmpp_3s`.
+
+  Equation (parabola) of docs/math.
 
   Args:
     levels, r1, r2: as of `dpmpp_3s`; r1 and r2 differ.

@@ -45,6 +45,8 @@ def flow_map(levels, gamma=0.0):
   network is always told to go to the data; between them gamma is that of CTM,
   arXiv:2310.02279 Alg. 3.
 
+  Equation (gamma_sampling) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); alpha[0] and sigma[-1] may be 0.
     gamma: in [0, 1]; one number, one for each step, or a function of the level
@@ -75,6 +77,8 @@ def flow_map_ddim(levels, eta=1.0):
   eta = 1 is DDPM's small variance, for which the network is told to go over
   twice the step in log-SNR; eta = 0 is `flow_map`.
 
+  Equation (gamma_sampling) of docs/math. Equation (ancestral) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); alpha[0] and sigma[-1] may be 0.
     eta: as of `ddim`.
@@ -95,6 +99,8 @@ def flow_map_tcd(levels, gamma=0.3, coordinate="angle"):
 
       z_t = alpha_t x̂ + k sigma_t ε̂ + √(1 - k²) sigma_t xi
       k = (sigma/alpha at time (1 - gamma) t) / (sigma/alpha at time t)
+
+  Equation (tcd) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,), whose steps end at alpha > 0.

@@ -125,7 +125,7 @@ def dpmpp_2m(
   The first step, the step after alpha = 0 and a step to sigma = 0 are DDIM's.
   Equal to UniP-2 with B = expm1(-h).
 
-  Equation (exponential) of docs/math.
+  Equation (dpmpp_2m) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).
@@ -154,6 +154,8 @@ def dpmpp_2m_heun(
   As `dpmpp_2m` with ½ B replaced by alpha_t (1 - (1 - e^-h)/h): the form that
   is exact for x̂ linear in ell.
 
+  Equation (multistep) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     two_stage_start: one more evaluation, inside a finite first step.
@@ -179,6 +181,8 @@ def dpmpp_3m(
   `dpmpp_2m_heun` here and of `dpmpp_2m` in `unip`. Many copies of this solver
   carry half of the second difference's weight: that one is `dpmpp_3m_half`.
 
+  Equation (multistep) of docs/math. Equation (dpmpp_3m) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     two_stage_start, orders, lower_order_final: as of `dpmpp_2m`.
@@ -199,6 +203,8 @@ def dpmpp_3m_half(
   Its second difference D_2 is half of h² x̂'' but is weighted as if it were
   whole: z_t = DDIM + alpha_t φ₂ D_1 - alpha_t φ₃ D_2 where 2 φ₃ is due. The
   second step is that of `dpmpp_2m`, as in the authors' code and diffusers.
+
+  Equation (dpmpp_3m) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).

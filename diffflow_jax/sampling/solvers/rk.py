@@ -77,6 +77,8 @@ def runge_kutta(levels, a, b, c=None, coordinate="flow"):
   Over the whole way its order is that of the table, at most 4 where a stage
   has c = 1 and the grid ends at sigma = 0 (see `butcher`).
 
+  Equation (runge_kutta) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     a: a row for each stage; b: the weights; c: the rows' sums, if they are to
@@ -96,6 +98,8 @@ def euler(levels, coordinate="flow"):
   On "flow", "sigma" and "angle" it differs from DDIM on "angle" only: Euler in
   flow time and in sigma are DDIM (arXiv:2010.02502 eq. 13) exactly.
 
+  Equation (runge_kutta) of docs/math. Equation (ddim) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); coordinate: see `coordinates`.
   Returns:
@@ -113,6 +117,8 @@ def heun(levels, coordinate="flow"):
   same order: see `butcher`. In sigma it is Euler's, as EDM's Algorithm 1
   (arXiv:2206.00364) has it.
 
+  Equation (runge_kutta) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
   Returns:
@@ -125,6 +131,8 @@ def heun(levels, coordinate="flow"):
 
 def midpoint(levels, coordinate="flow"):
   """The midpoint method, z_t = z_s + Δt u(z_s + ½ Δt u_s, t_s + ½ Δt); order 2.
+
+  Equation (runge_kutta) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
@@ -139,6 +147,8 @@ def ralston(levels, coordinate="flow"):
 
       z_t = z_s + Δt (¼ u_s + ¾ u(z_s + ⅔ Δt u_s, t_s + ⅔ Δt))
 
+  Equation (runge_kutta) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
   Returns:
@@ -151,6 +161,8 @@ def bogacki_shampine(levels, coordinate="flow"):
   """Bogacki and Shampine's method of three stages, c = 0, 1/2, 3/4; order 3.
 
       z_t = z_s + Δt (2 k_1 + 3 k_2 + 4 k_3)/9
+
+  Equation (runge_kutta) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
@@ -168,6 +180,8 @@ def rk4(levels, coordinate="flow"):
 
   Also where it arrives at sigma = 0; that step evaluates inside: see `butcher`.
 
+  Equation (runge_kutta) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
   Returns:
@@ -182,6 +196,8 @@ def rk38(levels, coordinate="flow"):
       z_t = z_s + Δt (k_1 + 3 k_2 + 3 k_3 + k_4)/8,   c = 0, 1/3, 2/3, 1
 
   The step to sigma = 0 is that of `rk4`.
+
+  Equation (runge_kutta) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).

@@ -53,7 +53,7 @@ def sde_dpmpp_1(levels, eta=1.0):
   Exact if x̂ is constant; eta = 1 is the paper's, 0 is DDIM. k-diffusion's `eta`
   here is our eta².
 
-  Equation (renoise) of docs/math.
+  Equation (renoise) of docs/math. Equation (sde_exponential) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
@@ -72,6 +72,8 @@ def sde_dpmpp_2m(levels, eta=1.0, *, orders=None, lower_order_final=False):
 
   Adds ½ alpha_t (1 - e^{-(1+eta²)h}) (h/h_prev) (x̂_s - x̂_prev); with eta = 0 it
   is `dpmpp_2m`. k-diffusion's `eta` here is our eta².
+
+  Equation (sde_exponential) of docs/math. Equation (dpmpp_2m) of docs/math.
 
   Args:
     levels, eta: as of `sde_dpmpp_1`.
@@ -94,6 +96,8 @@ def sde_dpmpp_2m_heun(levels, eta=1.0, *, orders=None, lower_order_final=False):
   which is diffusers' "sde-dpmsolver++" of type "heun" for eta = 1; with eta = 0
   it is `dpmpp_2m_heun`. k-diffusion's `eta` here is our eta².
 
+  Equation (sde_exponential) of docs/math. Equation (multistep) of docs/math.
+
   Args:
     levels, eta: as of `sde_dpmpp_1`.
     orders, lower_order_final: as of `dpmpp_2m`.
@@ -110,6 +114,8 @@ def sde_dpmpp_3m(levels, eta=1.0, *, orders=None, lower_order_final=False):
 
   With eta = 0 it is `dpmpp_3m`. k-diffusion's `eta` here is our eta², and its
   weight of the second difference half of what is due, as of `dpmpp_3m_half`.
+
+  Equation (sde_exponential) of docs/math. Equation (multistep) of docs/math.
 
   Args:
     levels, eta: as of `sde_dpmpp_1`.

@@ -80,7 +80,7 @@ def ddim(levels, eta=0.0):
   DPM-Solver++(1), and Euler's step on the flow schedule; with eta > 0 it is
   Euler's ancestral sampler.
 
-  Equation (ddim) of docs/math. Equation (renoise) of docs/math.
+  Equation (ddim) of docs/math. Equation (ancestral) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); alpha[0] and sigma[-1] may be 0.
@@ -102,6 +102,8 @@ def ddim(levels, eta=0.0):
 def euler_ancestral(levels, eta=1.0):
   """k-diffusion's ancestral Euler: `ddim` with eta = 1.
 
+  Equation (ancestral) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); eta: as of `ddim`.
   Returns:
@@ -122,7 +124,7 @@ def ddpm(levels, variance=0.0):
   small (v = 0) is exact for one data point, large (v = 1) for data N(0, I); on
   vp large is beta. The step to sigma = 0 draws no noise.
 
-  Equation (renoise) of docs/math.
+  Equation (renoise) of docs/math. Equation (ddpm) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).
@@ -179,6 +181,8 @@ def adjusted_ddim(levels, v=0.1):
 
   It makes up for the variance that x̂, a mean, lacks. The paper's factor
   d/‖ε̂‖², near 1, depends on the sample and is not linear.
+
+  Equation (adjusted_ddim) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); v: the variance of x̂'s lack.

@@ -103,6 +103,8 @@ def euler_maruyama(
   g² dt must stay small against sigma²: the exponential `sde_dpmpp_1` does not
   need that, and is what to use otherwise.
 
+  Equation (euler_maruyama) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,).
     eta: of e = eta g, 1 if neither is given; epsilon: e itself, instead. Either
@@ -132,6 +134,8 @@ def stochastic_heun(
 
   with the drift d = u - ½ e² score, whose noise comes first. A step to
   sigma = 0 has one evaluation.
+
+  Equation (stochastic_heun) of docs/math.
 
   Args:
     levels, eta, epsilon, coordinate, last_step: as of `euler_maruyama`.
@@ -188,6 +192,8 @@ def langevin(levels, num_corrections=1, step=0.1, eta=0.0):
       z <- z - step sigma ε̂ + √(2 step) sigma xi
 
   Its stationary law is off by O(step).
+
+  Equation (langevin) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,).

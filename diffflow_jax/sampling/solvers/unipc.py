@@ -61,6 +61,8 @@ def unip(
   step, which is that of `dpmpp_2m`, and reaches order 2 asymptotically, as that
   does with its start.
 
+  Equation (multistep) of docs/math.
+
   Args:
     levels: grid from noise to data, (N+1,); both exact ends are fine.
     order: 1, 2 or 3; variant: above.
@@ -84,6 +86,8 @@ def unipc(
   One row corrects the last step (anchor) and predicts the next one (z). The
   last step is not corrected, as nothing is evaluated after it; with order = 3
   the first steps' lower order limits the whole to 3.
+
+  Equation (unipc) of docs/math.
 
   Args:
     levels: grid from noise to data, (N+1,); order: 1, 2 or 3; variant: above.
