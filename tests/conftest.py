@@ -1,11 +1,26 @@
 """Shared settings and fixtures of the tests."""
 
+import collections
 import pathlib
 
 import jax
 import pytest
 
 from tests import commands
+
+
+def pytest_terminal_summary(terminalreporter, config):
+  """Seconds of the longest files, where those of tests are asked for."""
+  if not config.getoption("durations"):
+    return
+  seconds = collections.Counter()
+  for reports in terminalreporter.stats.values():
+    for report in reports:
+      if hasattr(report, "duration") and hasattr(report, "nodeid"):
+        seconds[report.nodeid.split("::")[0]] += report.duration
+  terminalreporter.section("slowest files")
+  for name, spent in seconds.most_common(40):
+    terminalreporter.write_line(f"{spent:8.1f}s {name}")
 
 
 @pytest.fixture(autouse=True, scope="module")
