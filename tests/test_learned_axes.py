@@ -13,6 +13,7 @@ import pytest
 
 import diffflow_jax as dfj
 from diffflow_jax import data, networks
+from diffflow_jax.store import compilation
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +38,7 @@ def trained(network, dataset, num_steps, rate, batch_size=64, decay=0.99):
 
   keys = jax.random.split(jax.random.key(1), num_steps)
   carry = (params, params, tx.init(params))
-  (_, average, _), _ = jax.jit(functools.partial(jax.lax.scan, step))(
+  (_, average, _), _ = compilation.brisk(functools.partial(jax.lax.scan, step))(
     carry, (x, keys)
   )
   return dfj.predictor(objective, network.apply, average)
