@@ -310,12 +310,10 @@ def picture(path, tasks):
     axis.minorticks_off()
     axis.set_xlabel("evaluations")
     axis.set_ylabel("distance")
-    students = [d for _, _, found in rows[1:] for d, _ in found.values()]
-    axis.set_ylim(0, 1.5 * max(students, default=50))  # the teacher goes beyond
+    axis.set_yscale("log")
     axis.set_title(title)
-  last = np.atleast_1d(axes)[-1]
-  last.legend(fontsize=7, bbox_to_anchor=(1.02, 1.0), loc="upper left")
-  fig.tight_layout()
+  told = np.atleast_1d(axes)[0].get_legend_handles_labels()
+  fig.legend(*told, fontsize=8, loc="outside right upper")
   fig.savefig(path, dpi=80)
 
 

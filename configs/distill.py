@@ -91,13 +91,14 @@ def get_config(size="reflow"):
     config.keep.latest = stages
     length = config.method.get_ref("steps_per_stage")  # each has its own rate
   elif name == "scm":
-    config.method.warmup = config.num_steps // 10
+    config.method.warmup = config.num_steps // (10 if toy else 3)
     if toy:
       config.method.sigma_data = 1.0
   config.learning_rate = dict(
     name="warmup_cosine_decay_schedule",
     init_value=0.0,
-    peak_value=2e-3,
+    # sCM on images has nothing but its own slope to hold on to
+    peak_value=5e-4 if name == "scm" and not toy else 2e-3,
     warmup_steps=1 if smoke else 20,
     decay_steps=length,
   )
