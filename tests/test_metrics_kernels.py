@@ -109,6 +109,10 @@ def test_pairs_have_what_was_asked_of_them():
       lambda: evaluation.Pairs(x, x, within=evaluation.Within(x[:9])),
       "within must be of the reference's 40 rows, not of 9",
     ),
+    (
+      lambda: evaluation.Pairs(x, x, within=evaluation.Within(x + 1.0)),
+      "within must be of the reference's 40 rows, not of 40 others",
+    ),
   ):
     with pytest.raises(ValueError, match=said):
       call()

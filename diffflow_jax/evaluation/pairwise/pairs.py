@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from diffflow_jax.evaluation import features as sets
 from diffflow_jax.evaluation.pairwise import tables
 from diffflow_jax.evaluation.pairwise.balls import Balls
@@ -115,10 +117,10 @@ def _checked(within, reference, kernels, num):
   """The `Within` of a reference: one that is there, or a new one."""
   if within is None:
     return Within(reference, kernels=kernels, num=num)
-  if len(within.features) != len(reference):
+  if not np.array_equal(within.features, reference):
     raise ValueError(
       f"within must be of the reference's {len(reference)} rows, not of "
-      f"{len(within.features)}"
+      f"{len(within.features)} others"
     )
   if within.num < num or set(kernels) - set(within.kernels):
     raise ValueError(
