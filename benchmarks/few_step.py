@@ -2,25 +2,30 @@
 
     python benchmarks/few_step.py points --seconds=20   # a 2-D mixture
     python benchmarks/few_step.py RUN,FEATURES --seconds=200 --out=FOLDER
+    python benchmarks/few_step.py RUN,FEATURES --steps=2000 --only=teacher
     python benchmarks/few_step.py FOLDER/*.json --write
 
 Every method goes on from one teacher, on its network, for the same number of
 seconds of CPU time, the making of pairs included, its steps counted by what one
-of them costs. Progressive distillation's students of more steps are those of
-its earlier stages. Of points the teacher is trained as long; they are judged by
-the sliced Wasserstein distance to exact samples over that of two exact sets,
-the floor. Of images it is RUN, and FEATURES the folder of a classifier that
-`train_features` left: the Fréchet distance is in its features, and the share is
-of samples that it reads as their label. Each task leaves its numbers in
-FOLDER/NAME.json, which is a task that takes no time. Several make one page;
---write keeps its tables and picture, few_step.md and .png, in
-benchmarks/results.
+of them costs (of time by the clock, on an accelerator); or for the arithmetic
+of as many ordinary steps, where several processes share one. Progressive
+distillation's students of more steps are those of its earlier stages. Of points
+the teacher is trained as long; they are judged by the sliced Wasserstein
+distance to exact samples over that of two exact sets, the floor. Of images it
+is RUN, and FEATURES the folder of a classifier that `train_features` left: the
+Fréchet distance is in its features, and the share is of samples that it reads
+as their label. --only takes the methods whose names begin so. Each task leaves
+its numbers in FOLDER, in a file that is a task which takes no time: files of
+one title and budget make one table, several tables one page; --write keeps it
+and its picture, few_step.md and .png, in benchmarks/results.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
+import re
 import tempfile
 import time
 
@@ -69,7 +74,14 @@ METHODS = {
   "Lagrangian": ("distill.py:lagrangian", "teacher"),
 }
 HAND_MADE = ("unipc", "uniform_flow")  # the teacher's, at few evaluations
+TEACHER = f"teacher, {HAND_MADE[0]}"
 SHARED = ("dataset", "held_out", "network", "batch_size")
+
+
+def clock():
+  """Seconds: of CPU time, or of any where an accelerator computes."""
+  on_cpu = jax.default_backend() == "cpu"
+  return time.process_time() if on_cpu else time.perf_counter()
 
 
 def config_of(spec, toy, source, teacher):
@@ -108,41 +120,79 @@ def scaled(config, num_steps):
   return config
 
 
-def step_seconds(run, pairs, num=10):
-  """CPU seconds of a step of a resolved run, the least of num after a first."""
-  program = programs.build(run, pairs)
-  state, spent = program.init({}), []
-  for batch in [program.batch(n) for n in range(num + 1)]:
-    start = time.process_time()
-    state = jax.block_until_ready(program.step(state, batch))
-    spent.append(time.process_time() - start)
-  return min(spent[1:])
+@dataclasses.dataclass
+class Seconds:
+  """A budget of time, as `clock` has it."""
+
+  amount: float
+  unit = "s"
+
+  def step(self, run, pairs, num=10):
+    """Of a step of a resolved run: the least of num after a first."""
+    program = programs.build(run, pairs)
+    state, spent = program.init({}), []
+    for batch in [program.batch(n) for n in range(num + 1)]:
+      start = clock()
+      state = jax.block_until_ready(program.step(state, batch))
+      spent.append(clock() - start)
+    return min(spent[1:])
+
+  def chunk(self, run):
+    """Of a file of pairs."""
+    with tempfile.TemporaryDirectory() as folder:
+      return self.pairs(run, few_step.pairs(run), folder)
+
+  def pairs(self, run, pairs, workdir):
+    """Makes all of a run's, and what that took."""
+    start = clock()
+    pairs.make(workdir)
+    return clock() - start
 
 
-def affordable(config, seconds):
-  """How many pairs PAIRS_TIME of the seconds is enough for, in whole files."""
+@dataclasses.dataclass
+class Steps:
+  """A budget of arithmetic, in ordinary training steps."""
+
+  amount: float
+  unit = "ordinary steps"
+
+  def step(self, run, pairs):
+    program = programs.build(run, pairs)
+    size = run.config.batch_size
+    like = program.like.params
+    plain = model_flops(run.network.apply, like, run.dataset, size)
+    return program.flops() / plain
+
+  def chunk(self, run):
+    """A forward pass of an example is a third of its part of a step."""
+    passes = run.method.table.num_evaluations
+    passes *= 1 if run.config.teacher.guidance == 1.0 else 2
+    return CHUNK * passes / (3 * run.config.batch_size)
+
+  def pairs(self, run, pairs, workdir):
+    pairs.make(workdir)
+    return self.chunk(run) * -(-len(pairs) // CHUNK)
+
+
+def affordable(config, budget):
+  """How many pairs PAIRS_TIME of a budget is enough for, in whole files."""
   one = config.copy_and_resolve_references()
   one.method.pairs = CHUNK
-  with tempfile.TemporaryDirectory() as folder:
-    start = time.process_time()
-    few_step.pairs(resolve(one)).make(folder)
-    spent = time.process_time() - start
-  return CHUNK * max(1, int(PAIRS_TIME * seconds / spent))
+  spent = budget.chunk(resolve(one))
+  return CHUNK * max(1, int(PAIRS_TIME * budget.amount / spent))
 
 
-def trained(folder, name, config, seconds, init_from=None):
-  """The workdir of a config that trained for so long, its number of steps."""
+def trained(folder, name, config, budget, init_from=None):
+  """The workdir of a config that used up the budget, its number of steps."""
   workdir = str(pathlib.Path(folder) / name.replace(" ", "_"))
   if "pairs" in config.get("method", {}):
-    most = affordable(config, seconds)
+    most = affordable(config, budget)
     config.method.pairs = min(config.method.pairs, most)
-  run = resolve(config)
+  run, left = resolve(config), budget.amount
   pairs = few_step.pairs(run)
   if pairs is not None:  # which `train` finds made
-    start = time.process_time()
-    pairs.make(workdir)
-    seconds -= time.process_time() - start
-  num_steps = max(8, int(seconds / step_seconds(run, pairs)))
+    left -= budget.pairs(run, pairs, workdir)
+  num_steps = max(8, int(left / budget.step(run, pairs)))
   config = scaled(config, num_steps)
   train(
     config,
@@ -198,7 +248,7 @@ def judged(judge, name, workdir, num_steps):
   return {n: judge(run, num_steps=n) for n in counts}
 
 
-def teacher_of(task, seconds, folder):
+def teacher_of(task, budget, folder):
   """(its run, its steps, the judge of samples)."""
   if task != "points":
     path, _, features = task.partition(",")
@@ -207,31 +257,34 @@ def teacher_of(task, seconds, folder):
   config = config_files.load(f"{HERE.parent}/configs/toy2d.py")
   config.dataset, config.held_out = dict(name="ring"), dict(num=512)
   config.network.level = "angle"  # as configs/few_step.py has it
-  workdir, steps = trained(folder, "teacher", config, seconds)
+  workdir, steps = trained(folder, "teacher", config, budget)
   return dfj.load(workdir), steps, judge_points
 
 
-def rows_of(task, seconds, folder, teacher, steps, judge):
+def rows_of(task, budget, folder, teacher, steps, judge, only):
   """(name, steps, {evaluations: (distance, share)}) of a task, one by one."""
   workdirs, (solver, grid) = {"teacher": teacher.path}, HAND_MADE
-  found = {
-    n: judge(teacher, solver=solver, grid=grid, num_steps=n)
-    for n in EVALUATIONS
-  }
-  found[20] = judge(teacher)  # as its config has it: 20 evaluations
-  yield f"teacher, {solver}", steps, found
+  if TEACHER.startswith(only):
+    found = {
+      n: judge(teacher, solver=solver, grid=grid, num_steps=n)
+      for n in EVALUATIONS
+    }
+    found[20] = judge(teacher)  # as its config has it: 20 evaluations
+    yield TEACHER, steps, found
   for name, (spec, source) in METHODS.items():
+    if not name.startswith(only):
+      continue
     source = source and workdirs[source]
     config = config_of(spec, task == "points", source, teacher.path)
     start = None if source else teacher.path
-    workdirs[name], steps = trained(folder, name, config, seconds, start)
+    workdirs[name], steps = trained(folder, name, config, budget, start)
     yield name, steps, judged(judge, name, workdirs[name], steps)
 
 
 def costs(task, teacher):
   """(name, time, FLOPs, passes) of a step, over those of an ordinary one.
 
-  The least of ROUNDS CPU times each, one after the other in turn; FLOPs are
+  The least of ROUNDS times each, one after the other in turn; FLOPs are
   those of matrix products, over three forward passes of the same network.
   """
   path, toy = teacher.path, task == "points"
@@ -255,11 +308,11 @@ def costs(task, teacher):
   for _ in range(ROUNDS):
     for name, (program, batch, _) in built.items():
       state = jax.block_until_ready(states[name])
-      start = time.process_time()
+      start = clock()
       for _ in range(3):
         state = program.step(state, batch)
       states[name] = jax.block_until_ready(state)
-      least[name] = min(least[name], time.process_time() - start)
+      least[name] = min(least[name], clock() - start)
   for name, passes in COSTS.items():
     yield name, least[name] / least["ordinary"], flops[name], passes / 3
 
@@ -317,60 +370,74 @@ def picture(path, tasks):
   fig.savefig(path, dpi=80)
 
 
-def measured(task, seconds):
-  """What a task leaves: its title, seconds, costs of steps and rows."""
+def measured(task, budget, only):
+  """What a task leaves: its title, budget, costs of steps and rows."""
   with tempfile.TemporaryDirectory() as folder:
-    found = teacher, _, _ = teacher_of(task, seconds, folder)
+    found = teacher, _, _ = teacher_of(task, budget, folder)
     title = "points" if task == "points" else teacher.config.dataset.name
-    cost = list(costs(task, teacher))
-    print(*cost_lines(title, cost), sep="\n", flush=True)
+    cost = []
+    if TEACHER.startswith(only) and budget.unit == "s":
+      cost = list(costs(task, teacher))
+      print(*cost_lines(title, cost), sep="\n", flush=True)
     rows = []
-    for row in rows_of(task, seconds, folder, *found):
+    for row in rows_of(task, budget, folder, *found, only):
       rows.append(row)
       print(*row, flush=True)
-  return dict(title=title, seconds=seconds, costs=cost, rows=rows)
+  title = f"{title}, {budget.amount:g} {budget.unit} each"
+  return dict(title=title, costs=cost, rows=rows)
 
 
-def read(path):
-  """What `measured` left there; JSON has no numbers as keys."""
-  one = json.loads(pathlib.Path(path).read_text())
-  one["rows"] = [
-    (name, steps, {int(n): entry for n, entry in found.items()})
-    for name, steps, found in one["rows"]
-  ]
-  return one
+def read(paths):
+  """{title: dict(costs, rows)} of what `measured` left, in METHODS' order."""
+  tasks, order = {}, (TEACHER, *METHODS)
+  for path in paths:
+    one = json.loads(pathlib.Path(path).read_text())
+    task = tasks.setdefault(one["title"], dict(costs=[], rows=[]))
+    task["costs"] = one["costs"] or task["costs"]
+    for name, steps, found in one["rows"]:  # JSON has no numbers as keys
+      found = {int(n): entry for n, entry in found.items()}
+      task["rows"].append((name, steps, found))
+  for task in tasks.values():
+    task["rows"].sort(key=lambda row: order.index(row[0]))
+  # what all are measured against comes first, or there is no table
+  return {t: one for t, one in tasks.items() if one["rows"][0][0] == TEACHER}
 
 
 def page(tasks):
   """Lines of Markdown of all tasks."""
   yield from ("# Few steps at equal training time", "", *ABOUT, "")
-  for one in tasks:
-    title = f"{one['title']}, {one['seconds']:g} s each"
+  for title, one in tasks.items():
     yield from (*table(title, one["rows"]), "")
-    yield from (*cost_lines(one["title"], one["costs"]), "")
+    if one["costs"]:
+      yield from (*cost_lines(title.partition(",")[0], one["costs"]), "")
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("tasks", nargs="+")
   parser.add_argument("--seconds", type=float, default=200.0)
+  parser.add_argument("--steps", type=float)
+  parser.add_argument("--only", default="")
   parser.add_argument("--out", default=tempfile.gettempdir())
   parser.add_argument("--write", action="store_true")
   asked = parser.parse_args()
-  tasks = []
+  budget = Steps(asked.steps) if asked.steps else Seconds(asked.seconds)
+  only, paths = tuple(asked.only.split(",")), []
   for task in asked.tasks:
     if not task.endswith(".json"):
-      one = measured(task, asked.seconds)
-      task = pathlib.Path(asked.out) / f"{one['title']}.json"
+      one = measured(task, budget, only)
+      words = re.sub(r"\W+", "_", f"{one['title']} {asked.only}").strip("_")
+      task = pathlib.Path(asked.out) / f"{words}.json"
       task.write_text(json.dumps(one, default=float, indent=1))
-    tasks.append(read(task))
+    paths.append(task)
+  tasks = read(paths)
   text = "\n".join(page(tasks))
   print(text)
   if asked.write:
     (HERE / "results" / "few_step.md").write_text(text)
     picture(
       HERE / "results" / "few_step.png",
-      {one["title"]: one["rows"] for one in tasks},
+      {title: one["rows"] for title, one in tasks.items()},
     )
 
 

@@ -109,8 +109,10 @@ class DiT(nn.Module):
     """The blocks; a joint one carries the context along."""
     joint = self.sequences == "joint"
     block = JointBlock if joint else Block
-    if self.remat:
-      block = nn.remat(block, prevent_cse=False)
+    # a scan keeps in memory whatever its backward pass reads, each as it is: of
+    # a GELU six arrays, which the products' outputs are enough for
+    keep = None if self.remat else layers.keep_products
+    block = nn.remat(block, prevent_cse=False, policy=keep)
     blocks = nn.scan(
       block,
       variable_axes={"params": 0},

@@ -77,9 +77,23 @@ def call(module, *args):
 recomputed = nn.remat(call)
 
 
-def has_flash_attention(dtype, head_dim):
-  """Whether cuDNN's fused attention takes this: bf16 on Ampere or newer."""
+def keep_products(primitive, *_, **__):
+  """A `jax.checkpoint` policy: what is not cheap to have again is kept.
+
+  The outputs of matrix products and of cuDNN's attention, that is.
+  """
+  name = primitive.name
+  return name == "dot_general" or name.startswith("dot_product_attention_fwd")
+
+
+def has_flash_attention(dtype, head_dim, *lengths):
+  """Whether cuDNN's fused attention takes this: bf16 on Ampere or newer.
+
+  Of odd lengths it has no backward pass, which JAX 0.11 refuses.
+  """
   if jax.default_backend() != "gpu" or dtype != jnp.bfloat16:
+    return False
+  if any(length % 2 for length in lengths):
     return False
   capability = getattr(jax.devices()[0], "compute_capability", "")
   is_cuda = capability[:1].isdigit()  # ROCm says gfx...
@@ -106,10 +120,12 @@ def attend(q, k, v, mask=None):
 
   Args:
     mask: bools (batch, tokens) of k and v that are attended to: one at least.
-      With one the fused attention, which refuses odd lengths, is not used, nor
-      is it in `forward_mode`, which says so once.
+      With one the fused attention is not used, nor is it in `forward_mode`,
+      which says so once.
   """
-  flash = mask is None and has_flash_attention(q.dtype, q.shape[-1])
+  flash = mask is None and has_flash_attention(
+    q.dtype, q.shape[-1], q.shape[1], k.shape[1]
+  )
   if flash and forward_mode.is_on():
     _say_that_it_is_left_out()
     flash = False
