@@ -14,8 +14,8 @@ plane, `few_step.py:meanflow,smoke` the same in seconds.
 import ml_collections
 
 METHODS = {
-  "meanflow": dict(name="mean_flow", share=0.75, power=0.0, guidance=1.0),
-  "imf": dict(name="improved_mean_flow", share=0.5, power=0.0, guidance=1.0),
+  "meanflow": dict(name="mean_flow", share=0.75, power=1.0, guidance=1.0),
+  "imf": dict(name="improved_mean_flow", share=0.5, power=1.0, guidance=1.0),
   "shortcut": dict(name="shortcut", share=0.25, finest=128),
   "split": dict(name="split_mean_flow", share=0.5),
   "consistency": dict(name="improved_consistency", first=10, most=160),
@@ -79,6 +79,8 @@ def get_config(size="meanflow"):
     num_samples=2000 if toy else 100,
   )
 
+  if toy and "power" in config.method:
+    config.method.power = 0.0  # what weights of examples move, points show
   if name == "consistency":  # the grid is finest at the end
     config.method.num_steps = config.get_ref("num_steps")
   elif name == "easy":
