@@ -98,7 +98,7 @@ def get_config(size="reflow"):
     name="warmup_cosine_decay_schedule",
     init_value=0.0,
     # sCM on images has nothing but its own slope to hold on to
-    peak_value=5e-4 if name == "scm" and not toy else 2e-3,
+    peak_value=1e-4 if name == "scm" and not toy else 2e-3,
     warmup_steps=1 if smoke else 20,
     decay_steps=length,
   )

@@ -89,7 +89,7 @@ def get_config(size="meanflow"):
     config.method.sigma_data = 1.0 if toy else 0.75
     config.method.warmup = config.num_steps // (10 if toy else 3)
     if not toy:  # nothing but its own slope holds it
-      config.learning_rate.peak_value = 5e-4
+      config.learning_rate.peak_value = 1e-4
 
   if "smoke" in sizes:
     config.num_steps = 6
