@@ -348,6 +348,8 @@ def table(title, rows):
 
 def picture(path, tasks):
   """Distance by evaluations, a curve for each method."""
+  from matplotlib.ticker import LogFormatter
+
   from diffflow_jax.plots.figures import subplots
 
   fig, axes = subplots(1, len(tasks), figsize=(6.4 * len(tasks), 5))
@@ -364,6 +366,8 @@ def picture(path, tasks):
     axis.set_xlabel("evaluations")
     axis.set_ylabel("distance")
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(LogFormatter())
+    axis.yaxis.set_minor_formatter(LogFormatter())
     axis.set_title(title)
   told = np.atleast_1d(axes)[0].get_legend_handles_labels()
   fig.legend(*told, fontsize=8, loc="outside right upper")
