@@ -8,16 +8,17 @@
 Every method goes on from one teacher, on its network, for the same number of
 seconds of CPU time, the making of pairs included, its steps counted by what one
 of them costs (of time by the clock, on an accelerator); or for the arithmetic
-of as many ordinary steps, where several processes share one. Progressive
-distillation's students of more steps are those of its earlier stages. Of points
-the teacher is trained as long; they are judged by the sliced Wasserstein
-distance to exact samples over that of two exact sets, the floor. Of images it
-is RUN, and FEATURES the folder of a classifier that `train_features` left: the
-Fréchet distance is in its features, and the share is of samples that it reads
-as their label. --only takes the methods whose names begin so. Each task leaves
-its numbers in FOLDER, in a file that is a task which takes no time: files of
-one title and budget make one table, several tables one page; --write keeps it
-and its picture, few_step.md and .png, in benchmarks/results.
+of as many ordinary steps, where several processes share one. A learned table is
+fitted and trains nothing. Progressive distillation's students of more steps are
+those of its earlier stages. Of points the teacher is trained as long; they are
+judged by the sliced Wasserstein distance to exact samples over that of two
+exact sets, the floor. Of images it is RUN, and FEATURES the folder of a
+classifier that `train_features` left: the Fréchet distance is in its features,
+and the share is of samples that it reads as their label. --only takes the
+methods whose names begin so. Each task leaves its numbers in FOLDER, in a file
+that is a task which takes no time: files of one title and budget make one
+table, several tables one page; --write keeps it and its picture, few_step.md
+and .png, in benchmarks/results.
 """
 
 import argparse
@@ -36,7 +37,7 @@ import diffflow_jax as dfj
 from diffflow_jax import config_files, data, evaluation
 from diffflow_jax.evaluation import sliced
 from diffflow_jax.evaluation.extractors.classifier import classifier
-from diffflow_jax.runs import datasets
+from diffflow_jax.runs import datasets, fitting
 from diffflow_jax.training import few_step, programs
 from diffflow_jax.training.few_step.distill import inherited
 from diffflow_jax.training.few_step.pairs import CHUNK
@@ -75,6 +76,7 @@ METHODS = {
 }
 HAND_MADE = ("unipc", "uniform_flow")  # the teacher's, at few evaluations
 TEACHER = f"teacher, {HAND_MADE[0]}"
+LEARNED = "teacher, learned table"  # which takes two evaluations or more
 SHARED = ("dataset", "held_out", "network", "batch_size")
 
 
@@ -271,6 +273,15 @@ def rows_of(task, budget, folder, teacher, steps, judge, only):
     }
     found[20] = judge(teacher)  # as its config has it: 20 evaluations
     yield TEACHER, steps, found
+  if LEARNED.startswith(only):
+    table = str(pathlib.Path(folder) / "learned.npz")
+    made, about, _ = fitting.fit(teacher, EVALUATIONS[1:], num_held=16)
+    fitting.write(table, made, about)
+    yield (
+      LEARNED,
+      steps,
+      {n: judge(teacher, solver=table, num_steps=n) for n in made},
+    )
   for name, (spec, source) in METHODS.items():
     if not name.startswith(only):
       continue
@@ -393,7 +404,7 @@ def measured(task, budget, only):
 
 def read(paths):
   """{title: dict(costs, rows)} of what `measured` left, in METHODS' order."""
-  tasks, order = {}, (TEACHER, *METHODS)
+  tasks, order = {}, (TEACHER, LEARNED, *METHODS)
   for path in paths:
     one = json.loads(pathlib.Path(path).read_text())
     task = tasks.setdefault(one["title"], dict(costs=[], rows=[]))
