@@ -77,6 +77,7 @@ METHODS = {
 HAND_MADE = ("unipc", "uniform_flow")  # the teacher's, at few evaluations
 TEACHER = f"teacher, {HAND_MADE[0]}"
 LEARNED = "teacher, learned table"  # which takes two evaluations or more
+ORDER = (TEACHER, LEARNED, *METHODS)
 SHARED = ("dataset", "held_out", "network", "batch_size")
 
 
@@ -363,15 +364,18 @@ def picture(path, tasks):
 
   from diffflow_jax.plots.figures import subplots
 
+  told = {}
   fig, axes = subplots(1, len(tasks), figsize=(6.4 * len(tasks), 5))
   for axis, (title, rows) in zip(
     np.atleast_1d(axes), tasks.items(), strict=True
   ):
-    for i, (name, _, found) in enumerate(rows):
-      at = [n for n in EVALUATIONS if n in found]
-      style = "k--" if i == 0 else "o-" if i < 8 else "s:"
-      axis.semilogx(at, [found[n][0] for n in at], style, label=name, ms=4)
-    axis.axhline(rows[0][2][20][0], color="0.7", label="teacher, 20")
+    for name, _, found in rows:
+      at, i = [n for n in EVALUATIONS if n in found], ORDER.index(name)
+      style = "k--" if i == 0 else "ko:" if i == 1 else f"C{i - 2}o-"
+      style = f"C{i - 10}s:" if i > 9 else style
+      (line,) = axis.semilogx(at, [found[n][0] for n in at], style, ms=4)
+      told[name] = line
+    told["teacher, 20"] = axis.axhline(rows[0][2][20][0], color="0.7")
     axis.set_xticks(EVALUATIONS, EVALUATIONS)
     axis.minorticks_off()
     axis.set_xlabel("evaluations")
@@ -380,8 +384,7 @@ def picture(path, tasks):
     axis.yaxis.set_major_formatter(LogFormatter())
     axis.yaxis.set_minor_formatter(LogFormatter())
     axis.set_title(title)
-  told = np.atleast_1d(axes)[0].get_legend_handles_labels()
-  fig.legend(*told, fontsize=8, loc="outside right upper")
+  fig.legend(told.values(), told, fontsize=8, loc="outside right upper")
   fig.savefig(path, dpi=80)
 
 
@@ -404,16 +407,18 @@ def measured(task, budget, only):
 
 def read(paths):
   """{title: dict(costs, rows)} of what `measured` left, in METHODS' order."""
-  tasks, order = {}, (TEACHER, LEARNED, *METHODS)
+  tasks = {}
   for path in paths:
     one = json.loads(pathlib.Path(path).read_text())
     task = tasks.setdefault(one["title"], dict(costs=[], rows=[]))
     task["costs"] = one["costs"] or task["costs"]
     for name, steps, found in one["rows"]:  # JSON has no numbers as keys
+      if name in [row[0] for row in task["rows"]]:
+        raise SystemExit(f"{path} has {name} of {one['title']} once more")
       found = {int(n): entry for n, entry in found.items()}
       task["rows"].append((name, steps, found))
   for task in tasks.values():
-    task["rows"].sort(key=lambda row: order.index(row[0]))
+    task["rows"].sort(key=lambda row: ORDER.index(row[0]))
   # what all are measured against comes first, or there is no table
   return {t: one for t, one in tasks.items() if one["rows"][0][0] == TEACHER}
 
@@ -437,7 +442,12 @@ def main():
   parser.add_argument("--write", action="store_true")
   asked = parser.parse_args()
   budget = Steps(asked.steps) if asked.steps else Seconds(asked.seconds)
-  only, paths = tuple(asked.only.split(",")), []
+  only, paths = tuple(filter(None, asked.only.split(","))) or ("",), []
+  for one in only:
+    if not any(name.startswith(one) for name in ORDER):
+      parser.error(f"--only={one}: there is no such method of {ORDER}")
+  if asked.only and not asked.steps and "points" in asked.tasks:
+    parser.error("--only: points train a teacher, which all need, in --seconds")
   for task in asked.tasks:
     if not task.endswith(".json"):
       one = measured(task, budget, only)
@@ -448,6 +458,8 @@ def main():
   tasks = read(paths)
   text = "\n".join(page(tasks))
   print(text)
+  if asked.write and not tasks:
+    parser.error(f"--write: there is no row of {TEACHER}")
   if asked.write:
     (HERE / "results" / "few_step.md").write_text(text)
     picture(

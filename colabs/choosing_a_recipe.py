@@ -11,7 +11,7 @@
 #
 # A recipe is five independent choices: target, weighting, density, schedule, scale. On
 # handwritten digits each is changed alone: what provably stays the same is *asserted*,
-# what changes is drawn. About 3 minutes on a CPU of two cores, for seven small trainings.
+# what changes is drawn. About 2 minutes on a CPU of two cores, for seven small trainings.
 # You should see losses that agree to the last digits, errors that move from one end of
 # log-SNR to the other, and digits.
 

@@ -11,7 +11,7 @@
 #
 # One model in the plane, made into students of one, two and four steps in four ways:
 # reflow, consistency distillation, MeanFlow and shortcuts, each by one loss in a loop
-# of one's own. About 2 minutes on a CPU. You should see the teacher fall apart in one
+# of one's own. About a minute on a CPU. You should see the teacher fall apart in one
 # step, and the students keep the shape of the law; but MeanFlow, which learns from
 # data alone and by a derivative, is a blurred ring after so few training steps.
 

@@ -12,7 +12,7 @@
 # A model of x, and a measurement y of a part of it: draw x given y. `Replaced` puts
 # known values into every prediction, `Measured` follows the gradient of the
 # measurement's likelihood. Both are tried where the exact posterior is known, on
-# Gaussians, a mixture, and real digits as a finite law. About a minute on a CPU; nothing
+# Gaussians, a mixture, and real digits as a finite law. Under a minute on a CPU; nothing
 # is trained. You should see where each is exact, and how far off it is elsewhere.
 
 # %%

@@ -11,7 +11,7 @@
 #
 # What a model says of data, in bits, and how good samples are, with the error of each
 # number. All of it beside what is exact: on a mixture whose density is known, and with
-# samples whose distance is known. About 2 minutes on a CPU, most of it a small run's
+# samples whose distance is known. About a minute on a CPU, most of it a small run's
 # training at the end. You should see bounds in the order that theory gives them, and
 # intervals that hold the truth about as often as they say.
 

@@ -12,7 +12,7 @@
 # A sampler is a table of numbers: what it costs, which order it has and who makes the
 # sample are read off it. All of it on a mixture whose exact solution is known, so an
 # error is measured and not guessed; a learned table, inversion, SDEdit and inpainting
-# at the end. About 2 minutes on a CPU.
+# at the end. About half a minute on a CPU.
 
 # %%
 REPOSITORY = "https://github.com/diffflow-jax/diffflow_jax"

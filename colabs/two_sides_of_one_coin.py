@@ -11,7 +11,7 @@
 #
 # "Diffusion meets flow matching": each claim is recomputed here and *asserted*, on
 # laws whose exact denoiser is known, so a failure would be the claim's and not a
-# network's. About a minute on a CPU; nothing is trained. At the end, change the law,
+# network's. About half a minute on a CPU; nothing is trained. At the end, change the law,
 # the schedule or the solver, and run a cell again.
 
 # %%

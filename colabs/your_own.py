@@ -11,7 +11,7 @@
 #
 # Data, conditions, network (linen and nnx), schedule, target, weighting, density and
 # solver, each in five to ten lines, put together to one recipe that draws waves of a
-# pitch and a direction that are asked for. About 2 minutes on a CPU. You should see
+# pitch and a direction that are asked for. About a minute on a CPU. You should see
 # waves that rise from left to right where they were asked to.
 
 # %%

@@ -8,7 +8,7 @@
 
 Meant for one GPU: a UNet of 1.8M parameters, a small one of arXiv:2105.05233.
 `:cpu` is a transformer of 1.6M parameters with rotary positions for 2 CPU
-cores: about 20 minutes, garments that anyone can name, ragged sandals.
+cores: about 15 minutes, garments that anyone can name, ragged sandals.
 Published counterpart: none, class-conditional and so small. `:smoke` is the
 same in seconds, on discs instead of clothes, without files.
 """

@@ -71,6 +71,16 @@ def test_what_is_left_out_is_the_config_s(run):
   assert np.abs(run.sample(labels=1) - run.sample()).max() > 1e-3
 
 
+@pytest.mark.parametrize("num", [2, 9])
+def test_several_labels_are_as_many_samples(run, num):
+  """Fewer than the config's 6, or more; one label is all samples'."""
+  labels = np.arange(num) % 3
+  drawn, got, _ = run.draw(labels=labels)
+  assert len(drawn) == num and list(got) == list(labels)
+  for one in (1, [1]):
+    assert list(run.draw(labels=one)[1]) == 6 * [1]
+
+
 def test_its_parts_are_there(made, run):
   assert run.step == 6 and run.config.batch_size == 4
   assert run.card.num_classes == 3

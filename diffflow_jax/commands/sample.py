@@ -13,8 +13,9 @@ solver may also be `auto`, which chooses solver and grid for --num_steps
 evaluations, `adaptive:rtol=1e-4,atol=1e-4` (diffrax, between the ends of the
 grid) or the .npz file of a learned one, which brings its grid; a grid may be
 table_rows:spacing=leading, or file:path=LEVELS.npy,kind=sigma. Labels are gone
-through over and over; all classes by default. An .npz holds `samples`,
-`labels`, and what else the samples were told, by name.
+through over and over, once without --num_samples where they are several; all
+classes by default. An .npz holds `samples`, `labels`, and what else the samples
+were told, by name.
 
 Of data with more than labels, --conditions=FILE.npz gives arrays by name, a row
 for each sample (and <name>_mask, True where something is said); --held_out=0,5

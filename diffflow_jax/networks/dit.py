@@ -53,7 +53,8 @@ class DiT(nn.Module):
       key}; without it nothing is dropped.
     dtype: "bfloat16" computes in it, with float32 parameters, statistics,
       softmax and output; None computes in z's.
-    remat: blocks are run again in the backward pass instead of kept in memory.
+    remat: blocks are run again in the backward pass; without it their matrix
+      products are kept in memory, and what is cheap is computed again.
     level: what of it the network sees, "logsnr" or "angle", `FEATURES`; along a
       trajectory the second has small derivatives, which flow maps are made of.
     destination: it is a flow map's: apply(params, z, logsnr, cond, to).

@@ -89,7 +89,7 @@ def keep_products(primitive, *_, **__):
 def has_flash_attention(dtype, head_dim, *lengths):
   """Whether cuDNN's fused attention takes this: bf16 on Ampere or newer.
 
-  Of odd lengths it has no backward pass, which JAX 0.11 refuses.
+  Of odd lengths it has no backward pass: JAX 0.11 refuses them.
   """
   if jax.default_backend() != "gpu" or dtype != jnp.bfloat16:
     return False

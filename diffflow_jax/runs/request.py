@@ -33,9 +33,9 @@ def of(run, num_samples, conditions, labels, held_out, batch_size=None):
   """(cond, num_samples) of what is asked for.
 
   Args:
-    num_samples: if None, the rows of conditions or held_out where they are more
-      than one, else the config's, or as many as there are labels; the others:
-      as of `Run.cond`.
+    num_samples: if None, as many as there are labels, or rows of conditions or
+      held_out, where they are more than one, else the config's; the others: as
+      of `Run.cond`.
     batch_size: samples at a time, or None where one does not ask.
   Raises:
     Refusal: what does not fit the run, or not into memory.
@@ -45,7 +45,7 @@ def of(run, num_samples, conditions, labels, held_out, batch_size=None):
   said, name = _said(run, conditions, labels, held_out)
   if num_samples is None:
     several = len(labels) if isinstance(labels, _LISTS) else 1
-    num_samples = max(run.config.sampler.num_samples, several)
+    num_samples = several if several > 1 else run.config.sampler.num_samples
     if name is not None and said and prompts.num_rows(said) > 1:
       num_samples = prompts.num_rows(said)
   if batch_size is not None:

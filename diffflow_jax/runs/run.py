@@ -153,8 +153,8 @@ class Run:
     i), whatever num_samples and batch_size are.
 
     Args:
-      num_samples: if None, the rows of conditions or held_out where they are
-        more than one, else the config's, or as many as there are labels.
+      num_samples: if None, as many as there are labels, or rows of conditions
+        or held_out, where they are more than one, else the config's.
       labels: as of `labels`, which gives the label of every sample.
       conditions, held_out: as of `cond`.
       seed: of the noise; batch_size: samples at a time.
