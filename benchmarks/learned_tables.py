@@ -1,12 +1,13 @@
 """Learned tables of trained networks against every hand-made solver and grid.
 
-    python benchmarks/learned_tables.py RUN... [--num_evaluations=4,5,8]
-        [--num_held=256] [--out=benchmarks/results]
+    python benchmarks/learned_tables.py RUN[,FEATURES]... [--num_held=256]
+        [--num_evaluations=4,5,8] [--out=benchmarks/results]
 
 What `python -m diffflow_jax.fit` prints, of all solvers: the mean RMS distance
-to the fine solution and the Fréchet distance to the run's data in pixels over
-that of two halves of it, on noise that no fit saw, each hand-made solver on the
-grid that 16 other noises found best of all that `candidates` knows.
+to the fine solution and the Fréchet distance to the run's data over that of two
+halves of it, in pixels or in the features of a classifier that `train_features`
+left in FEATURES, on noise that no fit saw, each hand-made solver on the grid
+that 16 other noises found best of all that `candidates` knows.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import pathlib
 import time
 
 import diffflow_jax as dfj
+from diffflow_jax.evaluation.extractors.classifier import classifier
 from diffflow_jax.runs import fitting
 
 
@@ -40,7 +42,8 @@ def main():
   args = parser.parse_args()
   counts = [int(count) for count in args.num_evaluations.split(",")]
   lines = ["# Learned tables of trained networks", ""]
-  for path in args.runs:
+  for task in args.runs:
+    path, _, folder = task.partition(",")
     run = dfj.load(path)
     spent = {}
 
@@ -54,6 +57,7 @@ def main():
       counts,
       num_held=args.num_held,
       num_train=args.num_train,
+      features=classifier(folder) if folder else None,
       say=say,
     )
     strength = f"guidance {about['guidance']:g}"

@@ -146,3 +146,18 @@ def test_a_flow_map_is_refused():
   run = types.SimpleNamespace(network=network, path="maps", say=str)
   with pytest.raises(Refusal, match="maps is of a flow map, .*no table to"):
     fitting.fit(run, [3])
+
+
+def test_distances_are_measured_in_features():
+  """What those do not see changes the error alone; the numbers see all."""
+  x, other = np.random.default_rng(0).normal(size=(2, 64, 2))
+  held = types.SimpleNamespace(run=lambda one: one, goal=x)
+  seen = lambda rows: 3.0 * rows[:, :1]
+  tables = {"learned": x + [0.0, 9.0]}
+  first, fine = fitting.judged(held, tables, (seen(other), 2.0), seen)
+  want = (seen(x).mean() - seen(other).mean()) ** 2
+  want += (seen(x).std(ddof=1) - seen(other).std(ddof=1)) ** 2
+  np.testing.assert_allclose([first[2], fine[2]], want / 2.0, rtol=1e-6)
+  assert first[1] > 6.0 and fine[1] == 0.0
+  first, fine = fitting.judged(held, tables, (other, 2.0))
+  assert first[2] > 30.0 > fine[2]

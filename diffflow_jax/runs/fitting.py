@@ -40,6 +40,7 @@ def fit(
   num_held=256,
   num_starts=1,
   seed=0,
+  features=None,
   say=print,
 ):
   """Tables of several numbers of evaluations for a `Run`, and a report.
@@ -50,6 +51,8 @@ def fit(
     counts: numbers of evaluations.
     guidance: strength, the config's if None.
     batch: samples at a time; say: told a line of what was done.
+    features: of samples, (num, ...) -> (num, dim), in which the Fréchet
+      distances are; None: the numbers themselves.
   Returns:
     ({count: Tableau}, about, {count: rows}), rows as of `_judged`.
   Raises:
@@ -76,7 +79,8 @@ def fit(
     f"{len(train.z) + len(valid.z) + len(held.z)} noises and their fine "
     f"solutions in {time.monotonic() - started:.0f} s"
   )
-  data, made, rows = _real(run), {}, {}
+  features = features or _numbers
+  data, made, rows = _real(run, features), {}, {}
   for count in counts:
     started, by_hand = time.monotonic(), hand_made(*ends, count)
     told = lambda step, error, count=count: say(
@@ -94,9 +98,8 @@ def fit(
       f"{found['hand_made']:.4g}; {time.monotonic() - started:.0f} s"
     )
     names = learned.best_of_each_solver(found["scores"])
-    rows[count] = judged(
-      held, {"learned": made[count]} | {n: by_hand[n] for n in names}, data
-    )
+    tables = {"learned": made[count]} | {n: by_hand[n] for n in names}
+    rows[count] = judged(held, tables, data, features)
   return made, tables_lib.about(run, how), rows
 
 
@@ -134,55 +137,62 @@ def _maker(run, how, ends, counts, batch, seed):
   return make
 
 
-def _real(run):
-  """(the real examples' Moments, the Fréchet distance of two halves) or None.
+def _numbers(samples):
+  return samples.reshape(len(samples), -1)
+
+
+def _real(run, features):
+  """(features of real examples, the Fréchet distance of two halves) or None.
 
   None where the data is not there, or has too many numbers an example.
   """
-  if np.prod(run.card.shape) > FEATURES:
+  if features is _numbers and np.prod(run.card.shape) > FEATURES:
     return None
   try:
     dataset = datasets.of(run.config)[0]
     num = min(REAL, len(dataset)) if hasattr(dataset, "__len__") else REAL
     batch = dataset.batch(0, 0, num)
-    x = np.asarray(dataset.to_float(batch["x"])).reshape(num, -1)
+    x = features(np.asarray(dataset.to_float(batch["x"])))
   except (Refusal, OSError):
     return None
   return x, _frechet(x[::2], x[1::2])
 
 
-def _frechet(samples, real):
+def _frechet(rows, real):
   from diffflow_jax import evaluation
 
-  rows = np.asarray(samples).reshape(len(samples), -1)
   with warnings.catch_warnings():  # of few samples: all here are as many
     warnings.simplefilter("ignore")
     return evaluation.frechet_distance(rows, real)
 
 
-def judged(held, tables, data):
+def judged(held, tables, data, features=_numbers):
   """What tables are worth on noise that no fit saw.
 
   Args:
     tables: {name: Tableau}, the learned one first.
-    data: what `_real` found.
+    data: what `_real` found; features: of samples, as of `fit`.
   Returns:
     List of (name, error, Fréchet ratio or None): the learned one, the others
     by their error, and the fine solution.
   """
 
+  def ratio(samples):
+    if data is None:
+      return None
+    return _frechet(features(np.asarray(samples)), data[0]) / data[1]
+
   def row(name, one):
     samples = held.run(one)
     error = float(pairs_lib.rms(samples, held.goal).mean())
-    ratio = None if data is None else _frechet(samples, data[0]) / data[1]
-    return name if isinstance(name, str) else ", ".join(name), error, ratio
+    name = name if isinstance(name, str) else ", ".join(name)
+    return name, error, ratio(samples)
 
   first, *rows = [row(name, one) for name, one in tables.items()]
-  fine = None if data is None else _frechet(held.goal, data[0]) / data[1]
   return [
     first,
     *sorted(rows, key=lambda one: one[1]),
-    ("fine", 0.0, fine),
+    ("fine", 0.0, ratio(held.goal)),
   ]
 
 
