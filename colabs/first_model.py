@@ -107,9 +107,11 @@ dfj.train(config, workdir)
 run = dfj.load(workdir)
 labels = np.tile(np.arange(10), 4)
 samples = run.sample(labels=labels, solver="dpmpp_2m", num_steps=10)
+apart = np.pad(np.asarray(samples)[..., 0], ((0, 0), (1, 1), (1, 1)), "minimum")
 plt.figure(figsize=(7, 3))
-plt.imshow(np.asarray(samples).reshape(4, 10, 8, 8).swapaxes(1, 2)
-           .reshape(32, 80), cmap="gray")  # fmt: skip
+plt.imshow(
+  apart.reshape(4, 10, 10, 10).swapaxes(1, 2).reshape(40, 100), cmap="gray"
+)
 plt.axis("off")
 plt.show()
 

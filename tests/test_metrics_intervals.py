@@ -315,3 +315,18 @@ def test_mode_shares():
     draws.append(evaluation.mode_shares(samples.astype(np.float32), data))
   check_intervals([d.shares[0] for d in draws], 0.3)
   assert 0.02 <= np.mean([d.p_value < 0.05 for d in draws]) <= 0.08
+
+
+@pytest.mark.parametrize(
+  "value,error,shown",
+  [
+    (0.251659, 0.0618, "0.252 ± 0.062"),
+    (66.1234, 12.4, "66 ± 12"),
+    (1234.5, 123.0, "1230 ± 120"),
+    (1e-7 / 3, 2e-9, "3.33e-08 ± 2e-09"),
+    (0.25, math.nan, "0.25 ± nan"),
+    (0.123456, 0.0, "0.123456 ± 0"),
+  ],
+)
+def test_a_number_is_shown_to_the_digits_of_its_error(value, error, shown):
+  assert str(evaluation.estimates.Estimate(value, error, 0.0, 1.0)) == shown

@@ -8,6 +8,7 @@
 An interval is for new draws of everything that was drawn, at 95 %.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,12 @@ class Estimate(NamedTuple):
   high: float
 
   def __str__(self):
-    return f"{self.value:.6g} ± {self.standard_error:.2g}"
+    """The error to two digits, and the value to the same."""
+    value, error = self.value, self.standard_error
+    if 0.0 < error < np.inf:
+      places = 1 - math.floor(math.log10(error))
+      value, error = round(value, places), round(error, places)
+    return f"{value:.10g} ± {error:.10g}"
 
 
 def _quantile(dof):
