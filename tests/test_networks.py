@@ -207,7 +207,7 @@ def test_a_scan_keeps_what_products_gave_and_no_more(remat):
   """Widths a token and block: of its input, and of products unless it is rerun.
 
   qkv 3, the scores of 2 heads 16 tokens each: 1, attended 1, projected 1, MLP 4
-  and 1; modulation 6 an example. Of all that a backward pass reads it is 45.
+  and 1; modulation 6 an example. Of all that a backward pass reads it is 41.
   """
   net = networks.DiT(width=32, depth=3, num_heads=2, patch=2, remat=remat)
   z, logsnr = jnp.zeros((4, 8, 8, 1)), jnp.zeros(4)
