@@ -158,6 +158,7 @@ print("halves of the real ones:", floor)
 # %% [markdown]
 # ## Yours to change
 #
-# - `config.objective.name = "edm"` (or `sd3`, `v_diffusion`, …): another recipe.
-# - `config.num_steps`, `config.network.channels`: a larger model.
+# - `config.objective.name = "edm"` (or `sd3`, `v_diffusion`, …): another recipe, in
+#   another `workdir`, as a run keeps to its config.
+# - `config.num_steps` and `config.network.channels`: longer, and a larger model.
 # - your own data: the notebook `your_own`.

@@ -148,8 +148,8 @@ assert abs(schedule.t(0.0) - 0.5**0.5) < 1e-5
 # ## Target, weighting, density
 #
 # What the network is asked for (a row: `a x + b eps`), what is minimised (log w over
-# log-SNR, 0 is the likelihood's), and where levels are drawn (a quantile function and
-# its log density: here a Laplace law).
+# log-SNR, which is 0 for the likelihood), and where levels are drawn (a quantile
+# function and its log density: here a Laplace law).
 
 
 # %%
@@ -224,8 +224,9 @@ for name, net in networks.items():
 # %% [markdown]
 # ## A solver
 #
-# A function from a grid to a table. Row i + 1 takes (anchor, z, kept predictions,
-# noise) to the next state; the first hands on the noise. This one is DDIM whose
+# A function from a grid to a table. Row i + 1 of `mix` makes the next anchor and the
+# next z, two rows, from (anchor, z, K kept predictions, noise), K + 3 columns; the first
+# hands on the noise. `help(dfj.Tableau)` has all of it. This one is DDIM whose
 # x̂ is extrapolated by half a step, from the two last predictions: on equal steps of
 # log-SNR that is DPM-Solver++(2M).
 
@@ -233,7 +234,7 @@ for name, net in networks.items():
 # %%
 def extrapolated(grid):
   n = grid.alpha.shape[0] - 1
-  mix = np.zeros((n + 1, 2, 5))  # K = 2 kept predictions
+  mix = np.zeros((n + 1, 2, 5))  # K = 2
   mix[0, :, 1] = 1.0
   for i in range(n):
     keep = grid.sigma[i + 1] / grid.sigma[i]
@@ -336,3 +337,5 @@ assert SMOKE or (right > 0.95 and miss < 0.15)  # by chance 50 % and 0.6
 #   which a run fills, and
 #   `python -m diffflow_jax.train --config=diffflow_jax/digits --workdir=runs/mine
 #   --config.dataset.name=mine:dataset --config.network.name=mine:Mixer`.
+#   `--config.objective.name=mine:recipe` takes a function that returns your objective; a
+#   solver of your own draws by `dfj.sample(run.predict, table, key, shape)`.

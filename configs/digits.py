@@ -2,7 +2,7 @@
 
   python -m diffflow_jax.train --config=configs/digits.py --workdir=runs/digits
 
-About 4 minutes on a laptop CPU (2 cores). Then
+About 5 minutes on a laptop CPU (2 cores). Then
 
   python -m diffflow_jax.sample --workdir=runs/digits --out=digits.png
 

@@ -3,7 +3,7 @@
   python -m diffflow_jax.train_features --config=configs/features_digits.py \
       --workdir=runs/features_digits
 
-About 10 seconds on a laptop CPU (2 cores): 99 % of the held-out digits right.
+Half a minute on a laptop CPU (2 cores): 99 % of the held-out digits right.
 Then `--features=classifier:runs/features_digits` judges samples of digits.
 `:smoke` is the same in fewer seconds.
 """
