@@ -1,12 +1,14 @@
 """Datasets in files: read as the formats say, refused where damaged."""
 
+import gc
 import gzip
 import os
+import pathlib
 
 import numpy as np
 import pytest
 
-from diffflow_jax import data
+from diffflow_jax import data, learned
 from diffflow_jax.data.idx import FASHION_MNIST, read_idx
 from tests import files
 
@@ -167,3 +169,21 @@ def test_numpy_files_that_cannot_work_are_refused(tmp_path):
     for end in (0, 5, len(content) - 40):
       (tmp_path / name).write_bytes(content[:end])
       refused(lambda name=name: load(p(name)), f"{name} is damaged or trunc")
+
+
+@pytest.mark.skipif(
+  not pathlib.Path("/proc/self/fd").exists(), reason="what is open is unknown"
+)
+@pytest.mark.parametrize("load", [data.numpy_arrays, learned.load])
+def test_a_damaged_file_is_not_left_open(tmp_path, load):
+  """Numpy's reader leaves it to the garbage collector, which warns."""
+  path = tmp_path / "x.npz"
+  np.savez(path, x=np.zeros((5, 2)))
+  path.write_bytes(path.read_bytes()[:-40])
+  gc.disable()
+  try:
+    refused(lambda: load(str(path)), "x.npz is ")
+    opened = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in range(999)]
+    assert os.path.realpath(path) not in opened
+  finally:
+    gc.enable()

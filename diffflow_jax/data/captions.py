@@ -114,7 +114,8 @@ def embed(texts, encoder="minilm"):
     return _filled(texts, minilm.words, _word_vectors)
   path = _kept(texts)
   with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-    with np.load(path) as kept:
+    with open(path, "rb") as file:
+      kept = np.load(file)
       return kept["value"], kept["mask"]
   arrays = _filled(texts, minilm.tokens, minilm.encode)
   _keep(path, *arrays)

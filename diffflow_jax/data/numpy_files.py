@@ -108,8 +108,11 @@ def _load(path):
   """An array, or a dict of arrays; nothing is unpickled."""
   copy = checks.check_path(path)
   try:
-    loaded = np.load(copy, mmap_mode="r", allow_pickle=False)
-    return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    with open(copy, "rb") as file:  # which numpy leaves open if it is damaged
+      if file.read(2) == b"PK":
+        file.seek(0)
+        return dict(np.load(file, allow_pickle=False))
+    return np.load(copy, mmap_mode="r", allow_pickle=False)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0]
     raise ValueError(f"{path} is damaged or truncated: {reason}") from error

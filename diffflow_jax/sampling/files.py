@@ -7,6 +7,7 @@ line of JSON that says what they were made for.
 import io
 import itertools
 import json
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -97,8 +98,8 @@ def about(path):
 def _read(path):
   """({number of evaluations: Tableau}, about)."""
   try:
-    with np.load(path, allow_pickle=False) as file:
-      data = {name: file[name] for name in file.files}
+    with open(path, "rb") as file:  # which numpy leaves open if it is damaged
+      data = dict(np.load(file, allow_pickle=False))
     said = None
     if ABOUT in data:
       said = json.loads(str(data.pop(ABOUT)))
@@ -106,7 +107,7 @@ def _read(path):
         raise ValueError("what it is about is no object")
     parts = {None: data} if said is None else _by_count(data)
     tables = [_table(path, one) for one in parts.values()]
-  except (KeyError, OSError, ValueError, EOFError) as e:
+  except (TypeError, KeyError, OSError, ValueError, EOFError, BadZipFile) as e:
     if isinstance(e, _Broken):
       raise ValueError(str(e)) from e
     raise ValueError(f"{path} is not a saved tableau: {e}") from e
