@@ -54,7 +54,7 @@ def test_a_dataset_and_a_network_of_ones_own_train_and_sample(tmp_path):
   (tmp_path / "mine.py").write_text(code)
   command = pages.blocks(DATA, "bash")[-1]
   flags = command.replace("\\\n", " ").split()[3:]
-  flags = [f.replace("runs/mine", str(tmp_path / "run")) for f in flags]
+  flags = [f.replace("runs/stripes", str(tmp_path / "run")) for f in flags]
   short = ("num_steps", "sample_every", "log_every", "checkpoint_every")
   path = {"PYTHONPATH": str(tmp_path)}
   done = commands.run(
