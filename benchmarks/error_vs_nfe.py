@@ -131,7 +131,8 @@ def main():
       )
   figure = figures.error_against_evaluations(curves)
   figure.savefig(out / "error_vs_nfe.png", dpi=130, bbox_inches="tight")
-  text = ["# Error against evaluations", "", *text]
+  head = ["# Error against evaluations", "", "What to use: `advice.md`.", ""]
+  text = [*head, "![](error_vs_nfe.png)", "", *text]
   (out / "error_vs_nfe.md").write_text("\n".join(text))
   print("\n".join(text))
 
